@@ -1,0 +1,41 @@
+"""Behavioural cloning of an IQLearn model's own networks: the baseline that differs from IQ-Learn in the loss alone."""
+
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from torch.nn import functional as F
+
+from sb3_iq import IQLearn
+
+
+def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
+    """
+    Maximise the likelihood of the expert's actions, with the model's policy network, batches and Adam at 3e-4 or the model's
+    learning rate.
+
+    :param model: an offline IQLearn model with demonstrations; its policy is changed
+    :param n_steps: number of gradient steps
+    :param callback: called after each of them
+    """
+    assert model.expert_buffer is not None
+    callback.init_callback(model)
+    network = model.q_net if model.actor is None else model.actor
+    optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
+    for step in range(1, n_steps + 1):
+        model.policy.set_training_mode(True)
+        batch = model.expert_buffer.sample(model.batch_size)
+        if model.actor is None:
+            loss = F.cross_entropy(model.q_net(batch.observations), batch.actions.flatten())
+        else:
+            mean_actions, log_std, kwargs = model.actor.get_action_dist_params(batch.observations)
+            distribution = model.actor.action_dist.proba_distribution(mean_actions, log_std, **kwargs)
+            # An action on the bound is infinitely far out before the tanh
+            loss = -distribution.log_prob(batch.actions.clamp(-0.999, 0.999)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.num_timesteps = step
+        if model.actor is not None:
+            # Deterministic predictions are the averaged actor's, which has no part in behavioural cloning
+            model.policy.averaged_actor.load_state_dict(model.actor.state_dict())
+        if not callback.on_step():
+            break

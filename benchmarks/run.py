@@ -1,0 +1,218 @@
+"""
+Run the benchmarks and append one line of JSON for each run to ``benchmarks/results/<suite>.jsonl``.
+
+    export SB3_IQ_DEMOS=...                         # a folder of demonstrations, see benchmarks/README.md
+    python benchmarks/run.py --list
+    python benchmarks/run.py offline-discrete --jobs 2
+    python benchmarks/run.py --algo iq --env Hopper-v5 --demos demos:Hopper-v5 --n-trajectories 1 --timesteps 100000 --seed 0
+
+Runs that already have a line are skipped, so that an interrupted suite goes on where it stopped.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing as mp
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+N_EVAL_EPISODES = 20
+EVAL_SEED = 10_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; ``settings`` are arguments of IQLearn that differ from its defaults (none in published results)."""
+
+    env: str
+    demos: str
+    n_trajectories: int
+    timesteps: int
+    seed: int
+    algo: str = "iq"
+    offline: bool = False
+    subsample_freq: int = 1
+    eval_freq: int = 5_000
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def command(self, suite: str) -> str:
+        """The command that repeats this run alone."""
+        words = ["python", "benchmarks/run.py", "--suite", suite, "--algo", self.algo, "--env", self.env]
+        words += ["--demos", self.demos, "--n-trajectories", str(self.n_trajectories), "--timesteps", str(self.timesteps)]
+        words += ["--seed", str(self.seed), "--subsample-freq", str(self.subsample_freq), "--eval-freq", str(self.eval_freq)]
+        words += ["--offline"] if self.offline else []
+        words += ["--settings", json.dumps(self.settings)] if self.settings else []
+        return 'SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 ' + shlex.join(words)
+
+
+def suites() -> dict[str, list[Run]]:
+    """The published runs, all with the constructor's defaults."""
+    seeds = range(3)
+    offline = [("LunarLander-v3", 3), ("Acrobot-v1", 1), ("CartPole-v1", 10), ("MountainCar-v0", 10)]
+    discrete = dict(timesteps=5_000, offline=True, eval_freq=1_000)
+    return {
+        "offline-discrete": [
+            Run(env, f"demos:{env}", n, seed=seed, algo=algo, **discrete)
+            for algo, (env, n), seed in itertools.product(("iq", "bc"), offline, seeds)
+        ],
+        "cartpole-online": [Run("CartPole-v1", "bundled:CartPole-v1", 10, 20_000, seed, eval_freq=2_000) for seed in seeds],
+        "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
+        "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, 0)],
+        "offline-continuous": [
+            Run("LunarLanderContinuous-v3", "demos:LunarLanderContinuous-v3", 10, 10_000, seed, algo, True, eval_freq=1_000)
+            for algo, seed in itertools.product(("iq", "bc"), seeds)
+        ],
+    }
+
+
+def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
+    """Evaluate deterministically every ``eval_freq`` steps, outside of the run's own random numbers."""
+    import gymnasium as gym
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    class Evaluations(BaseCallback):
+        eval_time = 0.0
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps % run.eval_freq == 0:
+                start = time.perf_counter()
+                # One episode an environment: batched predictions, and no preference for short episodes
+                env = DummyVecEnv([lambda: gym.make(run.env)] * N_EVAL_EPISODES)
+                env.seed(EVAL_SEED)
+                returns, _ = evaluate_policy(
+                    self.model, env, N_EVAL_EPISODES, deterministic=True, return_episode_rewards=True, warn=False
+                )
+                env.close()
+                mean = sum(returns) / len(returns)
+                spread = (sum((x - mean) ** 2 for x in returns) / len(returns)) ** 0.5
+                record = {"step": self.num_timesteps, "mean": mean, "std": spread, "min": min(returns)}
+                evaluations.append({key: round(float(value), 2) for key, value in record.items()})
+                self.eval_time += time.perf_counter() - start
+                print(f"{run.algo} {run.env} seed {run.seed}: {evaluations[-1]}", flush=True)
+            return True
+
+    return Evaluations()
+
+
+def execute(run: Run, suite: str) -> dict[str, Any]:
+    """
+    Train and evaluate.
+
+    :return: the line of the results file
+    """
+    import torch as th
+    from behavioural_cloning import train_behavioural_cloning
+
+    from sb3_iq import IQLearn, load_demonstrations
+
+    th.set_num_threads(1)
+    demonstrations = load_demonstrations(
+        run.demos, n_trajectories=run.n_trajectories, subsample_freq=run.subsample_freq, seed=run.seed
+    )
+    model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **run.settings)
+    evaluations: list[dict[str, Any]] = []
+    callback = evaluations_callback(run, evaluations)
+    start = time.perf_counter()
+    error = None
+    try:
+        if run.algo == "bc":
+            train_behavioural_cloning(model, run.timesteps, callback)
+        else:
+            model.learn(run.timesteps, callback)
+    except RuntimeError as exception:  # a run that diverged is a result
+        error = str(exception)
+    wall_time = time.perf_counter() - start
+    means = [evaluation["mean"] for evaluation in evaluations]
+    return {
+        **asdict(run),
+        "demos_hash": demonstrations.content_hash,
+        "expert_return": float(demonstrations.episode_returns.mean()),
+        "n_transitions": demonstrations.n_transitions,
+        "final": means[-1] if means else None,
+        "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 2) if means else None,
+        "best": max(means) if means else None,
+        "evaluations": evaluations,
+        "n_eval_episodes": N_EVAL_EPISODES,
+        "error": error,
+        "train_s": round(wall_time - callback.eval_time, 1),
+        "wall_s": round(wall_time, 1),
+        "versions": {
+            name: version(name) for name in ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoco", "box2d")
+        },
+        "python": platform.python_version(),
+        "commit": git_commit(),
+        "command": run.command(suite),
+    }
+
+
+def git_commit() -> str:
+    """The checkout's commit, marked where tracked code differs from it."""
+    arguments = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=RESULTS.parent, check=False).stdout.strip()
+
+
+def work(job: tuple[Run, str, Path]) -> None:
+    run, suite, out = job
+    line = json.dumps(execute(run, suite))
+    with out.open("a") as file:
+        file.write(line + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", help="suites to run; none: the single run given by the options")
+    parser.add_argument("--list", action="store_true", help="list the suites and what is done")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time, one core each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--suite", default="single", help="name of the results file of a single run")
+    parser.add_argument("--algo", choices=("iq", "bc"), default="iq")
+    parser.add_argument("--env")
+    parser.add_argument("--demos", help="whatever load_demonstrations takes, e.g. demos:Hopper-v5")
+    parser.add_argument("--n-trajectories", type=int, default=1)
+    parser.add_argument("--subsample-freq", type=int, default=1)
+    parser.add_argument("--timesteps", type=int, default=20_000, help="environment steps; offline, gradient steps")
+    parser.add_argument("--eval-freq", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--settings", type=json.loads, default={}, help="arguments of IQLearn, as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    known = suites()
+    chosen = {name: known[name] for name in (known if arguments.list and not arguments.suites else arguments.suites)}
+    if arguments.env:
+        chosen[arguments.suite] = [Run(**{name: getattr(arguments, name) for name in Run.__dataclass_fields__})]
+    if not chosen:
+        sys.exit(f"Name a suite ({', '.join(known)}) or give --env and --demos.")
+
+    jobs = []
+    for suite, runs in chosen.items():
+        out = arguments.out / f"{suite}.jsonl"
+        lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        done = [{key: line[key] for key in asdict(runs[0])} for line in lines]
+        jobs += [(run, suite, out) for run in runs if asdict(run) not in done]
+        print(f"{suite}: {len(runs)} runs, {sum(asdict(run) in done for run in runs)} done")
+    if arguments.list:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with mp.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        for _ in pool.imap_unordered(work, jobs):
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Expert data in: episodes from files and memory, and the buffer that IQ-Learn samples them from."""
+
+from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
+from sb3_iq.demonstrations.loading import load_demonstrations
+from sb3_iq.demonstrations.trajectory import Trajectory
+
+__all__ = ["Demonstrations", "ExpertBuffer", "Trajectory", "load_demonstrations"]

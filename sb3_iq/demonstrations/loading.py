@@ -1,0 +1,194 @@
+"""From anything that holds expert data to :class:`Demonstrations`."""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.errors import check_integer, reading, shorten
+from sb3_iq.demonstrations.sources import Select
+from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
+from sb3_iq.demonstrations.sources.memory import read_mapping, read_trajectories
+from sb3_iq.demonstrations.sources.npz import read_npz
+from sb3_iq.demonstrations.trajectory import Trajectory
+
+BUNDLED = Path(__file__).parent / "bundled"
+DEMOS_VARIABLE = "SB3_IQ_DEMOS"
+_EXPECTED = (
+    "a path, 'bundled:NAME', 'demos:NAME', a sequence of trajectories with obs, acts and terminal (as imitation's), "
+    "a dictionary of arrays, or what load_demonstrations returned"
+)
+
+
+def load_demonstrations(
+    source: Any,
+    n_trajectories: int | None = None,
+    subsample_freq: int = 1,
+    seed: int | None = None,
+    max_episode_steps: int | None = None,
+    env_id: str | None = None,
+) -> Demonstrations:
+    """
+    Load expert demonstrations.
+
+    No source runs code: nothing is unpickled, and infos are not decoded beyond plain JSON.
+
+    :param source: a folder written by ``imitation.data.serialize.save``; imitation's ``.npz`` or one that holds the
+        arrays of flat transitions; ``"bundled:NAME"`` for a set inside this package (e.g. ``"bundled:CartPole-v1"``);
+        ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable ``SB3_IQ_DEMOS`` names; a sequence of
+        trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or alike); a dictionary of arrays (flat
+        transitions, one episode, or columns of episodes); or :class:`Demonstrations`
+    :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
+    :param subsample_freq: keep one of so many transitions of each episode, each with its own next observation (the
+        papers use 5 to 20), 1 for all
+    :param seed: draw the ``n_trajectories`` episodes at random with this seed; None takes the first ones. With one seed
+        a smaller choice is part of a larger one
+    :param max_episode_steps: the time limit of the environment (e.g. 500 for CartPole-v1): an episode of this length whose
+        data don't tell is taken as truncated. None takes the limit of the ``card.json`` beside the data, if there is one
+    :param env_id: the environment's id, which ``"demos:"`` alone stands for
+    :return: the chosen episodes, validated
+    :raises TypeError: if the source, or another argument, is of a type that can't be used
+    :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
+    :raises FileNotFoundError: if a path, or a name, does not exist
+    """
+    check_integer("subsample_freq", subsample_freq, 1, cure="Use 1 to keep every transition")
+    if n_trajectories is not None:
+        check_integer("n_trajectories", n_trajectories, 1, cure="Use None for all episodes")
+    if seed is not None:
+        check_integer("seed", seed, 0, cure="Use None for the first episodes")
+    if max_episode_steps is not None:
+        check_integer("max_episode_steps", max_episode_steps, 1, cure="Use None if there is no time limit")
+
+    def select(n_available: int) -> Sequence[int]:
+        if n_trajectories is None:
+            return range(n_available)
+        check_integer("n_trajectories", n_trajectories, 1, n_available, f"The expert data holds {n_available} episodes")
+        if seed is None:
+            return range(n_trajectories)
+        return sorted(np.random.default_rng(seed).permutation(n_available)[:n_trajectories].tolist())
+
+    if isinstance(source, Demonstrations):
+        trajectories = tuple(source.trajectories[i] for i in select(len(source.trajectories)))
+        chosen = replace(source, trajectories=trajectories, subsample_freq=source.subsample_freq * subsample_freq)
+        if max_episode_steps is None:
+            return chosen
+        return replace(chosen, max_episode_steps=None).with_time_limit(max_episode_steps)
+    reference, card = None, None
+    if isinstance(source, (str, Path)):
+        reference = str(source)
+        path = _resolve(reference, env_id) if isinstance(source, str) else source
+        card = _read_card(path)
+        limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
+        loaded = _read_path(path, select, limit)
+    else:
+        limit = max_episode_steps
+        loaded = _read_object(source, select, limit)
+    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit)
+
+
+def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:
+    """Return the episodes of something in memory."""
+    if isinstance(source, Mapping):
+        try:
+            return read_mapping(source, select, limit)
+        except ValueError as error:
+            raise ValueError(f"expert data: {error}") from error
+    if all(hasattr(source, name) for name in ("obs", "acts", "next_obs", "dones")):  # imitation's Transitions
+        names = ("obs", "acts", "next_obs", "dones", "rews")
+        return _read_object({name: getattr(source, name, None) for name in names}, select, limit)
+    if all(hasattr(source, name) for name in ("obs", "acts", "terminal")) or isinstance(source, Trajectory):
+        return read_trajectories([source], select, limit)
+    array_like = isinstance(source, (bytes, bytearray, np.ndarray)) or hasattr(source, "detach")
+    if isinstance(source, type) or array_like or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise TypeError(f"expert data is {shorten(source)}: expected {_EXPECTED}")
+    return read_trajectories(source, select, limit)
+
+
+def _resolve(reference: str, env_id: str | None) -> Path:
+    """Return the path that a string stands for."""
+    scheme, colon, name = reference.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):  # one letter is a drive of Windows
+        return Path(reference)
+    if scheme == "bundled":
+        names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir()) if BUNDLED.is_dir() else []
+        if name not in names:
+            raise ValueError(f"expert data {shorten(reference)}: there is no such bundled set. Use one of {names}")
+        return BUNDLED / name
+    if scheme == "demos":
+        root = os.environ.get(DEMOS_VARIABLE)
+        if not root:
+            raise ValueError(
+                f"expert data {shorten(reference)}: the environment variable {DEMOS_VARIABLE} is not set. Set it to the "
+                "folder that holds one data set folder for each environment"
+            )
+        if not name and env_id is None:
+            raise ValueError(f"expert data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
+        path = Path(root) / (name or str(env_id))
+        if not path.exists():
+            raise FileNotFoundError(
+                f"expert data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
+            )
+        return path
+    if scheme in ("minari", "hf"):
+        raise ValueError(
+            f"expert data {shorten(reference)}: {scheme}: is not supported in this release. Download the data and give its "
+            "folder"
+        )
+    if Path(reference).exists():
+        return Path(reference)
+    raise ValueError(
+        f"expert data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME or a path"
+    )
+
+
+def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory]:
+    """Return the episodes of a folder or file."""
+    if path.is_dir():
+        return read_folder(path, select, limit)
+    if not path.is_file():
+        raise FileNotFoundError(f"expert data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
+    with reading(path, "an .npz file"), open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or (path.suffix == ".npz" and zipfile.is_zipfile(path)):
+        return read_npz(path, select, limit)
+    cure = "Give the folder of a data set, or an .npz file"
+    if path.suffix in (".pkl", ".pickle", ".pt", ".pth") or start[:1] == b"\x80":
+        cure = "Pickles can run code and are never read: convert it with `python -m imitation.scripts.convert_trajs`"
+    elif path.suffix in (".arrow", ".json"):
+        cure = "Give the folder that holds this file"
+    raise ValueError(f"expert data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
+
+
+def _read_card(path: Path) -> dict[str, Any] | None:
+    """Return the content of the ``card.json`` beside the data."""
+    with reading(path, "a path"):  # a name that is too long or holds a null is an OSError or ValueError
+        is_folder = path.is_dir()
+    folders = [split_folder(path), path] if is_folder else [path.parent]
+    cards = [folder / "card.json" for folder in folders if (folder / "card.json").is_file()]
+    if not cards:
+        return None
+    with reading(cards[0], "JSON"):
+        card = json.loads(cards[0].read_text(encoding="utf-8"))
+    if not isinstance(card, dict):
+        raise ValueError(f"expert data {shorten(cards[0])}: the card is not a JSON object. Repair or remove it")
+    return card
+
+
+def _card_limit(path: Path, card: dict[str, Any] | None) -> int | None:
+    """Return the time limit that a card names."""
+    value = card.get("max_episode_steps") if card else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"expert data {shorten(path)}: max_episode_steps is {shorten(value)} in card.json, expected a positive integer or "
+            "null"
+        )
+    return value

@@ -1,0 +1,161 @@
+"""One episode of an expert."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from sb3_iq.demonstrations.errors import check_integer, shorten
+
+Ending = Literal["info", "limit", "assumed", "open"]
+Observations = np.ndarray | dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """
+    One episode, or a piece of one, validated.
+
+    :param obs: the observations as the environment gave them, the last one included: shape (T + 1, \\*obs_shape),
+        or a dictionary of such arrays for a ``Dict`` space
+    :param acts: the actions in the units of the environment: shape (T, \\*action_shape), T >= 1
+    :param rews: the rewards, shape (T,), or None. IQ-Learn never reads them, reports do
+    :param terminated: the last observation is a terminal state: its value is zero
+    :param truncated: the episode was cut off (by a time limit): the value of the last observation is bootstrapped
+    :param starts_at_reset: the first observation comes from ``env.reset``
+    :param ending: the rule by which ``terminated`` and ``truncated`` were told apart: the data say so ("info"), the
+        length reaches the time limit ("limit"), nothing is known and it is taken as terminated ("assumed"), or the
+        episode has no end ("open": neither flag is set, which replaces any other value)
+    :raises ValueError: if lengths disagree, a number is NaN or infinite, a type is not numeric or both flags are set
+    """
+
+    obs: Observations
+    acts: np.ndarray
+    rews: np.ndarray | None
+    terminated: bool
+    truncated: bool
+    starts_at_reset: bool = True
+    ending: Ending = "info"
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the way to normalise a field of a frozen dataclass
+        acts = _numeric("acts", self.acts)
+        n_steps = len(acts)
+        if n_steps == 0:
+            raise ValueError("an episode needs at least one step, but acts is empty. Leave the episode out")
+        if isinstance(self.obs, Mapping):
+            if not self.obs:
+                raise ValueError("obs is an empty dictionary: expected one array for each key of the Dict space")
+            obs: Observations = {str(key): _numeric(f"obs[{key!r}]", value) for key, value in self.obs.items()}
+        else:
+            obs = _numeric("obs", self.obs)
+        for name, array in obs.items() if isinstance(obs, dict) else [("", obs)]:
+            if len(array) != n_steps + 1:
+                label = f"obs[{name!r}]" if name else "obs"
+                raise ValueError(
+                    f"expected one more observation than actions: len({label}) = {len(array)} but len(acts) + 1 = "
+                    f"{n_steps + 1}. The observation after the last action belongs to the episode"
+                )
+        if self.rews is not None:
+            rews = _numeric("rews", self.rews)
+            if rews.shape != (n_steps,):
+                raise ValueError(f"rews has shape {rews.shape}, expected one reward for each action: ({n_steps},)")
+            set_field(self, "rews", rews)
+        set_field(self, "obs", obs)
+        set_field(self, "acts", acts)
+        for flag in ("terminated", "truncated", "starts_at_reset"):
+            value = getattr(self, flag)
+            if not isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"{flag}={shorten(value)}: expected True or False")
+            set_field(self, flag, bool(value))
+        if self.terminated and self.truncated:
+            raise ValueError("terminated and truncated are both True: a terminal state at the time limit is terminated only")
+        if not (self.terminated or self.truncated):
+            set_field(self, "ending", "open")
+
+    def __len__(self) -> int:
+        """
+        :return: the number of steps T
+        """
+        return len(self.acts)
+
+    def with_time_limit(self, max_episode_steps: int) -> "Trajectory":
+        """
+        :param max_episode_steps: the time limit of the environment, e.g. ``env.spec.max_episode_steps``
+        :return: the same episode, taken as truncated if its end was only assumed and it reaches the limit
+        """
+        check_integer("max_episode_steps", max_episode_steps, 1)
+        if self.ending != "assumed" or len(self) < max_episode_steps:
+            return self
+        return replace(self, terminated=False, truncated=True, ending="limit")
+
+
+def make_trajectory(
+    obs: Any,
+    acts: Any,
+    rews: Any,
+    terminal: bool,
+    last_info: object = None,
+    max_episode_steps: int | None = None,
+    starts_at_reset: bool = True,
+) -> Trajectory:
+    """
+    Build an episode of which only imitation's ``terminal`` is known, which is True at a time limit too.
+
+    :param obs: observations, (T + 1, \\*obs_shape)
+    :param acts: actions, (T, \\*action_shape)
+    :param rews: rewards, (T,), or None
+    :param terminal: whether the episode ended, in either way
+    :param last_info: the info of the last step: a dictionary, plain JSON, or anything else, which is ignored
+    :param max_episode_steps: the time limit, if known
+    :param starts_at_reset: whether the first observation comes from ``env.reset``
+    :return: the episode, ``terminated`` and ``truncated`` being told apart by the info, else by the length, else
+        taken as terminated
+    """
+    truncated = time_limit_flag(last_info) if terminal else False
+    ending: Ending = "info"
+    if truncated is None:
+        truncated, ending = False, "assumed"
+    trajectory = Trajectory(obs, acts, rews, bool(terminal) and not truncated, truncated, starts_at_reset, ending)
+    return trajectory if max_episode_steps is None else trajectory.with_time_limit(max_episode_steps)
+
+
+def time_limit_flag(info: object) -> bool | None:
+    """
+    Read ``TimeLimit.truncated`` without decoding anything but plain JSON (jsonpickle would run code from the data).
+
+    :param info: the info of an episode's last step
+    :return: the flag, or None if the info doesn't tell
+    """
+    if isinstance(info, str):
+        if "TimeLimit.truncated" not in info:
+            return None
+        try:
+            info = json.loads(info)
+        except (ValueError, RecursionError):
+            return None
+    flag = info.get("TimeLimit.truncated") if isinstance(info, Mapping) else None
+    return bool(flag) if isinstance(flag, (bool, np.bool_)) else None
+
+
+def _numeric(name: str, value: Any) -> np.ndarray:
+    """Return ``value`` as an array of finite numbers with at least one axis, or raise ``ValueError``."""
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # a ragged list, a tensor on a GPU, an object of the user
+        raise ValueError(f"{name} is not an array of numbers ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {shorten(str(array.dtype))}, expected numbers. Episodes must not be ragged")
+    if array.ndim == 0:
+        raise ValueError(f"{name} is a single number, expected one entry for each step")
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{name} has shape {array.shape}: its entries hold no number")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        first = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(
+            f"{name} holds {array[tuple(first)]} at index {tuple(int(i) for i in first)}: only finite numbers can be learned "
+            "from. Remove the episode or repair the recording"
+        )
+    return array

@@ -1,0 +1,277 @@
+"""How IQLearn's arguments become an environment, a policy class and demonstrations; and what is refused, with the reason."""
+
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, load_demonstrations
+from sb3_iq.iq_learn.defaults import defaults_for
+from sb3_iq.iq_learn.divergences import DIVERGENCES
+from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
+from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.spaces_env import SpacesEnv, make_spaces_env
+
+if TYPE_CHECKING:
+    from sb3_iq.iq_learn.iq_learn import IQLearn
+
+
+class EnvSpec(NamedTuple):
+    """What is known of an environment beyond its spaces: its registered id and its time limit."""
+
+    env_id: str | None
+    max_episode_steps: int | None
+
+
+def env_spec(env: VecEnv) -> EnvSpec:
+    try:
+        spec = env.get_attr("spec")[0]
+    except AttributeError:
+        spec = None
+    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None))
+
+
+def is_spaces_env(env: VecEnv | None) -> bool:
+    return env is not None and isinstance(getattr(env.unwrapped, "envs", [None])[0], SpacesEnv)
+
+
+def stand_in(observation_space: spaces.Space, action_space: spaces.Space, env: VecEnv | None = None) -> VecEnv:
+    return make_spaces_env(observation_space, action_space, env)
+
+
+def make_env(
+    env: GymEnv | str | None,
+    observation_space: spaces.Space | None,
+    action_space: spaces.Space | None,
+    offline: bool,
+    verbose: int,
+) -> tuple[VecEnv, EnvSpec]:
+    """
+    Make and wrap the environment before SB3 does, since the policy's class depends on the action space.
+
+    :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
+    :raises ValueError: if there is neither an environment nor spaces
+    """
+    if env is None:
+        if observation_space is None or action_space is None:
+            raise ValueError("`env` is None: give `observation_space` and `action_space`, which are never guessed from data.")
+        if not offline:
+            raise ValueError("`env` is None: only offline=True learns without an environment.")
+        return BaseAlgorithm._wrap_env(SpacesEnv(observation_space, action_space), 0, monitor_wrapper=False), EnvSpec(None, None)
+    if observation_space is not None or action_space is not None:
+        raise ValueError("`observation_space` and `action_space` are only for env=None: an environment has its own.")
+
+    vec_env = BaseAlgorithm._wrap_env(maybe_make_env(env, verbose), verbose)
+    spec = env_spec(vec_env)
+    if not offline:
+        return vec_env, spec
+    spaces_env = stand_in(vec_env.observation_space, vec_env.action_space, vec_env)
+    if isinstance(env, str):
+        vec_env.close()
+    return spaces_env, spec
+
+
+def policy_class(policy: str | type[BasePolicy], env: VecEnv | None) -> type[BasePolicy]:
+    """
+    :param policy: alias or class
+    :param env: the environment, None while a model is loaded (then ``policy`` is the saved class)
+    :return: the policy's class for the environment's action space
+    :raises ValueError: if the alias is unknown, or the class does not go with the action space
+    """
+    if env is None and not isinstance(policy, str):
+        return policy
+    if env is None:
+        raise ValueError(f"`env` is None: the policy {policy!r} depends on the action space.")
+    continuous = isinstance(env.action_space, spaces.Box)
+    aliases = CONTINUOUS_POLICIES if continuous else DISCRETE_POLICIES
+    if isinstance(policy, str):
+        if policy not in aliases:
+            raise ValueError(f"`policy` is {policy!r}: choose one of {', '.join(aliases)}, or give a class.")
+        if isinstance(env.observation_space, spaces.Dict) and policy != "MultiInputPolicy":
+            raise ValueError(f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}")
+        return aliases[policy]
+    base = SACPolicy if continuous else SoftQPolicy
+    if not (isinstance(policy, type) and issubclass(policy, base)):
+        raise ValueError(
+            f"`policy` is {str(policy)[:80]}: for {type(env.action_space).__name__} actions give one of "
+            f"{', '.join(aliases)} or a class derived from sb3_iq.iq_learn.{base.__name__}."
+        )
+    return policy
+
+
+def check_one_step(n_steps: int, replay_buffer_class: type | None) -> None:
+    """:raises ValueError: if returns over several steps are asked for"""
+    if n_steps != 1:
+        raise ValueError(f"`n_steps` is {n_steps}: r = Q(s, a) - gamma V(s') is a one-step relation, only n_steps=1 fits it.")
+    name = getattr(replay_buffer_class, "__name__", "")
+    if name.startswith(("NStep", "Her")):
+        raise ValueError(
+            f"`replay_buffer_class` is {name}: r = Q(s, a) - gamma V(s') holds for single steps of the policy's own "
+            "occupancy, not for n-step returns or relabelled goals. Use ReplayBuffer or DictReplayBuffer."
+        )
+
+
+def objective_terms(model: "IQLearn") -> tuple[OccupancyTerm, Penalty]:
+    """:return: the occupancy term and the penalty in force: the user's, else the defaults for learning online or offline"""
+    defaults = defaults_for(model.action_space)
+    default_term = defaults.offline_occupancy_term if model.offline else defaults.occupancy_term
+    default_penalty = defaults.offline_penalty if model.offline else defaults.penalty
+    return model.occupancy_term or default_term, model.penalty or default_penalty
+
+
+def check_objective(model: "IQLearn") -> None:
+    """:raises ValueError: if the objective is unknown, or has no maximiser"""
+    occupancy_term, penalty = objective_terms(model)
+    for name, value, known in (
+        ("divergence", model.divergence, tuple(DIVERGENCES)),
+        ("occupancy_term", occupancy_term, ("policy_mix", "expert", "start_states")),
+        ("penalty", penalty, ("expert", "mixture")),
+    ):
+        if value not in known:
+            raise ValueError(f"`{name}` is {str(value)[:80]!r}: choose one of {', '.join(known)}.")
+    if not model.penalty_coef > 0:
+        raise ValueError(f"`penalty_coef` is {model.penalty_coef}: it must be positive, else Q has no maximiser.")
+    if not 0 <= model.gamma < 1:
+        raise ValueError(f"`gamma` is {model.gamma}: it must be in [0, 1), else the values of an endless episode diverge.")
+    if model.offline and occupancy_term == "policy_mix":
+        raise ValueError("`occupancy_term` is 'policy_mix': offline there are no transitions of the policy. Use 'expert'.")
+    if model.offline and penalty == "mixture":
+        raise ValueError("`penalty` is 'mixture': offline there are no transitions of the policy. Use 'expert'.")
+
+
+def check_callback(callback: MaybeCallback, offline: bool) -> None:
+    """:raises ValueError: if a callback counts episodes, and there are none"""
+    if not offline:
+        return
+    pending: list[Any] = list(callback) if isinstance(callback, list) else [callback]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, StopTrainingOnMaxEpisodes):
+            raise ValueError("`callback` holds StopTrainingOnMaxEpisodes: offline there are no episodes to count.")
+        if isinstance(current, CallbackList):
+            pending.extend(current.callbacks)
+        elif isinstance(current, EventCallback) and isinstance(current.callback, BaseCallback):
+            pending.append(current.callback)
+
+
+def read_expert_data(expert_data: Any, spec: EnvSpec) -> Demonstrations:
+    """
+    :param expert_data: whatever ``load_demonstrations`` takes or returns
+    :param spec: the environment's, for its id (``demos:``) and its time limit
+    :return: the demonstrations, with terminated and truncated told apart by that limit where nothing better is known
+    """
+    demonstrations = load_demonstrations(expert_data, env_id=spec.env_id)
+    return demonstrations.with_time_limit(spec.max_episode_steps) if spec.max_episode_steps else demonstrations
+
+
+def target_entropy(action_space: spaces.Space) -> float:
+    if isinstance(action_space, spaces.Discrete):
+        return 0.1 * float(np.log(action_space.n))
+    return -float(np.prod(action_space.shape))  # type: ignore[arg-type]
+
+
+def initial_ent_coef(ent_coef: str | float) -> float:
+    """:raises ValueError: if the temperature is not a positive number, "auto" or "auto_<number>\""""
+    value: str | float = ent_coef
+    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
+        value = ent_coef.partition("_")[2] or 1.0
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < np.inf:
+        raise ValueError(f"`ent_coef` is {str(ent_coef)[:80]!r}: it must be a positive number, 'auto' or 'auto_0.1'.")
+    return number
+
+
+def update_learning_rate(optimizer: th.optim.Optimizer, learning_rate: float | Schedule, progress_remaining: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = float(learning_rate(progress_remaining) if callable(learning_rate) else learning_rate)
+
+
+def divergence_message(info: dict[str, th.Tensor], n_updates: int) -> str:
+    terms = ", ".join(f"{name} = {value.item():.3g}" for name, value in info.items())
+    return (
+        f"Training diverged at gradient step {n_updates}, before the optimisers' steps: {terms}. "
+        "Lower `learning_rate` or `gamma`, or raise `penalty_coef`."
+    )
+
+
+def warm_up_statistics(env: VecNormalize | None, expert_buffer: ExpertBuffer) -> None:
+    """Give VecNormalize the demonstrations to start from, once: an early policy's states are far from the expert's."""
+    if env is None or not env.norm_obs:
+        return
+    observations = expert_buffer.all().observations
+    if isinstance(env.obs_rms, dict):
+        for key, obs_rms in env.obs_rms.items():
+            if obs_rms.count < 1000:
+                obs_rms.update(observations[key].cpu().numpy())  # type: ignore[index]
+    elif env.obs_rms.count < 1000:
+        env.obs_rms.update(observations.cpu().numpy())  # type: ignore[union-attr]
+
+
+def reward_arguments(
+    model: "IQLearn", actions: np.ndarray, terminated: np.ndarray, vectorized: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """:return: actions as the Q-function takes them, shape (batch, action_dim), and terminated as floats, shape (batch,)"""
+    if not vectorized:
+        raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
+    actions = np.asarray(actions)
+    if isinstance(model.action_space, spaces.Box):
+        actions = model.policy.scale_action(actions.reshape(-1, *model.action_space.shape)).astype(np.float32)
+        actions = actions.reshape(len(actions), -1)
+    else:
+        actions = actions.reshape(-1, 1).astype(np.int64)
+    terminated = np.asarray(terminated, dtype=np.float32).reshape(-1)
+    if len(actions) != len(terminated):
+        raise ValueError(f"`actions` and `terminated` are of different lengths: {len(actions)} != {len(terminated)}.")
+    return actions, terminated
+
+
+def matching_spaces(model: "IQLearn", env: VecEnv) -> tuple[spaces.Space, spaces.Space]:
+    """
+    Gymnasium 1.0 turned the bounds of some spaces from the largest float to infinity: such a difference is none.
+
+    :return: the environment's spaces if they differ from the model's in this alone, else the model's
+    """
+
+    def same(one: spaces.Space, other: spaces.Space) -> bool:
+        if not (isinstance(one, spaces.Box) and isinstance(other, spaces.Box)):
+            return bool(one == other)
+        if one.shape != other.shape or one.dtype != other.dtype or not np.issubdtype(one.dtype, np.floating):
+            return bool(one == other)
+        huge = 1e37
+        return all(
+            np.array_equal(np.clip(a, -huge, huge), np.clip(b, -huge, huge))
+            for a, b in ((one.low, other.low), (one.high, other.high))
+        )
+
+    old, new = model.observation_space, env.observation_space
+    if isinstance(old, spaces.Dict) and isinstance(new, spaces.Dict):
+        observations_match = old.keys() == new.keys() and all(same(old[key], new[key]) for key in old.keys())
+    else:
+        observations_match = same(old, new)
+    return new if observations_match else old, model.action_space
+
+
+def get_rng_states(device: th.device) -> dict[str, Any]:
+    """:return: the states of the generators that a run draws from, besides that of the expert batches"""
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state().numpy()}
+    if device.type == "cuda":
+        states["cuda"] = th.cuda.get_rng_state(device).numpy()
+    return states
+
+
+def set_rng_states(states: dict[str, Any], device: th.device) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    th.set_rng_state(th.as_tensor(states["torch"]))
+    if device.type == "cuda" and "cuda" in states:
+        th.cuda.set_rng_state(th.as_tensor(states["cuda"]), device)

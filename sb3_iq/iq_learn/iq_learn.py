@@ -1,0 +1,552 @@
+import io
+import pathlib
+import warnings
+from collections import defaultdict
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.dqn.policies import QNetwork
+from stable_baselines3.sac.policies import Actor
+
+from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn import construction, replay
+from sb3_iq.iq_learn.defaults import defaults_for
+from sb3_iq.iq_learn.divergences import DivergenceName
+from sb3_iq.iq_learn.objective import DivergenceError, OccupancyTerm, Penalty, iq_loss, soft_bellman_reward
+from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy, concatenate_obs
+
+SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
+
+
+class IQLearn(OffPolicyAlgorithm):
+    """
+    Inverse soft-Q learning (IQ-Learn): imitation from demonstrations with one Q-function,
+    which stands for the policy, softmax(Q / alpha), and for the reward, r = Q - gamma V'.
+    Paper: https://arxiv.org/abs/2106.12142
+
+    Discrete actions are learned by a soft Q-network, Box actions by SAC's actor and critics. The reward of the environment is
+    never used. An argument left at ``None`` takes the default of the kind of action space, see
+    :mod:`sb3_iq.iq_learn.defaults`.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy), or a class derived from
+        :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (Box)
+    :param env: The environment to learn from (if registered in Gym, can be str). Offline it is only asked for its spaces, and
+        may be ``None`` if these are given
+    :param expert_data: The demonstrations: whatever :func:`~sb3_iq.load_demonstrations` takes or returns.
+        It is read at once and never saved with the model
+    :param learning_rate: learning rate for the Q-function's Adam optimizer, typically 1e-4 to 1e-3;
+        it can be a function of the current progress remaining (from 1 to 0)
+    :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
+    :param learning_starts: how many environment steps are taken at random before learning starts, typically 1000
+    :param batch_size: number of expert transitions, and online as many of the policy, for each gradient update, typically 256
+    :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
+    :param gamma: the discount factor, typically 0.97 to 0.99
+    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
+        like ``(5, "step")`` or ``(2, "episode")``. Typically 1
+    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``), typically 1.
+        Set to ``-1`` means to do as many gradient steps as steps done in the environment during the rollout
+    :param action_noise: the action noise type (None by default, and hardly ever needed: the policy is stochastic)
+    :param replay_buffer_class: Replay buffer class to use. If ``None``, it will be automatically selected.
+        Buffers of n-step returns or relabelled goals are refused
+    :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
+    :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer (False by default)
+    :param n_steps: only 1: r = Q - gamma V' is a one-step relation
+    :param ent_coef: the temperature alpha, typically 0.01 to 0.1; ``"auto"`` to learn it
+        (and ``"auto_0.1"`` for using 0.1 as initial value)
+    :param target_update_interval: update the target network every ``target_update_interval`` gradient steps, typically 1
+    :param target_entropy: target entropy when learning ``ent_coef`` (``ent_coef = 'auto'``): by default minus the dimension of
+        a Box, a tenth of the largest entropy for discrete actions
+    :param use_sde: Whether to use generalized State Dependent Exploration (gSDE, Box actions; False by default)
+    :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE
+        Default: -1 (only sample at the beginning of the rollout)
+    :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase (False by default)
+    :param stats_window_size: Window size for the rollout logging, specifying the number of episodes to average
+        the reported success rate, mean episode length, and mean reward over (100 by default)
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation, e.g. ``dict(net_arch=[256, 256])``
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
+        debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run.
+        Setting it to auto, the code will be run on the GPU if possible.
+    :param offline: Learn from the demonstrations alone (False by default): ``learn(n)`` takes n gradient steps and no
+        environment step. May be changed between calls of ``learn``
+    :param divergence: the statistical divergence between expert and policy, ``"chi2"``
+    :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective is taken:
+        the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``),
+        or as it stands, at initial states of both (``"start_states"``)
+    :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
+        or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
+    :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
+    :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
+    :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
+        current progress remaining
+    :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
+        typically 0.001; 1 for the actor itself
+    :param observation_space: observation space, only if ``env`` is None
+    :param action_space: action space, only if ``env`` is None
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: if an argument or the demonstrations do not fit, with the reason
+    :raises TypeError: if ``expert_data`` is of a type that is not read
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {}  # chosen by the action space, see construction.policy_class
+    policy: SoftQPolicy | SACPolicy
+    # Discrete actions
+    q_net: QNetwork
+    q_net_target: QNetwork
+    # Box actions
+    actor: Actor | None  # type: ignore[assignment]
+    critic: ContinuousCritic
+    critic_target: ContinuousCritic
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        expert_data: Any = None,
+        learning_rate: float | Schedule | None = None,
+        buffer_size: int = 1_000_000,  # 1e6
+        learning_starts: int = 1_000,
+        batch_size: int | None = None,
+        tau: float = 0.005,
+        gamma: float | None = None,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float | None = None,
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        offline: bool = False,
+        divergence: DivergenceName = "chi2",
+        occupancy_term: OccupancyTerm | None = None,
+        penalty: Penalty | None = None,
+        penalty_coef: float | None = None,
+        use_target: bool | None = None,
+        actor_learning_rate: float | Schedule = 1e-4,
+        actor_tau: float = 0.001,
+        observation_space: spaces.Space | None = None,
+        action_space: spaces.Space | None = None,
+        _init_setup_model: bool = True,
+    ):
+        construction.check_one_step(n_steps, replay_buffer_class)
+        self.offline = offline
+        self._env_spec: construction.EnvSpec = construction.EnvSpec(None, None)
+        if _init_setup_model:
+            env, self._env_spec = construction.make_env(env, observation_space, action_space, offline, verbose)
+        action_space = env.action_space if env is not None else action_space
+        defaults = defaults_for(action_space)
+
+        super().__init__(
+            construction.policy_class(policy, env),
+            env,  # type: ignore[arg-type]
+            learning_rate if learning_rate is not None else defaults.learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size if batch_size is not None else defaults.batch_size,
+            tau=tau,
+            gamma=gamma if gamma is not None else defaults.gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            use_sde_at_warmup=use_sde_at_warmup,
+            sde_support=isinstance(action_space, spaces.Box),
+            supported_action_spaces=(spaces.Box, spaces.Discrete),
+            support_multi_env=True,
+        )
+
+        self.target_entropy = target_entropy
+        self.log_ent_coef = None  # type: th.Tensor | None
+        self.ent_coef = ent_coef if ent_coef is not None else defaults.ent_coef
+        self.target_update_interval = target_update_interval
+        self.ent_coef_optimizer: th.optim.Adam | None = None
+        self.divergence = divergence
+        self.occupancy_term = occupancy_term
+        self.penalty = penalty
+        self.penalty_coef = penalty_coef if penalty_coef is not None else defaults.penalty_coef
+        self.use_target = use_target if use_target is not None else defaults.use_target
+        self.actor_learning_rate = actor_learning_rate
+        self.actor_tau = actor_tau
+
+        self.expert_buffer: ExpertBuffer | None = None
+        # What identifies the demonstrations in a saved model
+        self.expert_reference: str | None = None
+        self.expert_n_transitions = 0
+        self.expert_content_hash: str | None = None
+        # Expert batches have a generator of their own, saved with the model
+        self.expert_rng = np.random.default_rng(seed)
+        self._rng_states: dict[str, Any] | None = None
+
+        if _init_setup_model:
+            construction.check_objective(self)
+            self._setup_model()
+            if expert_data is not None:
+                self.set_expert_data(expert_data)
+
+    def _setup_model(self) -> None:
+        # The replay buffer is allocated by the first online learn(), see _setup_learn
+        replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED  # type: ignore[assignment]
+        super()._setup_model()
+        self.replay_buffer = replay_buffer
+        self._create_aliases()
+        critic, critic_target = self._critics()
+        # Running mean and running var
+        self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
+        self.batch_norm_stats_target = get_parameters_by_name(critic_target, ["running_"])
+        # Target entropy is used when learning the entropy coefficient
+        if self.target_entropy == "auto":
+            self.target_entropy = construction.target_entropy(self.action_space)
+        else:
+            # this will also throw an error for unexpected string
+            self.target_entropy = float(self.target_entropy)
+
+        # The entropy coefficient can be learned automatically
+        # see Automating Entropy Adjustment for Maximum Entropy RL section of https://arxiv.org/abs/1812.05905
+        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
+            init_value = construction.initial_ent_coef(self.ent_coef)
+            # Note: we optimize the log of the entropy coeff which is slightly different from the paper
+            # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
+            self.log_ent_coef = th.log(th.ones(1, device=self.device) * init_value).requires_grad_(True)
+            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+        else:
+            init_value = construction.initial_ent_coef(self.ent_coef)
+            self.ent_coef_tensor = th.tensor(init_value, device=self.device)
+        if isinstance(self.policy, SoftQPolicy):
+            self.policy.ent_coef.fill_(init_value)
+
+    def _create_aliases(self) -> None:
+        if isinstance(self.policy, SoftQPolicy):
+            self.q_net = self.policy.q_net
+            self.q_net_target = self.policy.q_net_target
+            self.actor = None
+        else:
+            self.actor = self.policy.actor
+            self.critic = self.policy.critic
+            self.critic_target = self.policy.critic_target
+
+    def _critics(self) -> tuple[th.nn.Module, th.nn.Module]:
+        """The network that the objective is maximised over, and its target."""
+        return (self.q_net, self.q_net_target) if self.actor is None else (self.critic, self.critic_target)
+
+    def set_expert_data(self, expert_data: Any) -> None:
+        """
+        Read demonstrations, check them against the spaces, and imitate them from now on.
+
+        :param expert_data: whatever :func:`~sb3_iq.load_demonstrations` takes or returns
+        :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
+        """
+        demonstrations = construction.read_expert_data(expert_data, self._env_spec)
+        self.expert_buffer = ExpertBuffer(
+            demonstrations, self.observation_space, self.action_space, device=self.device, rng=self.expert_rng
+        )
+        # A reference is only kept where it brings back the same data: a selection made by the caller is not in it
+        self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None
+        self.expert_n_transitions = demonstrations.n_transitions
+        self.expert_content_hash = demonstrations.content_hash
+
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        assert self.expert_buffer is not None
+        # Switch to train mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(True)
+        critic, critic_target = self._critics()
+        critic_optimizer = self.policy.optimizer if self.actor is None else self.critic.optimizer
+        # Update learning rates according to their schedules
+        self._update_learning_rate([critic_optimizer] + [o for o in [self.ent_coef_optimizer] if o is not None])
+        if self.actor is not None:
+            construction.update_learning_rate(self.actor.optimizer, self.actor_learning_rate, self._current_progress_remaining)
+
+        occupancy_term, penalty = construction.objective_terms(self)
+        infos: dict[str, list[float]] = defaultdict(list)
+
+        for gradient_step in range(gradient_steps):
+            # Sample the expert buffer and, online, as much from the replay buffer: expert rows come first
+            batches = [self.expert_buffer.sample(batch_size, env=self._vec_normalize_env)]
+            if not self.offline:
+                batches.append(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))  # type: ignore[union-attr]
+            obs = concatenate_obs(*(batch.observations for batch in batches))
+            next_obs = concatenate_obs(*(batch.next_observations for batch in batches))
+            actions = th.cat([batch.actions for batch in batches])
+            terminated = th.cat([batch.dones for batch in batches]).flatten()
+
+            # We need to sample because `log_std` may have changed between two gradient steps
+            if self.use_sde:
+                self.actor.reset_noise()  # type: ignore[union-attr]
+
+            # Optimize entropy coefficient, also called entropy temperature or alpha
+            if self.actor is not None:
+                # Action by the current actor for the sampled state
+                actions_pi, log_prob = self.actor.action_log_prob(obs)
+            elif self.ent_coef_optimizer is not None:
+                log_prob = self.policy.expected_log_prob(obs)
+            ent_coef = self._update_ent_coef(log_prob.detach()) if self.ent_coef_optimizer is not None else self.ent_coef_tensor
+
+            # States of the occupancy term E_mu[V(s) - gamma V(s')], equal to (1 - gamma) E_{s0}[V(s0)] for any mu
+            if occupancy_term == "policy_mix":
+                value_obs = obs
+            elif occupancy_term == "expert":
+                value_obs = batches[0].observations
+            else:
+                value_obs = self._sample_initial_observations(batch_size)
+
+            # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
+            values = self.policy.soft_values(obs, actions, next_obs, value_obs, ent_coef, self.use_target)
+            critic_loss, info = iq_loss(
+                values, terminated, batch_size, self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef
+            )
+            if not th.isfinite(critic_loss):
+                raise DivergenceError(construction.divergence_message(info, self._n_updates + gradient_step))
+            critic_optimizer.zero_grad()
+            critic_loss.backward()
+            critic_optimizer.step()
+
+            # Optimize the actor: SAC's step on Q (Eq. 10)
+            if self.actor is not None:
+                q_values_pi = self.policy.q_values(obs, actions_pi).min(dim=0).values
+                actor_loss = (ent_coef * log_prob - q_values_pi).mean()
+                if not th.isfinite(actor_loss):
+                    raise DivergenceError(construction.divergence_message({"actor_loss": actor_loss}, self._n_updates + gradient_step))
+                self.actor.optimizer.zero_grad()
+                # The critic's parameters need no gradient here
+                actor_loss.backward(inputs=list(self.actor.parameters()))
+                self.actor.optimizer.step()
+                polyak_update(self.actor.parameters(), self.policy.averaged_actor.parameters(), self.actor_tau)
+                info |= {"actor_loss": actor_loss.detach(), "entropy": -log_prob.detach().mean()}
+
+            # Update target networks
+            if self.use_target and gradient_step % self.target_update_interval == 0:
+                polyak_update(critic.parameters(), critic_target.parameters(), self.tau)
+                # Copy running stats, see SB3's GH issue #996
+                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+            for name, value in info.items():
+                infos[name].append(value.item())
+            infos["ent_coef"].append(ent_coef.item())
+
+        self._n_updates += gradient_steps
+
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, series in infos.items():
+            self.logger.record(f"train/{name}", np.mean(series))
+
+    def _update_ent_coef(self, log_prob: th.Tensor) -> th.Tensor:
+        """One step of the learned temperature towards the target entropy; returns its value from before the step, as SAC uses it."""
+        assert self.log_ent_coef is not None and self.ent_coef_optimizer is not None
+        ent_coef = th.exp(self.log_ent_coef.detach())
+        ent_coef_loss = -(self.log_ent_coef * (log_prob + self.target_entropy)).mean()
+        self.ent_coef_optimizer.zero_grad()
+        ent_coef_loss.backward()
+        self.ent_coef_optimizer.step()
+        if isinstance(self.policy, SoftQPolicy):
+            self.policy.ent_coef.copy_(ent_coef.squeeze())
+        self.logger.record("train/ent_coef_loss", ent_coef_loss.item())
+        return ent_coef
+
+    def _sample_initial_observations(self, batch_size: int) -> Any:
+        """Initial states: half of the demonstrations', half of the replay buffer's; offline, the demonstrations' alone."""
+        assert self.expert_buffer is not None
+        if self.offline:
+            return self.expert_buffer.sample_initial_observations(batch_size, env=self._vec_normalize_env)
+        n_expert = batch_size // 2
+        return concatenate_obs(
+            self.expert_buffer.sample_initial_observations(n_expert, env=self._vec_normalize_env),
+            replay.sample_initial_observations(self.replay_buffer, batch_size - n_expert, self._vec_normalize_env),
+        )
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.expert_buffer is None:
+            if self.expert_reference is None:
+                raise ValueError(
+                    "`expert_data` is None: there is nothing to imitate. Give IQLearn(...), IQLearn.load(...) or "
+                    "set_expert_data(...) the demonstrations; they are not saved with a model."
+                )
+            saved_hash = self.expert_content_hash
+            self.set_expert_data(self.expert_reference)
+            if self.expert_content_hash != saved_hash:
+                warnings.warn(f"The demonstrations of {self.expert_reference!r} are not those that the model was saved with.")
+        construction.check_objective(self)
+        construction.check_callback(callback, self.offline)
+
+        if self.offline:
+            if not construction.is_spaces_env(self.env):
+                self.set_env(construction.stand_in(self.observation_space, self.action_space, self.env))
+        else:
+            if self.env is None or construction.is_spaces_env(self.env):
+                raise ValueError("`env` is only a pair of spaces, and offline=False: give the model an environment by set_env().")
+            if self.replay_buffer is None:
+                self.replay_buffer = replay.make_replay_buffer(self)
+        construction.warm_up_statistics(self._vec_normalize_env, self.expert_buffer)
+
+        timesteps_and_callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        if self._rng_states is not None and not reset_num_timesteps:
+            construction.set_rng_states(self._rng_states, self.device)
+        self._rng_states = None
+        return timesteps_and_callback
+
+    def learn(
+        self: SelfIQLearn,
+        total_timesteps: int = 20_000,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "IQLearn",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfIQLearn:
+        """
+        Return a trained model.
+
+        :param total_timesteps: The number of environment steps to train on; offline, the number of gradient steps
+        :param callback: callback(s) called at every step with state of the algorithm; offline, at every gradient step
+        :param log_interval: the number of episodes before logging; offline, hundreds of gradient steps
+        :param tb_log_name: the name of the run for TensorBoard logging
+        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
+        :param progress_bar: Display a progress bar using tqdm and rich.
+        :return: the trained model
+        :raises ValueError: if there are no demonstrations, or no environment and ``offline`` is False
+        :raises DivergenceError: if a loss is not finite; no optimiser has stepped on it
+        """
+        if not self.offline:
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self.train(gradient_steps=1, batch_size=self.batch_size)
+            self.num_timesteps += 1
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+            if log_interval is not None and self.num_timesteps % (100 * log_interval) == 0:
+                self.dump_logs()
+        self.dump_logs()
+        callback.on_training_end()
+        return self
+
+    def predict_reward(
+        self,
+        obs: np.ndarray | dict[str, np.ndarray],
+        actions: np.ndarray,
+        next_obs: np.ndarray | dict[str, np.ndarray],
+        terminated: np.ndarray,
+    ) -> np.ndarray:
+        """
+        The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11). It is deterministic: for Box actions, V(s') is
+        a mean over fixed draws of the policy's noise.
+
+        :param obs: observations as given to ``predict``, shape (batch, *obs_shape), or a dictionary of such
+        :param actions: actions in the environment's units, shape (batch, *action_shape)
+        :param next_obs: next observations, shape of ``obs``
+        :param terminated: whether the episode ended in a terminal state (a time limit is none), shape (batch,)
+        :return: rewards, shape (batch,)
+        :raises ValueError: if the shapes do not fit
+        """
+        self.policy.set_training_mode(False)
+        obs_tensor, vectorized = self.policy.obs_to_tensor(obs)
+        next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
+        scaled_actions, terminated = construction.reward_arguments(self, actions, terminated, vectorized)
+        if self.log_ent_coef is not None:
+            ent_coef = th.exp(self.log_ent_coef.detach())
+        else:
+            ent_coef = self.ent_coef_tensor
+        with th.no_grad():
+            q_values = self.policy.q_values(obs_tensor, th.as_tensor(scaled_actions, device=self.device)).min(dim=0).values
+            next_v = self.policy.expected_state_value(next_obs_tensor, ent_coef)
+            rewards = soft_bellman_reward(q_values, next_v, th.as_tensor(terminated, device=self.device), self.gamma)
+        return rewards.cpu().numpy()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        env = self._wrap_env(env, self.verbose)
+        if self.replay_buffer is None:
+            # Nothing is tied to the number of environments yet
+            self.n_envs = env.num_envs
+        self.observation_space, self.action_space = construction.matching_spaces(self, env)
+        super().set_env(env, force_reset)
+        if not construction.is_spaces_env(env):
+            self._env_spec = construction.env_spec(env)
+
+    def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
+        # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption
+        self._rng_states = construction.get_rng_states(self.device)
+        super().save(path, exclude, include)
+        self._rng_states = None
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfIQLearn],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        *args: Any,
+        expert_data: Any = None,
+        **kwargs: Any,
+    ) -> SelfIQLearn:
+        """
+        Load the model from a zip-file, see SB3's ``BaseAlgorithm.load``.
+
+        :param expert_data: the demonstrations to go on with. Without them the model predicts, and learns on if they came from
+            a name or path (``bundled:CartPole-v1``) that can still be read
+        :return: new model instance with loaded parameters
+        """
+        model = super().load(path, env, device, *args, **kwargs)
+        if model.env is None and model.offline:
+            model.set_env(construction.stand_in(model.observation_space, model.action_space))
+        if expert_data is not None:
+            model.set_expert_data(expert_data)
+        return model
+
+    def _excluded_save_params(self) -> list[str]:
+        return [
+            *super()._excluded_save_params(),
+            *["q_net", "q_net_target", "actor", "critic", "critic_target", "expert_buffer"],
+        ]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts = ["policy"]
+        state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
+        if self.ent_coef_optimizer is None:
+            return state_dicts, ["ent_coef_tensor"]
+        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

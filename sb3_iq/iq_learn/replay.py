@@ -1,0 +1,68 @@
+"""What IQ-Learn asks of SB3's replay buffer beyond SB3: to be allocated late, and its initial observations."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.vec_env import VecNormalize
+
+if TYPE_CHECKING:
+    from sb3_iq.iq_learn.iq_learn import IQLearn
+
+# Stands where SB3 would otherwise allocate a buffer while it builds the model
+NOT_ALLOCATED: Any = object()
+
+
+def make_replay_buffer(model: "IQLearn") -> ReplayBuffer:
+    """
+    :param model: the algorithm, with its spaces and number of environments
+    :return: an empty replay buffer as SB3's ``OffPolicyAlgorithm`` makes it
+    """
+    default = DictReplayBuffer if isinstance(model.observation_space, spaces.Dict) else ReplayBuffer
+    buffer_class = model.replay_buffer_class or default
+    return buffer_class(
+        model.buffer_size,
+        model.observation_space,  # type: ignore[arg-type]
+        model.action_space,
+        device=model.device,
+        n_envs=model.n_envs,
+        optimize_memory_usage=model.optimize_memory_usage,
+        **model.replay_buffer_kwargs,
+    )
+
+
+def sample_initial_observations(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None = None) -> PyTorchObs:
+    """
+    Draw from the first observations of the episodes in a replay buffer.
+
+    An episode starts where the buffer does, and after each step that ended one (terminated or truncated).
+
+    :param buffer: a replay buffer that holds at least one transition
+    :param batch_size: how many to draw, with replacement
+    :param env: the ``VecNormalize`` to normalise with, if any
+    :return: observations, shape (batch_size, *obs_shape), or a dictionary of such
+    """
+    n_stored = buffer.size()
+    starts = np.zeros((n_stored, buffer.n_envs), dtype=bool)
+    # SB3 stores done for both ways of ending; row t + 1 follows row t, around the ring once it is full
+    starts[1:] = buffer.dones[: n_stored - 1] > 0
+    starts[0] = buffer.dones[-1] > 0 if buffer.full else True
+    if buffer.full:
+        # The oldest row follows none that is still there
+        starts[buffer.pos] = False
+    rows, envs = np.nonzero(starts)
+    if len(rows) == 0:
+        # One episode longer than the buffer: its oldest rows are all there is
+        rows, envs = np.full(buffer.n_envs, buffer.pos), np.arange(buffer.n_envs)
+    draw = np.random.randint(len(rows), size=batch_size)
+    rows, envs = rows[draw], envs[draw]
+    if isinstance(buffer.observations, dict):
+        obs: Any = {key: values[rows, envs] for key, values in buffer.observations.items()}
+    else:
+        obs = buffer.observations[rows, envs]
+    obs = buffer._normalize_obs(obs, env)
+    if isinstance(obs, dict):
+        return {key: buffer.to_torch(values) for key, values in obs.items()}
+    return buffer.to_torch(obs)
