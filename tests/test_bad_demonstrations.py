@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 import zipfile
 
 import datasets
@@ -73,6 +74,7 @@ def some_function():
 WRONG_TYPES = [
     *(None, 3, 2.5, True, b"x", some_function, Trajectory, object(), {1, 2}, (i for i in range(3))),
     *(th.zeros(3), np.zeros(3), ["a", "b"], [None], [OBS], pd.DataFrame({"obs": [1.0]})),
+    *(types.SimpleNamespace(obs=OBS, acts=ACTS), [types.SimpleNamespace(obs=OBS, acts=ACTS)]),
     th.utils.data.TensorDataset(th.zeros(3)),
     th.utils.data.DataLoader(th.utils.data.TensorDataset(th.zeros(3))),
 ]
@@ -80,7 +82,7 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize("source", WRONG_TYPES, ids=lambda source: type(source).__name__)
 def test_wrong_types(source):
-    with pytest.raises(TypeError, match=r"expert data.*(expected|not a)"):
+    with pytest.raises(TypeError, match=r"expert data.*(expected|not a|neither)"):
         load_demonstrations(source)
 
 

@@ -121,7 +121,7 @@ def load_npz(data: bytes) -> str | None:
 
 def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=True, **arrays)
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
 
 

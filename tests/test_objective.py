@@ -27,21 +27,21 @@ def test_reward_bootstraps_unless_terminated():
 
 def test_hand_computed_loss():
     # one expert and one policy transition: r_E = 3 - 0.9 * 1 = 2.1 and, terminated, r_P = 1
-    values = SoftValues(q=th.tensor([[3.0, 1.0]]), next_v=th.tensor([1.0, 5.0]), v=th.tensor([2.0, 0.5]))
+    values = SoftValues(q=th.tensor([[3.0, 1.0]]).double(), next_v=th.tensor([1.0, 5.0]), v=th.tensor([2.0, 0.5]))
     terminated = th.tensor([0.0, 1.0])
     loss, info = iq_loss(values, terminated, 1, GAMMA, "chi2", "policy_mix", "mixture", COEF)
     # -r_E + mean of V - gamma V' over both + c / 2 (r_E^2 + r_P^2)
     expected = -2.1 + ((2.0 - 0.9) + 0.5) / 2 + 0.25 * (2.1**2 + 1.0)
-    assert loss.item() == pytest.approx(expected)
-    assert info["expert_reward"].item() == pytest.approx(2.1)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    assert info["expert_reward"].item() == pytest.approx(2.1, abs=1e-6)
     assert info["policy_reward"].item() == pytest.approx(1.0)
 
     values = values._replace(v=th.tensor([2.0]))
     loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "expert", "expert", COEF)
-    assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 2.0 - 0.9)
+    assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 2.0 - 0.9, abs=1e-6)
 
     loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "start_states", "expert", COEF)
-    assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0)
+    assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states"])

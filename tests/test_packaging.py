@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 VERSION = (ROOT / "sb3_iq" / "version.txt").read_text().strip()
 # What the build reads; a copy, so that leftovers of earlier builds in the checkout cannot help
 SOURCES = ["sb3_iq", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md", "CHANGELOG.md"]
-SOURCES += ["CITATION.cff", "Makefile", "constraints", "examples", "scripts", "tests"]
+SOURCES += ["CITATION.cff", "Makefile", "constraints", "benchmarks", "examples", "scripts", "tests"]
 HEAVY = ["datasets", "pandas", "pyarrow", "matplotlib", "imitation", "rl_zoo3", "minari"]
 
 

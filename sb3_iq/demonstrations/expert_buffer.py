@@ -54,6 +54,8 @@ class ExpertBuffer:
         self._observations = stored if isinstance(stored, dict) else {"": stored}
         acts = encode_actions(trajectories, action_space)
         self._actions = np.concatenate([episode[::freq] for episode in acts])
+        # As in SB3's buffer: one row for each action, whatever its shape
+        self._actions = self._actions.reshape(len(self._actions), -1)
         lengths = np.array([len(trajectory) for trajectory in trajectories])
         # Each episode has one observation more than steps, so its rows start at (all steps before) + (episodes before).
         starts = np.cumsum(lengths) - lengths + np.arange(len(lengths))
@@ -90,7 +92,7 @@ class ExpertBuffer:
         """
         :param batch_size: the number of transitions to draw, uniformly and with replacement
         :param env: the normalising wrapper whose statistics observations are normalised with, if there is one
-        :return: tensors on the device: observations, actions (Discrete: int64 (B, 1); Box: float32 (B, \\*shape) scaled to
+        :return: tensors on the device: observations, actions (Discrete: int64 (B, 1); Box: float32 (B, action_dim) scaled to
             [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data has none)
         """
         check_integer("batch_size", batch_size, 1)

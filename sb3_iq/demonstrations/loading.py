@@ -101,10 +101,14 @@ def _read_object(source: Any, select: Select, limit: int | None) -> list[Traject
         except ValueError as error:
             raise ValueError(f"expert data: {error}") from error
     if all(hasattr(source, name) for name in ("obs", "acts", "next_obs", "dones")):  # imitation's Transitions
-        names = ("obs", "acts", "next_obs", "dones", "rews")
+        names = ("obs", "acts", "next_obs", "dones", "rews", "infos")
         return _read_object({name: getattr(source, name, None) for name in names}, select, limit)
     if all(hasattr(source, name) for name in ("obs", "acts", "terminal")) or isinstance(source, Trajectory):
         return read_trajectories([source], select, limit)
+    if hasattr(source, "obs") and hasattr(source, "acts"):  # imitation's TransitionsMinimal
+        raise TypeError(
+            f"expert data is {shorten(source)}, which has neither next_obs and dones nor terminal. Pass trajectories"
+        )
     array_like = isinstance(source, (bytes, bytearray, np.ndarray)) or hasattr(source, "detach")
     if isinstance(source, type) or array_like or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise TypeError(f"expert data is {shorten(source)}: expected {_EXPECTED}")

@@ -161,14 +161,15 @@ def check_callback(callback: MaybeCallback, offline: bool) -> None:
             pending.append(current.callback)
 
 
-def read_expert_data(expert_data: Any, spec: EnvSpec) -> Demonstrations:
+def read_expert_data(expert_data: Any, env_id: str | None, max_episode_steps: int | None) -> Demonstrations:
     """
     :param expert_data: whatever ``load_demonstrations`` takes or returns
-    :param spec: the environment's, for its id (``demos:``) and its time limit
+    :param env_id: the environment's id, which ``demos:`` stands for
+    :param max_episode_steps: the environment's time limit
     :return: the demonstrations, with terminated and truncated told apart by that limit where nothing better is known
     """
-    demonstrations = load_demonstrations(expert_data, env_id=spec.env_id)
-    return demonstrations.with_time_limit(spec.max_episode_steps) if spec.max_episode_steps else demonstrations
+    demonstrations = load_demonstrations(expert_data, env_id=env_id)
+    return demonstrations.with_time_limit(max_episode_steps) if max_episode_steps else demonstrations
 
 
 def target_entropy(action_space: spaces.Space) -> float:

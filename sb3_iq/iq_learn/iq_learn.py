@@ -153,7 +153,7 @@ class IQLearn(OffPolicyAlgorithm):
     ):
         construction.check_one_step(n_steps, replay_buffer_class)
         self.offline = offline
-        self._env_spec: construction.EnvSpec = construction.EnvSpec(None, None)
+        self._env_spec = construction.EnvSpec(None, None)
         if _init_setup_model:
             env, self._env_spec = construction.make_env(env, observation_space, action_space, offline, verbose)
         action_space = env.action_space if env is not None else action_space
@@ -268,7 +268,7 @@ class IQLearn(OffPolicyAlgorithm):
         :param expert_data: whatever :func:`~sb3_iq.load_demonstrations` takes or returns
         :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
         """
-        demonstrations = construction.read_expert_data(expert_data, self._env_spec)
+        demonstrations = construction.read_expert_data(expert_data, *self._env_spec)
         self.expert_buffer = ExpertBuffer(
             demonstrations, self.observation_space, self.action_space, device=self.device, rng=self.expert_rng
         )
@@ -500,9 +500,13 @@ class IQLearn(OffPolicyAlgorithm):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         env = self._wrap_env(env, self.verbose)
-        if self.replay_buffer is None:
-            # Nothing is tied to the number of environments yet
+        if self.replay_buffer is not None and self.replay_buffer.size() == 0:
+            self.replay_buffer = None
+        if self.replay_buffer is None or construction.is_spaces_env(env):
+            # Nothing ties this environment to the number of the previous ones
             self.n_envs = env.num_envs
+        else:
+            self.n_envs = self.replay_buffer.n_envs
         self.observation_space, self.action_space = construction.matching_spaces(self, env)
         super().set_env(env, force_reset)
         if not construction.is_spaces_env(env):
@@ -532,8 +536,13 @@ class IQLearn(OffPolicyAlgorithm):
         :return: new model instance with loaded parameters
         """
         model = super().load(path, env, device, *args, **kwargs)
-        if model.env is None and model.offline:
+        if env is not None:
+            model._env_spec = construction.env_spec(model.env)
+        elif model.offline:
             model.set_env(construction.stand_in(model.observation_space, model.action_space))
+        if isinstance(model.policy, SoftQPolicy) and model.ent_coef_optimizer is None:
+            # A temperature given to load() prevails over the one in the saved policy
+            model.policy.ent_coef.copy_(model.ent_coef_tensor)
         if expert_data is not None:
             model.set_expert_data(expert_data)
         return model
@@ -541,12 +550,12 @@ class IQLearn(OffPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
-            *["q_net", "q_net_target", "actor", "critic", "critic_target", "expert_buffer"],
+            *["q_net", "q_net_target", "actor", "critic", "critic_target", "expert_buffer", "ent_coef_tensor"],
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy"]
         state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
         if self.ent_coef_optimizer is None:
-            return state_dicts, ["ent_coef_tensor"]
+            return state_dicts, []
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

@@ -99,8 +99,8 @@ def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
                 raise ValueError("the end of the stream is missing")
         reader = pa.ipc.open_stream(pa.memory_map(str(file)))
         schema = reader.schema
-        schema.to_string()  # decodes every name, lest a damaged one surprises a message
-    _check_schema(file, schema)
+        types = {field.name: str(field.type) for field in schema}  # decodes every name: a damaged one raises here
+    _check_schema(file, schema, types)
     with reading(file, "an Arrow stream"):
         for batch in reader:
             batch.validate()  # columns of equal lengths
@@ -113,21 +113,21 @@ def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
     return batches
 
 
-def _check_schema(file: Path, schema: "pa.Schema") -> None:
+def _check_schema(file: Path, schema: "pa.Schema", types: dict[str, str]) -> None:
     """Refuse columns that are missing, doubled or of a type that is not a list of numbers."""
     import pyarrow as pa
 
     missing = [name for name in ("obs", "acts", "terminal") if name not in schema.names]
     if missing:
         raise ValueError(
-            f"expert data {shorten(file)}: the columns {missing} are missing (found {shorten(str(schema.names))}); expected "
+            f"expert data {shorten(file)}: the columns {missing} are missing (found {shorten(str(list(types)))}); expected "
             "one row for each episode with obs, acts and terminal"
         )
     for name in ("obs", "acts", "terminal", "rews"):
         if schema.names.count(name) > 1:
             raise ValueError(f"expert data {shorten(file)}: there are several columns {name!r}")
     if not pa.types.is_boolean(schema.field("terminal").type):
-        found = shorten(str(schema.field("terminal").type))
+        found = shorten(types["terminal"])
         raise ValueError(f"expert data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
     for name in ("obs", "acts", "rews"):
         if name in schema.names:
@@ -139,7 +139,7 @@ def _check_schema(file: Path, schema: "pa.Schema") -> None:
             kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
             nested = 0 < depth <= _MAX_NESTING or pa.types.is_null(inner)  # a column of nulls only has no lists
             if not nested or not any(is_kind(inner) for is_kind in kinds):
-                found = shorten(str(schema.field(name).type))
+                found = shorten(types[name])
                 raise ValueError(f"expert data {shorten(file)}: the column {name!r} is {found}, expected lists of numbers")
 
 

@@ -107,7 +107,7 @@ def _read_single(arrays: dict[str, Any], limit: int | None) -> Trajectory:
     obs, acts, rews = _observations(arrays["obs"]), arrays["acts"], arrays.get("rews")
     if arrays.get("terminated") is not None or arrays.get("truncated") is not None:
         return Trajectory(obs, acts, rews, flags["terminated"], flags["truncated"] and not flags["terminated"])
-    return make_trajectory(obs, acts, rews, flags["terminal"] or flags["dones"], _last_info(arrays.get("infos")), limit)
+    return make_trajectory(obs, acts, rews, flags["terminal"] or flags["dones"], _info_at(-1, arrays.get("infos"), 1), limit)
 
 
 def _read_columns(arrays: dict[str, Any], select: Select, limit: int | None) -> list[Trajectory]:
@@ -175,8 +175,10 @@ def _read_flat(arrays: dict[str, Any], select: Select, limit: int | None) -> lis
                 flag = bool(truncated[last]) and not is_terminal
                 trajectories.append(Trajectory(piece, acts[start : last + 1], piece_rews, is_terminal, flag, at_reset))
             else:
+                info = _info_at(last, arrays.get("infos"), n_steps)
+                ended_here = bool(done[last])
                 trajectories.append(
-                    make_trajectory(piece, acts[start : last + 1], piece_rews, bool(done[last]), None, limit, at_reset)
+                    make_trajectory(piece, acts[start : last + 1], piece_rews, ended_here, info, limit, at_reset)
                 )
         except ValueError as error:
             raise ValueError(f"episode {index} (transitions {start} to {last}): {error}") from error
@@ -230,8 +232,8 @@ def _observations(value: Any) -> Any:
     return dict(value.unwrap()) if type(value).__name__ == "DictObs" else value
 
 
-def _last_info(infos: Any) -> object:
-    """Return the last info if reading it runs no code."""
+def _info_at(index: int, infos: Any, n_infos: int) -> object:
+    """Return one of at least ``n_infos`` infos if reading it runs no code."""
     # What imitation loads from disk decodes an info with jsonpickle (which runs code) when it is touched: take the text.
     infos = getattr(infos, "_encoded_list", infos)
-    return infos[-1] if isinstance(infos, (list, tuple, np.ndarray)) and len(infos) else None
+    return infos[index] if isinstance(infos, (list, tuple, np.ndarray)) and len(infos) >= n_infos else None

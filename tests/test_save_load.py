@@ -1,0 +1,148 @@
+"""Saving, loading and going on, as SB3's users know it."""
+
+import json
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_iq import IQLearn, load_demonstrations
+from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
+
+SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
+
+
+def parameters(model):
+    return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+@pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
+def test_save_load_predict(tmp_path, policy, observation_space, action_space):
+    env = RandomEnv(observation_space, action_space)
+    kwargs = {} if policy == "MlpPolicy" else dict(policy_kwargs=dict(net_arch=[16]))
+    model = IQLearn(policy, env, random_trajectories(env), ent_coef="auto_0.1", **kwargs, **SMALL).learn(20)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model.zip", device="cpu")
+    assert type(loaded.policy) is type(model.policy)
+    assert th.equal(parameters(model), parameters(loaded))
+    assert loaded.log_ent_coef.item() == model.log_ent_coef.item()
+    obs = model.get_env().reset()
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
+    for attribute in ("gamma", "batch_size", "penalty_coef", "use_target", "actor_tau", "n_envs", "expert_content_hash"):
+        assert getattr(loaded, attribute) == getattr(model, attribute)
+    # a policy by itself
+    model.policy.save(tmp_path / "policy")
+    alone = type(model.policy).load(tmp_path / "policy")
+    assert np.array_equal(alone.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
+
+
+def test_demonstrations_are_not_in_the_zip(tmp_path):
+    demonstrations = load_demonstrations("bundled:CartPole-v1", n_trajectories=2)
+    model = IQLearn("MlpPolicy", "CartPole-v1", demonstrations, offline=True, **SMALL).learn(2)
+    model.save(tmp_path / "model")
+    assert (tmp_path / "model.zip").stat().st_size < 150_000
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        data = json.loads(archive.read("data"))
+    assert data["expert_reference"] is None
+    assert data["expert_n_transitions"] == 1000
+    assert data["expert_content_hash"] == demonstrations.content_hash
+    assert "expert_buffer" not in data
+    loaded = IQLearn.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="`expert_data` is None: there is nothing to imitate"):
+        loaded.learn(2)
+    loaded = IQLearn.load(tmp_path / "model", expert_data=demonstrations)
+    assert loaded.learn(2).expert_buffer.size() == 1000
+
+
+def test_reference_is_read_again_when_learning_goes_on(tmp_path):
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL).learn(2)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model")
+    assert loaded.expert_buffer is None
+    loaded.learn(2)
+    assert loaded.expert_content_hash == model.expert_content_hash
+    loaded = IQLearn.load(tmp_path / "model", custom_objects={"expert_content_hash": "other"})
+    with pytest.warns(UserWarning, match="are not those that the model was saved with"):
+        loaded.learn(2)
+
+
+def test_predicts_where_the_data_is_not(tmp_path, monkeypatch):
+    from sb3_iq.demonstrations.recorder import save_trajectories
+
+    save_trajectories(load_demonstrations("bundled:CartPole-v1", n_trajectories=1).trajectories, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    IQLearn("MlpPolicy", "CartPole-v1", "mine", offline=True, **SMALL).learn(2).save("model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    loaded = IQLearn.load("../model", env=gym.make("CartPole-v1"))
+    loaded.predict(np.zeros(4, dtype=np.float32))
+    with pytest.raises((ValueError, FileNotFoundError), match="mine"):
+        loaded.learn(2)
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("ent_coef", [0.1, "auto_0.1"])
+def test_resume_offline_is_exact(tmp_path, action_space, ent_coef):
+    env = RandomEnv(BOX, action_space)
+    trajectories = random_trajectories(env)
+
+    def make():
+        return IQLearn("MlpPolicy", env, trajectories, offline=True, ent_coef=ent_coef, **SMALL)
+
+    whole = make().learn(40)
+    make().learn(20).save(tmp_path / "half")
+    th.manual_seed(123)  # whatever happens in between
+    np.random.seed(123)
+    resumed = IQLearn.load(tmp_path / "half", expert_data=trajectories, device="cpu").learn(20, reset_num_timesteps=False)
+    assert resumed.num_timesteps == 40
+    assert th.equal(parameters(whole), parameters(resumed))
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_resume_online_is_exact(tmp_path, action_space):
+    """With the replay buffer and the same environment object."""
+
+    def make():
+        env = RandomEnv(BOX, action_space)
+        return IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL)
+
+    whole = make().learn(35).learn(35, reset_num_timesteps=False)
+    half = make().learn(35)
+    half.save(tmp_path / "half")
+    half.save_replay_buffer(tmp_path / "replay")
+    th.manual_seed(123)
+    np.random.seed(123)
+    trajectories = random_trajectories(RandomEnv(BOX, action_space))
+    resumed = IQLearn.load(tmp_path / "half", env=half.get_env(), device="cpu", force_reset=False, expert_data=trajectories)
+    resumed.load_replay_buffer(tmp_path / "replay")
+    resumed.learn(35, reset_num_timesteps=False)
+    assert th.equal(parameters(whole), parameters(resumed))
+
+
+def test_load_with_other_arguments_and_environments(tmp_path):
+    env = make_vec_env("CartPole-v1", n_envs=2)
+    model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", **SMALL).learn(20)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", env=make_vec_env("CartPole-v1", n_envs=3), learning_rate=1e-5, ent_coef=0.5)
+    assert loaded.learn(30).replay_buffer.n_envs == 3
+    assert loaded.q_net is loaded.policy.q_net
+    assert loaded.policy.optimizer.param_groups[0]["lr"] == 1e-5
+    assert loaded.policy.ent_coef.item() == 0.5
+    parameters_of_model = loaded.get_parameters()
+    assert set(parameters_of_model) == {"policy", "policy.optimizer"}
+    model.set_parameters(parameters_of_model)
+    assert th.equal(parameters(model), parameters(loaded))
+
+
+def test_replay_buffer(tmp_path):
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
+    assert model.replay_buffer is None
+    model.learn(30)
+    model.save_replay_buffer(tmp_path / "replay")
+    other = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
+    other.load_replay_buffer(tmp_path / "replay")
+    assert np.array_equal(other.replay_buffer.observations, model.replay_buffer.observations)
+    assert other.learn(10).replay_buffer.size() == 40

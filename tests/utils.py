@@ -1,0 +1,90 @@
+"""Small environments and demonstrations for the tests."""
+
+import copy
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_iq.demonstrations import Trajectory
+
+
+class RandomEnv(gym.Env):
+    """
+    Random observations of any space, reward 1, an end after ``length`` steps.
+
+    :param observation_space: observation space
+    :param action_space: action space
+    :param length: number of steps of an episode
+    :param truncates: whether the end is a time limit or a terminal state
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space, action_space: spaces.Space, length: int = 10, truncates: bool = False
+    ) -> None:
+        # Copies: a space has a random number generator of its own
+        self.observation_space, self.action_space = copy.deepcopy(observation_space), copy.deepcopy(action_space)
+        self.length, self.truncates, self.step_count = length, truncates, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.step_count = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.step_count += 1
+        ends = self.step_count >= self.length
+        return self.observation_space.sample(), 1.0, ends and not self.truncates, ends and self.truncates, {}
+
+
+class NoStepEnv(RandomEnv):
+    """An environment whose ``step`` raises: offline training must never call it."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        raise AssertionError("the environment was stepped")
+
+
+def random_trajectories(env: gym.Env, n_episodes: int = 3, length: int = 10, seed: int = 0) -> list[Trajectory]:
+    """
+    :param env: an environment, of which only the spaces are used
+    :param n_episodes: how many
+    :param length: number of steps of each
+    :param seed: seed of both spaces' samples
+    :return: episodes of random observations and actions that end in a terminal state
+    """
+    observation_space, action_space = copy.deepcopy(env.observation_space), copy.deepcopy(env.action_space)
+    observation_space.seed(seed)
+    action_space.seed(seed)
+    trajectories = []
+    for _ in range(n_episodes):
+        samples = [observation_space.sample() for _ in range(length + 1)]
+        if isinstance(observation_space, spaces.Dict):
+            obs: Any = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+        else:
+            obs = np.stack(samples)
+        acts = np.stack([action_space.sample() for _ in range(length)])
+        trajectories.append(Trajectory(obs=obs, acts=acts, rews=np.ones(length), terminated=True, truncated=False))
+    return trajectories
+
+
+BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
+WIDE_BOX = spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 10.0]), dtype=np.float64)
+IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+DICT = spaces.Dict({"vector": spaces.Box(-1.0, 1.0, (4,), np.float32), "image": IMAGE})
+DISCRETE = spaces.Discrete(3)
+
+# Every combination that IQLearn is for: policy, observation space, action space
+COMBINATIONS = [
+    ("MlpPolicy", BOX, DISCRETE),
+    ("MlpPolicy", BOX, WIDE_BOX),
+    ("MlpPolicy", spaces.Discrete(5), DISCRETE),
+    ("MlpPolicy", spaces.MultiBinary(4), WIDE_BOX),
+    ("CnnPolicy", IMAGE, DISCRETE),
+    ("CnnPolicy", IMAGE, WIDE_BOX),
+    ("MultiInputPolicy", DICT, DISCRETE),
+    ("MultiInputPolicy", DICT, WIDE_BOX),
+    ("MlpPolicy", BOX, spaces.Box(-1.0, 1.0, (2, 2), np.float32)),
+]
