@@ -9,14 +9,14 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, load_demonstrations
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
-from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy, batch_length
 from sb3_iq.iq_learn.spaces_env import SpacesEnv, make_spaces_env
 
 if TYPE_CHECKING:
@@ -219,11 +219,12 @@ def warm_up_statistics(env: VecNormalize | None, expert_buffer: ExpertBuffer) ->
 
 
 def reward_arguments(
-    model: "IQLearn", actions: np.ndarray, terminated: np.ndarray, vectorized: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """:return: actions as the Q-function takes them, shape (batch, action_dim), and terminated as floats, shape (batch,)"""
-    if not vectorized:
-        raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
+    model: "IQLearn", obs: PyTorchObs, actions: np.ndarray, next_obs: PyTorchObs, terminated: np.ndarray
+) -> tuple[th.Tensor, th.Tensor]:
+    """
+    :return: actions as the Q-function takes them, shape (batch, action_dim), and terminated as floats, shape (batch,)
+    :raises ValueError: if the four are not of the same length
+    """
     actions = np.asarray(actions)
     if isinstance(model.action_space, spaces.Box):
         actions = model.policy.scale_action(actions.reshape(-1, *model.action_space.shape)).astype(np.float32)
@@ -231,9 +232,10 @@ def reward_arguments(
     else:
         actions = actions.reshape(-1, 1).astype(np.int64)
     terminated = np.asarray(terminated, dtype=np.float32).reshape(-1)
-    if len(actions) != len(terminated):
-        raise ValueError(f"`actions` and `terminated` are of different lengths: {len(actions)} != {len(terminated)}.")
-    return actions, terminated
+    lengths = [batch_length(obs), len(actions), batch_length(next_obs), len(terminated)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
+    return th.as_tensor(actions, device=model.device), th.as_tensor(terminated, device=model.device)
 
 
 def matching_spaces(model: "IQLearn", env: VecEnv) -> tuple[spaces.Space, spaces.Space]:

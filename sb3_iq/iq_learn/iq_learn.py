@@ -487,15 +487,14 @@ class IQLearn(OffPolicyAlgorithm):
         self.policy.set_training_mode(False)
         obs_tensor, vectorized = self.policy.obs_to_tensor(obs)
         next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
-        scaled_actions, terminated = construction.reward_arguments(self, actions, terminated, vectorized)
-        if self.log_ent_coef is not None:
-            ent_coef = th.exp(self.log_ent_coef.detach())
-        else:
-            ent_coef = self.ent_coef_tensor
+        if not vectorized:
+            raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
+        q_actions, dones = construction.reward_arguments(self, obs_tensor, actions, next_obs_tensor, terminated)
+        ent_coef = self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
         with th.no_grad():
-            q_values = self.policy.q_values(obs_tensor, th.as_tensor(scaled_actions, device=self.device)).min(dim=0).values
+            q_values = self.policy.q_values(obs_tensor, q_actions).min(dim=0).values
             next_v = self.policy.expected_state_value(next_obs_tensor, ent_coef)
-            rewards = soft_bellman_reward(q_values, next_v, th.as_tensor(terminated, device=self.device), self.gamma)
+            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma)
         return rewards.cpu().numpy()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
