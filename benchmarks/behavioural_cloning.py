@@ -5,6 +5,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch.nn import functional as F
 
 from sb3_iq import IQLearn
+from sb3_iq.iq_learn import SACPolicy
 
 
 def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
@@ -34,8 +35,8 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
         loss.backward()
         optimizer.step()
         model.num_timesteps = step
-        if model.actor is not None:
+        if isinstance(model.policy, SACPolicy):
             # Deterministic predictions are the averaged actor's, which has no part in behavioural cloning
-            model.policy.averaged_actor.load_state_dict(model.actor.state_dict())
+            model.policy.averaged_actor.load_state_dict(model.policy.actor.state_dict())
         if not callback.on_step():
             break

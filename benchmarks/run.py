@@ -58,10 +58,9 @@ def suites() -> dict[str, list[Run]]:
     """The published runs, all with the constructor's defaults."""
     seeds = range(3)
     offline = [("LunarLander-v3", 3), ("Acrobot-v1", 1), ("CartPole-v1", 10), ("MountainCar-v0", 10)]
-    discrete = dict(timesteps=5_000, offline=True, eval_freq=1_000)
     return {
         "offline-discrete": [
-            Run(env, f"demos:{env}", n, seed=seed, algo=algo, **discrete)
+            Run(env, f"demos:{env}", n, 5_000, seed, algo, offline=True, eval_freq=1_000)
             for algo, (env, n), seed in itertools.product(("iq", "bc"), offline, seeds)
         ],
         "cartpole-online": [Run("CartPole-v1", "bundled:CartPole-v1", 10, 20_000, seed, eval_freq=2_000) for seed in seeds],
@@ -77,6 +76,7 @@ def suites() -> dict[str, list[Run]]:
 def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     """Evaluate deterministically every ``eval_freq`` steps, outside of the run's own random numbers."""
     import gymnasium as gym
+    import numpy as np
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -90,13 +90,12 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
                 # One episode an environment: batched predictions, and no preference for short episodes
                 env = DummyVecEnv([lambda: gym.make(run.env)] * N_EVAL_EPISODES)
                 env.seed(EVAL_SEED)
-                returns, _ = evaluate_policy(
+                result = evaluate_policy(
                     self.model, env, N_EVAL_EPISODES, deterministic=True, return_episode_rewards=True, warn=False
                 )
                 env.close()
-                mean = sum(returns) / len(returns)
-                spread = (sum((x - mean) ** 2 for x in returns) / len(returns)) ** 0.5
-                record = {"step": self.num_timesteps, "mean": mean, "std": spread, "min": min(returns)}
+                returns = np.array(result[0])
+                record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
                 evaluations.append({key: round(float(value), 2) for key, value in record.items()})
                 self.eval_time += time.perf_counter() - start
                 print(f"{run.algo} {run.env} seed {run.seed}: {evaluations[-1]}", flush=True)
@@ -123,6 +122,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **run.settings)
     evaluations: list[dict[str, Any]] = []
     callback = evaluations_callback(run, evaluations)
+    commit = git_commit()
     start = time.perf_counter()
     error = None
     try:
@@ -133,11 +133,12 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     except RuntimeError as exception:  # a run that diverged is a result
         error = str(exception)
     wall_time = time.perf_counter() - start
+    returns = demonstrations.episode_returns
     means = [evaluation["mean"] for evaluation in evaluations]
     return {
         **asdict(run),
         "demos_hash": demonstrations.content_hash,
-        "expert_return": float(demonstrations.episode_returns.mean()),
+        "expert_return": None if returns is None else round(float(returns.mean()), 2),
         "n_transitions": demonstrations.n_transitions,
         "final": means[-1] if means else None,
         "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 2) if means else None,
@@ -151,7 +152,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
             name: version(name) for name in ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoco", "box2d")
         },
         "python": platform.python_version(),
-        "commit": git_commit(),
+        "commit": commit,
         "command": run.command(suite),
     }
 

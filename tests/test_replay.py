@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from sb3_iq.iq_learn.replay import sample_initial_observations
+from sb3_iq.iq_learn.replay import sample_episode_starts
 
 COUNTER = spaces.Box(0, 10_000, (1,), np.float32)
 
@@ -34,7 +34,7 @@ def test_only_starts_of_episodes(n_envs, n_steps, kind):
     space = spaces.Dict({"a": COUNTER}) if kind is DictReplayBuffer else COUNTER
     buffer = kind(20 * n_envs, space, spaces.Discrete(2), n_envs=n_envs)
     fill(buffer, [4, 7, 2], n_steps)
-    obs = sample_initial_observations(buffer, 300)
+    obs = sample_episode_starts(buffer, 300)
     obs = (obs["a"] if kind is DictReplayBuffer else obs).numpy()
     assert obs.shape == (300, 1)
     assert (obs % 100 == 0).all()
@@ -46,4 +46,4 @@ def test_only_starts_of_episodes(n_envs, n_steps, kind):
 def test_an_episode_longer_than_the_buffer():
     buffer = ReplayBuffer(5, COUNTER, spaces.Discrete(2))
     fill(buffer, [90], 12)
-    assert (sample_initial_observations(buffer, 10).numpy() == 7).all()
+    assert (sample_episode_starts(buffer, 10).numpy() == 7).all()

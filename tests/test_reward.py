@@ -77,7 +77,7 @@ def test_bad_arguments():
     obs, acts, next_obs, terminated = batch_of(model)
     with pytest.raises(ValueError, match="`obs` is a single observation"):
         model.predict_reward(obs[0], acts[0], next_obs[0], False)
-    with pytest.raises(ValueError, match="different lengths: .10, 10, 10, 9"):
+    with pytest.raises(ValueError, match=r"different lengths: .10, 10, 10, 9"):
         model.predict_reward(obs, acts, next_obs, terminated[:9])
     with pytest.raises(ValueError, match="different lengths"):
         model.predict_reward(obs[:9], acts, next_obs, terminated)
@@ -105,4 +105,4 @@ def test_tells_the_expert_from_random_actions():
                 obs = env.reset()[0] if done else next_obs
             obs, acts, next_obs, terminated = map(np.array, zip(*steps, strict=True))
         means.append(model.predict_reward(obs, acts, next_obs, terminated).mean())
-    assert means[0] > means[1] + 0.1
+    assert means[0] > means[1] + 0.05

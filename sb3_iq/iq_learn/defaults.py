@@ -1,4 +1,4 @@
-"""The constructor's defaults, as data: one setting for all tasks with discrete actions, one for all with continuous actions."""
+"""The constructor's defaults, as data: one setting for all tasks with discrete actions, one for all with continuous ones."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ class Defaults:
 
 
 DISCRETE = Defaults(
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     batch_size=256,
     gamma=0.99,
     ent_coef=0.01,
     use_target=True,
     penalty_coef=0.5,
-    occupancy_term="start_states",
+    occupancy_term="policy_mix",
     penalty="mixture",
 )
 
@@ -47,9 +47,9 @@ CONTINUOUS = Defaults(
 )
 
 
-def defaults_for(action_space: spaces.Space) -> Defaults:
+def defaults_for(action_space: spaces.Space | None) -> Defaults:
     """
-    :param action_space: the environment's action space
+    :param action_space: the environment's action space; None while a saved model is loaded, which brings its own settings
     :return: the defaults of its kind
     """
     return CONTINUOUS if isinstance(action_space, spaces.Box) else DISCRETE

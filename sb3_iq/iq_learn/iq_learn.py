@@ -1,6 +1,5 @@
 import io
 import pathlib
-import warnings
 from collections import defaultdict
 from typing import Any, ClassVar, TypeVar
 
@@ -14,15 +13,17 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn import construction, replay
+from sb3_iq.iq_learn import arguments, environment, replay, rng
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DivergenceName
 from sb3_iq.iq_learn.objective import DivergenceError, OccupancyTerm, Penalty, iq_loss, soft_bellman_reward
-from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy, concatenate_obs
+from sb3_iq.iq_learn.observations import concatenate_obs
+from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 
@@ -81,9 +82,9 @@ class IQLearn(OffPolicyAlgorithm):
     :param offline: Learn from the demonstrations alone (False by default): ``learn(n)`` takes n gradient steps and no
         environment step. May be changed between calls of ``learn``
     :param divergence: the statistical divergence between expert and policy, ``"chi2"``
-    :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective is taken:
-        the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``),
-        or as it stands, at initial states of both (``"start_states"``)
+    :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
+        runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), or as it stands, over initial
+        states of both (``"start_states"``)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
@@ -99,7 +100,7 @@ class IQLearn(OffPolicyAlgorithm):
     :raises TypeError: if ``expert_data`` is of a type that is not read
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {}  # chosen by the action space, see construction.policy_class
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {}  # chosen by the action space, see arguments.policy_class
     policy: SoftQPolicy | SACPolicy
     # Discrete actions
     q_net: QNetwork
@@ -151,17 +152,18 @@ class IQLearn(OffPolicyAlgorithm):
         action_space: spaces.Space | None = None,
         _init_setup_model: bool = True,
     ):
-        construction.check_one_step(n_steps, replay_buffer_class)
+        arguments.check_one_step(n_steps, replay_buffer_class)
         self.offline = offline
-        self._env_spec = construction.EnvSpec(None, None)
+        self._env_spec = environment.EnvSpec(None, None)
+        vec_env: VecEnv | None = None
         if _init_setup_model:
-            env, self._env_spec = construction.make_env(env, observation_space, action_space, offline, verbose)
-        action_space = env.action_space if env is not None else action_space
+            vec_env, self._env_spec = environment.make_env(env, observation_space, action_space, offline, verbose)
+            action_space = vec_env.action_space
         defaults = defaults_for(action_space)
 
         super().__init__(
-            construction.policy_class(policy, env),
-            env,  # type: ignore[arg-type]
+            arguments.policy_class(policy, vec_env),
+            vec_env if _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate if learning_rate is not None else defaults.learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
@@ -211,38 +213,32 @@ class IQLearn(OffPolicyAlgorithm):
         self._rng_states: dict[str, Any] | None = None
 
         if _init_setup_model:
-            construction.check_objective(self)
+            arguments.check_objective(self)
             self._setup_model()
             if expert_data is not None:
                 self.set_expert_data(expert_data)
 
     def _setup_model(self) -> None:
         # The replay buffer is allocated by the first online learn(), see _setup_learn
-        replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED  # type: ignore[assignment]
+        replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED
         super()._setup_model()
         self.replay_buffer = replay_buffer
         self._create_aliases()
-        critic, critic_target = self._critics()
+        critic, critic_target, _ = self.policy.critic_networks()
         # Running mean and running var
         self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
         self.batch_norm_stats_target = get_parameters_by_name(critic_target, ["running_"])
-        # Target entropy is used when learning the entropy coefficient
-        if self.target_entropy == "auto":
-            self.target_entropy = construction.target_entropy(self.action_space)
-        else:
-            # this will also throw an error for unexpected string
-            self.target_entropy = float(self.target_entropy)
-
-        # The entropy coefficient can be learned automatically
-        # see Automating Entropy Adjustment for Maximum Entropy RL section of https://arxiv.org/abs/1812.05905
+        # Target entropy is used when learning the entropy coefficient; an unexpected string is an error here
+        self.target_entropy = float(
+            arguments.auto_target_entropy(self.action_space) if self.target_entropy == "auto" else self.target_entropy
+        )
+        init_value = arguments.initial_ent_coef(self.ent_coef)
         if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
-            init_value = construction.initial_ent_coef(self.ent_coef)
-            # Note: we optimize the log of the entropy coeff which is slightly different from the paper
+            # Note: we optimize the log of the entropy coeff which is slightly different from the SAC paper
             # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
             self.log_ent_coef = th.log(th.ones(1, device=self.device) * init_value).requires_grad_(True)
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
         else:
-            init_value = construction.initial_ent_coef(self.ent_coef)
             self.ent_coef_tensor = th.tensor(init_value, device=self.device)
         if isinstance(self.policy, SoftQPolicy):
             self.policy.ent_coef.fill_(init_value)
@@ -257,10 +253,6 @@ class IQLearn(OffPolicyAlgorithm):
             self.critic = self.policy.critic
             self.critic_target = self.policy.critic_target
 
-    def _critics(self) -> tuple[th.nn.Module, th.nn.Module]:
-        """The network that the objective is maximised over, and its target."""
-        return (self.q_net, self.q_net_target) if self.actor is None else (self.critic, self.critic_target)
-
     def set_expert_data(self, expert_data: Any) -> None:
         """
         Read demonstrations, check them against the spaces, and imitate them from now on.
@@ -268,7 +260,7 @@ class IQLearn(OffPolicyAlgorithm):
         :param expert_data: whatever :func:`~sb3_iq.load_demonstrations` takes or returns
         :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
         """
-        demonstrations = construction.read_expert_data(expert_data, *self._env_spec)
+        demonstrations = arguments.read_expert_data(expert_data, *self._env_spec)
         self.expert_buffer = ExpertBuffer(
             demonstrations, self.observation_space, self.action_space, device=self.device, rng=self.expert_rng
         )
@@ -281,14 +273,13 @@ class IQLearn(OffPolicyAlgorithm):
         assert self.expert_buffer is not None
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
-        critic, critic_target = self._critics()
-        critic_optimizer = self.policy.optimizer if self.actor is None else self.critic.optimizer
+        critic, critic_target, critic_optimizer = self.policy.critic_networks()
         # Update learning rates according to their schedules
         self._update_learning_rate([critic_optimizer] + [o for o in [self.ent_coef_optimizer] if o is not None])
         if self.actor is not None:
-            construction.update_learning_rate(self.actor.optimizer, self.actor_learning_rate, self._current_progress_remaining)
+            arguments.update_learning_rate(self.actor.optimizer, self.actor_learning_rate, self._current_progress_remaining)
 
-        occupancy_term, penalty = construction.objective_terms(self)
+        occupancy_term, penalty = arguments.objective_terms(self)
         infos: dict[str, list[float]] = defaultdict(list)
 
         for gradient_step in range(gradient_steps):
@@ -305,13 +296,16 @@ class IQLearn(OffPolicyAlgorithm):
             if self.use_sde:
                 self.actor.reset_noise()  # type: ignore[union-attr]
 
-            # Optimize entropy coefficient, also called entropy temperature or alpha
             if self.actor is not None:
                 # Action by the current actor for the sampled state
                 actions_pi, log_prob = self.actor.action_log_prob(obs)
-            elif self.ent_coef_optimizer is not None:
-                log_prob = self.policy.expected_log_prob(obs)
-            ent_coef = self._update_ent_coef(log_prob.detach()) if self.ent_coef_optimizer is not None else self.ent_coef_tensor
+            # Optimize entropy coefficient, also called entropy temperature or alpha
+            if self.ent_coef_optimizer is not None:
+                ent_coef = self._update_ent_coef(
+                    self.policy.expected_log_prob(obs) if isinstance(self.policy, SoftQPolicy) else log_prob.detach()
+                )
+            else:
+                ent_coef = self.ent_coef_tensor
 
             # States of the occupancy term E_mu[V(s) - gamma V(s')], equal to (1 - gamma) E_{s0}[V(s0)] for any mu
             if occupancy_term == "policy_mix":
@@ -319,7 +313,7 @@ class IQLearn(OffPolicyAlgorithm):
             elif occupancy_term == "expert":
                 value_obs = batches[0].observations
             else:
-                value_obs = self._sample_initial_observations(batch_size)
+                value_obs = replay.sample_initial_observations(self, batch_size)
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
             values = self.policy.soft_values(obs, actions, next_obs, value_obs, ent_coef, self.use_target)
@@ -327,22 +321,24 @@ class IQLearn(OffPolicyAlgorithm):
                 values, terminated, batch_size, self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef
             )
             if not th.isfinite(critic_loss):
-                raise DivergenceError(construction.divergence_message(info, self._n_updates + gradient_step))
+                raise DivergenceError(arguments.divergence_message(info, self._n_updates + gradient_step))
             critic_optimizer.zero_grad()
             critic_loss.backward()
             critic_optimizer.step()
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
-            if self.actor is not None:
+            if isinstance(self.policy, SACPolicy):
                 q_values_pi = self.policy.q_values(obs, actions_pi).min(dim=0).values
                 actor_loss = (ent_coef * log_prob - q_values_pi).mean()
                 if not th.isfinite(actor_loss):
-                    raise DivergenceError(construction.divergence_message({"actor_loss": actor_loss}, self._n_updates + gradient_step))
-                self.actor.optimizer.zero_grad()
+                    raise DivergenceError(
+                        arguments.divergence_message({"actor_loss": actor_loss}, self._n_updates + gradient_step)
+                    )
+                self.policy.actor.optimizer.zero_grad()
                 # The critic's parameters need no gradient here
-                actor_loss.backward(inputs=list(self.actor.parameters()))
-                self.actor.optimizer.step()
-                polyak_update(self.actor.parameters(), self.policy.averaged_actor.parameters(), self.actor_tau)
+                actor_loss.backward(inputs=list(self.policy.actor.parameters()))
+                self.policy.actor.optimizer.step()
+                polyak_update(self.policy.actor.parameters(), self.policy.averaged_actor.parameters(), self.actor_tau)
                 info |= {"actor_loss": actor_loss.detach(), "entropy": -log_prob.detach().mean()}
 
             # Update target networks
@@ -362,10 +358,10 @@ class IQLearn(OffPolicyAlgorithm):
             self.logger.record(f"train/{name}", np.mean(series))
 
     def _update_ent_coef(self, log_prob: th.Tensor) -> th.Tensor:
-        """One step of the learned temperature towards the target entropy; returns its value from before the step, as SAC uses it."""
+        """A step of the temperature towards the target entropy, returning its value from before the step, as SAC uses it."""
         assert self.log_ent_coef is not None and self.ent_coef_optimizer is not None
         ent_coef = th.exp(self.log_ent_coef.detach())
-        ent_coef_loss = -(self.log_ent_coef * (log_prob + self.target_entropy)).mean()
+        ent_coef_loss = -(self.log_ent_coef * (log_prob + float(self.target_entropy))).mean()
         self.ent_coef_optimizer.zero_grad()
         ent_coef_loss.backward()
         self.ent_coef_optimizer.step()
@@ -373,17 +369,6 @@ class IQLearn(OffPolicyAlgorithm):
             self.policy.ent_coef.copy_(ent_coef.squeeze())
         self.logger.record("train/ent_coef_loss", ent_coef_loss.item())
         return ent_coef
-
-    def _sample_initial_observations(self, batch_size: int) -> Any:
-        """Initial states: half of the demonstrations', half of the replay buffer's; offline, the demonstrations' alone."""
-        assert self.expert_buffer is not None
-        if self.offline:
-            return self.expert_buffer.sample_initial_observations(batch_size, env=self._vec_normalize_env)
-        n_expert = batch_size // 2
-        return concatenate_obs(
-            self.expert_buffer.sample_initial_observations(n_expert, env=self._vec_normalize_env),
-            replay.sample_initial_observations(self.replay_buffer, batch_size - n_expert, self._vec_normalize_env),
-        )
 
     def _setup_learn(
         self,
@@ -394,33 +379,22 @@ class IQLearn(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         if self.expert_buffer is None:
-            if self.expert_reference is None:
-                raise ValueError(
-                    "`expert_data` is None: there is nothing to imitate. Give IQLearn(...), IQLearn.load(...) or "
-                    "set_expert_data(...) the demonstrations; they are not saved with a model."
-                )
-            saved_hash = self.expert_content_hash
-            self.set_expert_data(self.expert_reference)
-            if self.expert_content_hash != saved_hash:
-                warnings.warn(f"The demonstrations of {self.expert_reference!r} are not those that the model was saved with.")
-        construction.check_objective(self)
-        construction.check_callback(callback, self.offline)
-
+            arguments.read_expert_data_again(self)
+        arguments.check_objective(self)
+        arguments.check_callback(callback, self.offline)
         if self.offline:
-            if not construction.is_spaces_env(self.env):
-                self.set_env(construction.stand_in(self.observation_space, self.action_space, self.env))
-        else:
-            if self.env is None or construction.is_spaces_env(self.env):
-                raise ValueError("`env` is only a pair of spaces, and offline=False: give the model an environment by set_env().")
-            if self.replay_buffer is None:
-                self.replay_buffer = replay.make_replay_buffer(self)
-        construction.warm_up_statistics(self._vec_normalize_env, self.expert_buffer)
-
+            if not environment.is_spaces_env(self.env):
+                self.set_env(environment.make_spaces_env(self.observation_space, self.action_space, self.env))
+        elif self.env is None or environment.is_spaces_env(self.env):
+            raise ValueError("`env` is only a pair of spaces, and offline=False: give the model an environment by set_env().")
+        elif self.replay_buffer is None:
+            self.replay_buffer = replay.make_replay_buffer(self)
+        arguments.warm_up_statistics(self)
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         if self._rng_states is not None and not reset_num_timesteps:
-            construction.set_rng_states(self._rng_states, self.device)
+            rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None
         return timesteps_and_callback
 
@@ -474,8 +448,8 @@ class IQLearn(OffPolicyAlgorithm):
         terminated: np.ndarray,
     ) -> np.ndarray:
         """
-        The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11). It is deterministic: for Box actions, V(s') is
-        a mean over fixed draws of the policy's noise.
+        The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11). It is deterministic: for Box actions, V(s')
+        is a mean over fixed draws of the policy's noise.
 
         :param obs: observations as given to ``predict``, shape (batch, *obs_shape), or a dictionary of such
         :param actions: actions in the environment's units, shape (batch, *action_shape)
@@ -489,7 +463,7 @@ class IQLearn(OffPolicyAlgorithm):
         next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
         if not vectorized:
             raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
-        q_actions, dones = construction.reward_arguments(self, obs_tensor, actions, next_obs_tensor, terminated)
+        q_actions, dones = arguments.reward_arguments(self, obs_tensor, actions, next_obs_tensor, terminated)
         ent_coef = self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
         with th.no_grad():
             q_values = self.policy.q_values(obs_tensor, q_actions).min(dim=0).values
@@ -501,19 +475,20 @@ class IQLearn(OffPolicyAlgorithm):
         env = self._wrap_env(env, self.verbose)
         if self.replay_buffer is not None and self.replay_buffer.size() == 0:
             self.replay_buffer = None
-        if self.replay_buffer is None or construction.is_spaces_env(env):
+        if self.replay_buffer is None or environment.is_spaces_env(env):
             # Nothing ties this environment to the number of the previous ones
             self.n_envs = env.num_envs
         else:
             self.n_envs = self.replay_buffer.n_envs
-        self.observation_space, self.action_space = construction.matching_spaces(self, env)
+        if environment.same_but_for_infinity(self.observation_space, env.observation_space):
+            self.observation_space = env.observation_space
         super().set_env(env, force_reset)
-        if not construction.is_spaces_env(env):
-            self._env_spec = construction.env_spec(env)
+        if not environment.is_spaces_env(env):
+            self._env_spec = environment.env_spec(env)
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption
-        self._rng_states = construction.get_rng_states(self.device)
+        self._rng_states = rng.get_rng_states(self.device)
         super().save(path, exclude, include)
         self._rng_states = None
 
@@ -535,10 +510,10 @@ class IQLearn(OffPolicyAlgorithm):
         :return: new model instance with loaded parameters
         """
         model = super().load(path, env, device, *args, **kwargs)
-        if env is not None:
-            model._env_spec = construction.env_spec(model.env)
+        if model.env is not None:
+            model._env_spec = environment.env_spec(model.env)
         elif model.offline:
-            model.set_env(construction.stand_in(model.observation_space, model.action_space))
+            model.set_env(environment.make_spaces_env(model.observation_space, model.action_space))
         if isinstance(model.policy, SoftQPolicy) and model.ent_coef_optimizer is None:
             # A temperature given to load() prevails over the one in the saved policy
             model.policy.ent_coef.copy_(model.ent_coef_tensor)

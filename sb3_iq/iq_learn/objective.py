@@ -75,8 +75,8 @@ def iq_loss(
     :param gamma: the discount factor
     :param divergence: name of a row of :data:`~sb3_iq.iq_learn.divergences.DIVERGENCES`
     :param occupancy_term: which occupancy mu the term E_mu[V(s) - gamma V(s')] is taken under
-    :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's chi-squared, in phi)
-        or the mixture of expert and policy (chi-squared to the mixture, https://arxiv.org/abs/2303.00599)
+    :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's chi-squared,
+        in phi) or the mixture of expert and policy (chi-squared to the mixture, https://arxiv.org/abs/2303.00599)
     :param penalty_coef: c, rewards are of size 1/c; typically 0.5
     :return: the loss and its parts (scalars without gradient)
     """

@@ -5,7 +5,7 @@ Discrete actions: a Q-network whose policy is softmax(Q / alpha), so that V = al
 Continuous actions: SAC's actor and critics, V(s) = Q(s, a) - alpha log pi(a|s) with a ~ pi (Eq. 10).
 """
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -18,24 +18,7 @@ from stable_baselines3.sac import policies as sac
 from torch import nn
 
 from sb3_iq.iq_learn.objective import SoftValues
-
-
-def concatenate_obs(*batches: PyTorchObs) -> PyTorchObs:
-    """
-    Stack batches of observations along the batch axis.
-
-    :param batches: tensors of shape (batch_i, ...), or dictionaries of such
-    :return: one tensor of shape (sum of batch_i, ...), or a dictionary of such
-    """
-    if len(batches) == 1:
-        return batches[0]
-    if isinstance(batches[0], dict):
-        return {key: th.cat([cast(dict, batch)[key] for batch in batches]) for key in batches[0]}
-    return th.cat(cast(tuple, batches))
-
-
-def batch_length(obs: PyTorchObs) -> int:
-    return len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+from sb3_iq.iq_learn.observations import batch_length, concatenate_obs
 
 
 class SoftQPolicy(dqn.DQNPolicy):
@@ -44,6 +27,8 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     The parameters are those of SB3's ``DQNPolicy``.
     """
+
+    ent_coef: th.Tensor
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -55,6 +40,10 @@ class SoftQPolicy(dqn.DQNPolicy):
         if deterministic:
             return q_values.argmax(dim=1)
         return th.distributions.Categorical(logits=q_values / self.ent_coef).sample()
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """:return: the network that the objective is maximised over, its target, and its optimizer"""
+        return self.q_net, self.q_net_target, self.optimizer
 
     def _value(self, q_values: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         return ent_coef * th.logsumexp(q_values / ent_coef, dim=1)
@@ -132,12 +121,11 @@ class SoftQCnnPolicy(SoftQPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
-        *args: Any,
         features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, *args, features_extractor_class=features_extractor_class, **kwargs
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
 
 
@@ -149,12 +137,11 @@ class SoftQMultiInputPolicy(SoftQPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
-        *args: Any,
         features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, *args, features_extractor_class=features_extractor_class, **kwargs
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
 
 
@@ -195,13 +182,12 @@ class SACPolicy(sac.SACPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        *args: Any,
         n_critics: int = 1,
         layer_norm: bool = True,
         **kwargs: Any,
     ) -> None:
         self.layer_norm = layer_norm
-        super().__init__(observation_space, action_space, lr_schedule, *args, n_critics=n_critics, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, n_critics=n_critics, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -221,6 +207,10 @@ class SACPolicy(sac.SACPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.averaged_actor(observation, deterministic=True) if deterministic else self.actor(observation)
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """:return: the networks that the objective is maximised over, their targets, and their optimizer"""
+        return self.critic, self.critic_target, self.critic.optimizer
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -325,12 +315,11 @@ class SACCnnPolicy(SACPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        *args: Any,
         features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, *args, features_extractor_class=features_extractor_class, **kwargs
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
 
 
@@ -342,12 +331,11 @@ class SACMultiInputPolicy(SACPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
-        *args: Any,
         features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, *args, features_extractor_class=features_extractor_class, **kwargs
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
         )
 
 

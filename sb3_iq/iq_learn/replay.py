@@ -8,6 +8,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_iq.iq_learn.observations import concatenate_obs
+
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
 
@@ -33,7 +35,25 @@ def make_replay_buffer(model: "IQLearn") -> ReplayBuffer:
     )
 
 
-def sample_initial_observations(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None = None) -> PyTorchObs:
+def sample_initial_observations(model: "IQLearn", batch_size: int) -> PyTorchObs:
+    """
+    :param model: the algorithm, with its demonstrations and, online, its replay buffer
+    :param batch_size: how many to draw
+    :return: true initial observations: half of the demonstrations', half of the replay buffer's; offline, all of the former
+    """
+    expert_buffer, env = model.expert_buffer, model.get_vec_normalize_env()
+    assert expert_buffer is not None
+    if model.offline:
+        return expert_buffer.sample_initial_observations(batch_size, env=env)
+    assert model.replay_buffer is not None
+    n_expert = (batch_size + 1) // 2
+    expert_obs = expert_buffer.sample_initial_observations(n_expert, env=env)
+    if n_expert == batch_size:
+        return expert_obs
+    return concatenate_obs(expert_obs, sample_episode_starts(model.replay_buffer, batch_size - n_expert, env))
+
+
+def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None = None) -> PyTorchObs:
     """
     Draw from the first observations of the episodes in a replay buffer.
 

@@ -1,81 +1,24 @@
 """How IQLearn's arguments become an environment, a policy class and demonstrations; and what is refused, with the reason."""
 
-import random
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, load_demonstrations
+from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy, batch_length
-from sb3_iq.iq_learn.spaces_env import SpacesEnv, make_spaces_env
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
-
-
-class EnvSpec(NamedTuple):
-    """What is known of an environment beyond its spaces: its registered id and its time limit."""
-
-    env_id: str | None
-    max_episode_steps: int | None
-
-
-def env_spec(env: VecEnv) -> EnvSpec:
-    try:
-        spec = env.get_attr("spec")[0]
-    except AttributeError:
-        spec = None
-    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None))
-
-
-def is_spaces_env(env: VecEnv | None) -> bool:
-    return env is not None and isinstance(getattr(env.unwrapped, "envs", [None])[0], SpacesEnv)
-
-
-def stand_in(observation_space: spaces.Space, action_space: spaces.Space, env: VecEnv | None = None) -> VecEnv:
-    return make_spaces_env(observation_space, action_space, env)
-
-
-def make_env(
-    env: GymEnv | str | None,
-    observation_space: spaces.Space | None,
-    action_space: spaces.Space | None,
-    offline: bool,
-    verbose: int,
-) -> tuple[VecEnv, EnvSpec]:
-    """
-    Make and wrap the environment before SB3 does, since the policy's class depends on the action space.
-
-    :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
-    :raises ValueError: if there is neither an environment nor spaces
-    """
-    if env is None:
-        if observation_space is None or action_space is None:
-            raise ValueError("`env` is None: give `observation_space` and `action_space`, which are never guessed from data.")
-        if not offline:
-            raise ValueError("`env` is None: only offline=True learns without an environment.")
-        return BaseAlgorithm._wrap_env(SpacesEnv(observation_space, action_space), 0, monitor_wrapper=False), EnvSpec(None, None)
-    if observation_space is not None or action_space is not None:
-        raise ValueError("`observation_space` and `action_space` are only for env=None: an environment has its own.")
-
-    vec_env = BaseAlgorithm._wrap_env(maybe_make_env(env, verbose), verbose)
-    spec = env_spec(vec_env)
-    if not offline:
-        return vec_env, spec
-    spaces_env = stand_in(vec_env.observation_space, vec_env.action_space, vec_env)
-    if isinstance(env, str):
-        vec_env.close()
-    return spaces_env, spec
 
 
 def policy_class(policy: str | type[BasePolicy], env: VecEnv | None) -> type[BasePolicy]:
@@ -169,10 +112,36 @@ def read_expert_data(expert_data: Any, env_id: str | None, max_episode_steps: in
     :return: the demonstrations, with terminated and truncated told apart by that limit where nothing better is known
     """
     demonstrations = load_demonstrations(expert_data, env_id=env_id)
-    return demonstrations.with_time_limit(max_episode_steps) if max_episode_steps else demonstrations
+    if max_episode_steps:
+        demonstrations = demonstrations.with_time_limit(max_episode_steps)
+    length = demonstrations.unknown_limit_length()
+    if length is not None:
+        warnings.warn(
+            f"Two or more demonstrations end after {length} steps, the greatest length, and no time limit is known: these ends "
+            "are taken for terminal states. If they are a limit, use "
+            f"load_demonstrations(..., max_episode_steps={length})."
+        )
+    return demonstrations
 
 
-def target_entropy(action_space: spaces.Space) -> float:
+def read_expert_data_again(model: "IQLearn") -> None:
+    """
+    Read the demonstrations of a loaded model, which are not saved with it.
+
+    :raises ValueError: if they did not come from a name or a path
+    """
+    if model.expert_reference is None:
+        raise ValueError(
+            "`expert_data` is None: there is nothing to imitate. Give IQLearn(...), IQLearn.load(...) or set_expert_data(...) "
+            "the demonstrations; they are not saved with a model."
+        )
+    saved_hash = model.expert_content_hash
+    model.set_expert_data(model.expert_reference)
+    if model.expert_content_hash != saved_hash:
+        warnings.warn(f"The demonstrations of {model.expert_reference!r} are not those that the model was saved with.")
+
+
+def auto_target_entropy(action_space: spaces.Space) -> float:
     if isinstance(action_space, spaces.Discrete):
         return 0.1 * float(np.log(action_space.n))
     return -float(np.prod(action_space.shape))  # type: ignore[arg-type]
@@ -205,11 +174,12 @@ def divergence_message(info: dict[str, th.Tensor], n_updates: int) -> str:
     )
 
 
-def warm_up_statistics(env: VecNormalize | None, expert_buffer: ExpertBuffer) -> None:
+def warm_up_statistics(model: "IQLearn") -> None:
     """Give VecNormalize the demonstrations to start from, once: an early policy's states are far from the expert's."""
+    env = model.get_vec_normalize_env()
     if env is None or not env.norm_obs:
         return
-    observations = expert_buffer.all().observations
+    observations = model.expert_buffer.all().observations  # type: ignore[union-attr]
     if isinstance(env.obs_rms, dict):
         for key, obs_rms in env.obs_rms.items():
             if obs_rms.count < 1000:
@@ -236,45 +206,3 @@ def reward_arguments(
     if len(set(lengths)) > 1:
         raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
     return th.as_tensor(actions, device=model.device), th.as_tensor(terminated, device=model.device)
-
-
-def matching_spaces(model: "IQLearn", env: VecEnv) -> tuple[spaces.Space, spaces.Space]:
-    """
-    Gymnasium 1.0 turned the bounds of some spaces from the largest float to infinity: such a difference is none.
-
-    :return: the environment's spaces if they differ from the model's in this alone, else the model's
-    """
-
-    def same(one: spaces.Space, other: spaces.Space) -> bool:
-        if not (isinstance(one, spaces.Box) and isinstance(other, spaces.Box)):
-            return bool(one == other)
-        if one.shape != other.shape or one.dtype != other.dtype or not np.issubdtype(one.dtype, np.floating):
-            return bool(one == other)
-        huge = 1e37
-        return all(
-            np.array_equal(np.clip(a, -huge, huge), np.clip(b, -huge, huge))
-            for a, b in ((one.low, other.low), (one.high, other.high))
-        )
-
-    old, new = model.observation_space, env.observation_space
-    if isinstance(old, spaces.Dict) and isinstance(new, spaces.Dict):
-        observations_match = old.keys() == new.keys() and all(same(old[key], new[key]) for key in old.keys())
-    else:
-        observations_match = same(old, new)
-    return new if observations_match else old, model.action_space
-
-
-def get_rng_states(device: th.device) -> dict[str, Any]:
-    """:return: the states of the generators that a run draws from, besides that of the expert batches"""
-    states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state().numpy()}
-    if device.type == "cuda":
-        states["cuda"] = th.cuda.get_rng_state(device).numpy()
-    return states
-
-
-def set_rng_states(states: dict[str, Any], device: th.device) -> None:
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    th.set_rng_state(th.as_tensor(states["torch"]))
-    if device.type == "cuda" and "cuda" in states:
-        th.cuda.set_rng_state(th.as_tensor(states["cuda"]), device)

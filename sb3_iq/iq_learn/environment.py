@@ -1,0 +1,131 @@
+"""Environments: what is known of them, and the stand-in for one when training offline: spaces without dynamics."""
+
+from typing import Any, NamedTuple, NoReturn
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+
+
+class SpacesEnv(gym.Env):
+    """
+    An environment that has spaces and can be reset (SB3 does so before learning), but cannot be stepped.
+
+    :param observation_space: observation space
+    :param action_space: action space
+    """
+
+    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if isinstance(self.observation_space, spaces.Dict):
+            return {key: np.zeros(space.shape, space.dtype) for key, space in self.observation_space.items()}, {}
+        return np.zeros(self.observation_space.shape, self.observation_space.dtype), {}
+
+    def step(self, action: Any) -> NoReturn:
+        raise RuntimeError("Training is offline: there is no environment to step. Use set_env() to give the model one.")
+
+
+def make_spaces_env(observation_space: spaces.Space, action_space: spaces.Space, env: VecEnv | None = None) -> VecEnv:
+    """
+    :param observation_space: observation space, as the policy sees it
+    :param action_space: action space
+    :param env: the environment the spaces come from; the statistics of its ``VecNormalize``, if it has one, are shared
+    :return: a vectorised :class:`SpacesEnv`
+    """
+    spaces_env: VecEnv = DummyVecEnv([lambda: SpacesEnv(observation_space, action_space)])
+    normalize = unwrap_vec_normalize(env) if env is not None else None
+    if normalize is not None:
+        # The stand-in's zeros must not enter the statistics, hence training=False
+        spaces_env = VecNormalize(
+            spaces_env,
+            training=False,
+            norm_obs=normalize.norm_obs,
+            norm_reward=False,
+            clip_obs=normalize.clip_obs,
+            gamma=normalize.gamma,
+            epsilon=normalize.epsilon,
+            norm_obs_keys=normalize.norm_obs_keys,
+        )
+        if normalize.norm_obs:
+            spaces_env.obs_rms = normalize.obs_rms
+    return spaces_env
+
+
+class EnvSpec(NamedTuple):
+    """What is known of an environment beyond its spaces: its registered id and its time limit."""
+
+    env_id: str | None
+    max_episode_steps: int | None
+
+
+def env_spec(env: VecEnv) -> EnvSpec:
+    try:
+        spec = env.get_attr("spec")[0]
+    except AttributeError:
+        spec = None
+    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None))
+
+
+def is_spaces_env(env: VecEnv | None) -> bool:
+    return env is not None and isinstance(getattr(env.unwrapped, "envs", [None])[0], SpacesEnv)
+
+
+def make_env(
+    env: GymEnv | str | None,
+    observation_space: spaces.Space | None,
+    action_space: spaces.Space | None,
+    offline: bool,
+    verbose: int,
+) -> tuple[VecEnv, EnvSpec]:
+    """
+    Make and wrap the environment before SB3 does, since the policy's class depends on the action space.
+
+    :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
+    :raises ValueError: if there is neither an environment nor spaces
+    """
+    if env is None:
+        if observation_space is None or action_space is None:
+            raise ValueError("`env` is None: give `observation_space` and `action_space`, which are never guessed from data.")
+        if not offline:
+            raise ValueError("`env` is None: only offline=True learns without an environment.")
+        return BaseAlgorithm._wrap_env(SpacesEnv(observation_space, action_space), 0, monitor_wrapper=False), EnvSpec(
+            None, None
+        )
+    if observation_space is not None or action_space is not None:
+        raise ValueError("`observation_space` and `action_space` are only for env=None: an environment has its own.")
+
+    vec_env = BaseAlgorithm._wrap_env(maybe_make_env(env, verbose), verbose)
+    spec = env_spec(vec_env)
+    if not offline:
+        return vec_env, spec
+    spaces_env = make_spaces_env(vec_env.observation_space, vec_env.action_space, vec_env)
+    if isinstance(env, str):
+        vec_env.close()
+    return spaces_env, spec
+
+
+def same_but_for_infinity(old: spaces.Space, new: spaces.Space) -> bool:
+    """
+    Gymnasium 1.0 turned the bounds of some spaces from the largest float to infinity: such a difference is none.
+
+    :param old: a space
+    :param new: another
+    :return: whether they are equal but for bounds that are infinite in one and huge in the other
+    """
+    if isinstance(old, spaces.Dict) and isinstance(new, spaces.Dict):
+        return old.keys() == new.keys() and all(same_but_for_infinity(old[key], new[key]) for key in old.keys())
+    if not (isinstance(old, spaces.Box) and isinstance(new, spaces.Box)):
+        return bool(old == new)
+    if old.shape != new.shape or old.dtype != new.dtype or not np.issubdtype(old.dtype, np.floating):
+        return bool(old == new)
+    huge = 1e37
+    return all(
+        np.array_equal(np.clip(a, -huge, huge), np.clip(b, -huge, huge)) for a, b in ((old.low, new.low), (old.high, new.high))
+    )
