@@ -117,8 +117,8 @@ def read_expert_data(expert_data: Any, env_id: str | None, max_episode_steps: in
     length = demonstrations.unknown_limit_length()
     if length is not None:
         warnings.warn(
-            f"Two or more demonstrations end after {length} steps, the greatest length, and no time limit is known: these ends "
-            "are taken for terminal states. If they are a limit, use "
+            f"Two or more demonstrations end after {length} steps, the greatest length, and no time limit is known: these "
+            "ends are taken for terminal states. If they are a limit, use "
             f"load_demonstrations(..., max_episode_steps={length})."
         )
     return demonstrations

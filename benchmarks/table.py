@@ -1,0 +1,56 @@
+"""
+Print the results as Markdown tables, one a suite.
+
+    python benchmarks/table.py [SUITE ...]
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def table(lines: list[dict]) -> str:
+    """:return: one row for each environment, number of demonstrations and algorithm; seeds in the order of their numbers"""
+    groups = defaultdict(list)
+    for line in sorted(lines, key=lambda line: line["seed"]):
+        groups[line["env"], line["n_trajectories"], line["timesteps"], line["algo"]].append(line)
+    rows = [
+        "| environment | demos | steps | algorithm | final (mean) | final, each seed | last five (mean) | best | expert | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (env, n_trajectories, timesteps, algo), runs in groups.items():
+        finals = [run["final"] for run in runs]
+        note = "" if len(runs) >= 3 else f" preliminary (n = {len(runs)})"
+        cells = [
+            env,
+            n_trajectories,
+            f"{timesteps:,}",
+            algo + note,
+            f"{np.mean(finals):.1f}",
+            ", ".join(f"{final:.0f}" for final in finals),
+            f"{np.mean([run['last_five_mean'] for run in runs]):.1f}",
+            f"{np.mean([run['best'] for run in runs]):.1f}",
+            f"{np.mean([run['expert_return'] for run in runs]):.1f}",
+            f"{np.mean([run['train_s'] for run in runs]):.0f}",
+        ]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", default=sorted(path.stem for path in RESULTS.glob("*.jsonl")))
+    for suite in parser.parse_args().suites:
+        lines = [json.loads(line) for line in (RESULTS / f"{suite}.jsonl").read_text().splitlines()]
+        runs = [line for line in lines if "final" in line]
+        if runs:
+            print(f"\n### {suite}\n\n{table(runs)}")
+
+
+if __name__ == "__main__":
+    main()
