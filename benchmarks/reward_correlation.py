@@ -1,8 +1,8 @@
 """
 How well the recovered reward agrees with the true one: offline IQ-Learn on LunarLander-v3, 3 demonstrations.
 
-For each seed, episodes of three policies (the learned one, the same with a share of random actions, a random one) are scored by
-the sum of ``predict_reward`` and by the true return; their correlation is appended to ``results/reward-correlation.jsonl``.
+For each seed, episodes of three policies (the learned one, the same with a share of random actions, a random one) are scored
+by the sum of ``predict_reward`` and by the true return; their correlation is appended to ``results/reward-correlation.jsonl``.
 
     SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 python benchmarks/reward_correlation.py --seeds 0 1 2
 """
@@ -19,6 +19,7 @@ from run import RESULTS, git_commit
 
 from sb3_iq import IQLearn, load_demonstrations
 
+COMMAND = 'SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 python benchmarks/reward_correlation.py'
 # Share of random actions of the three policies
 RANDOMNESS = {"learned": 0.0, "perturbed": 0.3, "random": 1.0}
 
@@ -63,8 +64,9 @@ def main() -> None:
             for policy, randomness in RANDOMNESS.items()
             for episode in range(args.n_episodes)
         ]
-        true, recovered, length = (np.array([episode[key] for episode in episodes]) for key in ("true", "recovered", "length"))
-        ranks = [values.argsort().argsort() for values in (true, recovered)]
+        columns = (np.array([episode[key] for episode in episodes]) for key in ("true", "recovered", "length"))
+        true, recovered, length = columns
+        rank_true, rank_recovered = true.argsort().argsort(), recovered.argsort().argsort()
         line = {
             "env": args.env,
             "n_trajectories": args.n_trajectories,
@@ -72,7 +74,7 @@ def main() -> None:
             "seed": seed,
             "n_episodes": len(episodes),
             "pearson": round(float(np.corrcoef(true, recovered)[0, 1]), 4),
-            "spearman": round(float(np.corrcoef(*ranks)[0, 1]), 4),
+            "spearman": round(float(np.corrcoef(rank_true, rank_recovered)[0, 1]), 4),
             "pearson_of_length_and_return": round(float(np.corrcoef(true, length)[0, 1]), 4),
             "mean_pearson_of_steps": round(float(np.nanmean([episode["step"] for episode in episodes])), 4),
             "mean_true": {p: round(float(np.mean([e["true"] for e in episodes if e["policy"] == p])), 1) for p in RANDOMNESS},
@@ -81,7 +83,8 @@ def main() -> None:
             },
             "demos_hash": demonstrations.content_hash,
             "commit": git_commit(),
-            "command": f'SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 python benchmarks/reward_correlation.py --seeds {seed}',
+            "command": f"{COMMAND} --env {args.env} --n-trajectories {args.n_trajectories} --timesteps {args.timesteps} "
+            f"--n-episodes {args.n_episodes} --seeds {seed}",
         }
         with args.out.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -20,7 +20,7 @@ def table(lines: list[dict]) -> str:
     for line in sorted(lines, key=lambda line: line["seed"]):
         groups[line["env"], line["n_trajectories"], line["timesteps"], line["algo"]].append(line)
     rows = [
-        "| environment | demos | steps | algorithm | final (mean) | final, each seed | last five (mean) | best | expert | seconds |",
+        "| environment | demos | steps | algorithm | final (mean) | final, each seed | last five | best | expert | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (env, n_trajectories, timesteps, algo), runs in groups.items():

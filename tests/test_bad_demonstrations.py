@@ -82,7 +82,7 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize("source", WRONG_TYPES, ids=lambda source: type(source).__name__)
 def test_wrong_types(source):
-    with pytest.raises(TypeError, match=r"expert data.*(expected|not a|neither)"):
+    with pytest.raises(TypeError, match=r"expert_data.*(expected|not a|neither)"):
         load_demonstrations(source)
 
 
@@ -158,7 +158,7 @@ def test_bad_names(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="Check the name and SB3_IQ_DEMOS"):
         load_demonstrations("demos:Nothing-v0")
     for missing in (tmp_path / "nothing", tmp_path / "nothing.npz", "", "nothing", "\0", "x" * 5000):
-        with pytest.raises((FileNotFoundError, ValueError), match="expert data") as caught:
+        with pytest.raises((FileNotFoundError, ValueError), match="expert_data") as caught:
             load_demonstrations(missing)
         assert len(str(caught.value)) < 500
 

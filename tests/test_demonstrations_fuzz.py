@@ -92,7 +92,7 @@ def load_or_refuse(path: Path) -> str | None:
         try:
             demos = load_demonstrations(path)
         except (ValueError, TypeError, FileNotFoundError) as error:
-            assert "expert data" in str(error), error
+            assert "expert_data" in str(error), error
             return None
         for trajectory in demos.trajectories:  # valid, whatever was changed
             obs = np.asarray(trajectory.obs)
@@ -102,7 +102,7 @@ def load_or_refuse(path: Path) -> str | None:
             samples = ExpertBuffer(demos, spaces.Box(-np.inf, np.inf, (4,)), spaces.Discrete(2)).sample(4)
             assert samples.actions.min() >= 0 and samples.actions.max() <= 1
         except ValueError as error:
-            assert "expert data" in str(error)
+            assert "expert_data" in str(error)
         return demos.content_hash
 
 

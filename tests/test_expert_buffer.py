@@ -179,7 +179,7 @@ def test_box_actions_are_scaled():
         column = ExpertBuffer(demos(episode(4, acts=np.array([0.0, 0.5, 1.0, 0.25]))), BOX, spaces.Box(0, 1, (1,))).all()
         assert column.actions.flatten().tolist() == [-1, 0, 1, -0.5]
     acts[:, 0] = [-2.5, 2.25, 0, 1]
-    with pytest.warns(UserWarning, match=r"25 % of the action components.*by up to 0\.5; they are clipped") as caught:
+    with pytest.warns(UserWarning, match=r"25.0 % of the action components.*by up to 0\.5; they are clipped") as caught:
         samples = ExpertBuffer(demos(episode(4, acts=acts)), BOX, space).all()
     assert len(caught) == 1 and samples.actions[:, 0].tolist() == [-1, 1, 0, 0.5]
 

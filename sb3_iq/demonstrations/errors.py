@@ -55,10 +55,10 @@ def reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"expert data {shorten(path)}: no such file") from error
+        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file") from error
     except Exception as error:  # pyarrow, zipfile, numpy and json between them raise more than a dozen kinds
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
         raise ValueError(
-            f"expert data {shorten(path)}: cannot be read as {what}; the file is truncated, damaged or of another kind "
+            f"expert_data {shorten(path)}: cannot be read as {what}; the file is truncated, damaged or of another kind "
             f"({reason}). Copy or download it again"
         ) from error

@@ -99,7 +99,7 @@ def _read_object(source: Any, select: Select, limit: int | None) -> list[Traject
         try:
             return read_mapping(source, select, limit)
         except ValueError as error:
-            raise ValueError(f"expert data: {error}") from error
+            raise ValueError(f"expert_data: {error}") from error
     if all(hasattr(source, name) for name in ("obs", "acts", "next_obs", "dones")):  # imitation's Transitions
         names = ("obs", "acts", "next_obs", "dones", "rews", "infos")
         return _read_object({name: getattr(source, name, None) for name in names}, select, limit)
@@ -107,11 +107,11 @@ def _read_object(source: Any, select: Select, limit: int | None) -> list[Traject
         return read_trajectories([source], select, limit)
     if hasattr(source, "obs") and hasattr(source, "acts"):  # imitation's TransitionsMinimal
         raise TypeError(
-            f"expert data is {shorten(source)}, which has neither next_obs and dones nor terminal. Pass trajectories"
+            f"expert_data is {shorten(source)}, which has neither next_obs and dones nor terminal. Pass trajectories"
         )
     array_like = isinstance(source, (bytes, bytearray, np.ndarray)) or hasattr(source, "detach")
     if isinstance(source, type) or array_like or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        raise TypeError(f"expert data is {shorten(source)}: expected {_EXPECTED}")
+        raise TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
     return read_trajectories(source, select, limit)
 
 
@@ -123,32 +123,32 @@ def _resolve(reference: str, env_id: str | None) -> Path:
     if scheme == "bundled":
         names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir()) if BUNDLED.is_dir() else []
         if name not in names:
-            raise ValueError(f"expert data {shorten(reference)}: there is no such bundled set. Use one of {names}")
+            raise ValueError(f"expert_data {shorten(reference)}: there is no such bundled set. Use one of {names}")
         return BUNDLED / name
     if scheme == "demos":
         root = os.environ.get(DEMOS_VARIABLE)
         if not root:
             raise ValueError(
-                f"expert data {shorten(reference)}: the environment variable {DEMOS_VARIABLE} is not set. Set it to the "
+                f"expert_data {shorten(reference)}: the environment variable {DEMOS_VARIABLE} is not set. Set it to the "
                 "folder that holds one data set folder for each environment"
             )
         if not name and env_id is None:
-            raise ValueError(f"expert data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
+            raise ValueError(f"expert_data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
         path = Path(root) / (name or str(env_id))
         if not path.exists():
             raise FileNotFoundError(
-                f"expert data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
+                f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
             )
         return path
     if scheme in ("minari", "hf"):
         raise ValueError(
-            f"expert data {shorten(reference)}: {scheme}: is not supported in this release. Download the data and give its "
+            f"expert_data {shorten(reference)}: {scheme}: is not supported in this release. Download the data and give its "
             "folder"
         )
     if Path(reference).exists():
         return Path(reference)
     raise ValueError(
-        f"expert data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME or a path"
+        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME or a path"
     )
 
 
@@ -157,7 +157,7 @@ def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory
     if path.is_dir():
         return read_folder(path, select, limit)
     if not path.is_file():
-        raise FileNotFoundError(f"expert data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
+        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
     with reading(path, "an .npz file"), open(path, "rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" or (path.suffix == ".npz" and zipfile.is_zipfile(path)):
@@ -167,7 +167,7 @@ def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory
         cure = "Pickles can run code and are never read: convert it with `python -m imitation.scripts.convert_trajs`"
     elif path.suffix in (".arrow", ".json"):
         cure = "Give the folder that holds this file"
-    raise ValueError(f"expert data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
+    raise ValueError(f"expert_data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
 
 
 def _read_card(path: Path) -> dict[str, Any] | None:
@@ -181,7 +181,7 @@ def _read_card(path: Path) -> dict[str, Any] | None:
     with reading(cards[0], "JSON"):
         card = json.loads(cards[0].read_text(encoding="utf-8"))
     if not isinstance(card, dict):
-        raise ValueError(f"expert data {shorten(cards[0])}: the card is not a JSON object. Repair or remove it")
+        raise ValueError(f"expert_data {shorten(cards[0])}: the card is not a JSON object. Repair or remove it")
     return card
 
 
@@ -192,7 +192,7 @@ def _card_limit(path: Path, card: dict[str, Any] | None) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
-            f"expert data {shorten(path)}: max_episode_steps is {shorten(value)} in card.json, expected a positive integer or "
+            f"expert_data {shorten(path)}: max_episode_steps is {shorten(value)} in card.json, expected a positive integer or "
             "null"
         )
     return value

@@ -34,7 +34,7 @@ def encode_observations(trajectories: tuple[Trajectory, ...], space: spaces.Spac
         for index, trajectory in enumerate(trajectories):
             if isinstance(trajectory.obs, dict):
                 raise ValueError(
-                    f"expert data, episode {index}: the observations are a dictionary with the keys "
+                    f"expert_data, episode {index}: the observations are a dictionary with the keys "
                     f"{sorted(trajectory.obs)}, but the environment's observation space is {type(space).__name__}"
                 )
             arrays.append(trajectory.obs)
@@ -43,13 +43,13 @@ def encode_observations(trajectories: tuple[Trajectory, ...], space: spaces.Spac
     for index, trajectory in enumerate(trajectories):
         if not isinstance(trajectory.obs, dict):
             raise ValueError(
-                f"expert data, episode {index}: the observations are one array, but the environment's observation space is a "
+                f"expert_data, episode {index}: the observations are one array, but the environment's observation space is a "
                 f"Dict with the keys {sorted(columns)}"
             )
         if trajectory.obs.keys() != columns.keys():
             missing, extra = sorted(columns.keys() - trajectory.obs.keys()), sorted(trajectory.obs.keys() - columns.keys())
             raise ValueError(
-                f"expert data, episode {index}: the observation keys differ from the environment's Dict space: missing "
+                f"expert_data, episode {index}: the observation keys differ from the environment's Dict space: missing "
                 f"{missing}, extra {extra}"
             )
         for key, column in columns.items():
@@ -71,11 +71,11 @@ def _encode(arrays: list[np.ndarray], space: spaces.Space, name: str) -> np.ndar
             array = np.moveaxis(array, -1, 1)  # the environment is wrapped in VecTransposeImage, the data is not
         elif found != shape:
             raise ValueError(
-                f"expert data, episode {index}: {name} of shape {found}, but the environment's observation space has shape "
+                f"expert_data, episode {index}: {name} of shape {found}, but the environment's observation space has shape "
                 f"{shape}. Either this is data of another environment, or it was recorded with other environment wrappers "
                 "(flattening, frame stacking, time feature, resizing): use the same ones"
             )
-        _check_values(array, space, dtype, f"expert data, episode {index}: {name}")
+        _check_values(array, space, dtype, f"expert_data, episode {index}: {name}")
         stored[position : position + len(array)] = array
         position += len(array)
     return stored
@@ -135,7 +135,7 @@ def _encode_discrete_actions(trajectories: tuple[Trajectory, ...], n_actions: in
     encoded = []
     for index, trajectory in enumerate(trajectories):
         acts = trajectory.acts
-        label = f"expert data, episode {index}: actions"
+        label = f"expert_data, episode {index}: actions"
         whole = acts.dtype.kind in "biu" or bool((acts == np.round(acts)).all())
         if acts.shape[1:] not in ((), (1,)) or not whole:
             raise ValueError(
@@ -159,7 +159,7 @@ def _encode_box_actions(trajectories: tuple[Trajectory, ...], space: spaces.Box)
     encoded = []
     n_beyond, n_total, largest = 0, 0, 0.0
     for index, trajectory in enumerate(trajectories):
-        acts, label = trajectory.acts, f"expert data, episode {index}: actions"
+        acts, label = trajectory.acts, f"expert_data, episode {index}: actions"
         if acts.ndim == 1 and acts.dtype.kind in "biu":
             raise ValueError(
                 f"{label} are discrete ({acts.dtype}, one number for each step), but the environment's action space is a "
@@ -187,7 +187,7 @@ def _encode_box_actions(trajectories: tuple[Trajectory, ...], space: spaces.Box)
         encoded.append(np.clip(scaled, -1.0, 1.0).astype(np.float32))
     if n_beyond:
         warnings.warn(
-            f"Expert data: {100.0 * n_beyond / n_total:.2g} % of the action components lie beyond the bounds of the action "
+            f"Expert data: {100.0 * n_beyond / n_total:.1f} % of the action components lie beyond the bounds of the action "
             f"space, by up to {largest:.3g}; they are clipped.",
             stacklevel=4,
         )

@@ -36,7 +36,7 @@ def read_folder(folder: Path, select: Select, max_episode_steps: int | None) -> 
     batches = [batch for file in _arrow_files(folder) for batch in _read_batches(file)]
     rows = [(batch, row) for batch in batches for row in range(len(batch["terminal"]))]
     if not rows:
-        raise ValueError(f"expert data {shorten(folder)}: the data set holds no episode")
+        raise ValueError(f"expert_data {shorten(folder)}: the data set holds no episode")
     return [_read_row(folder, index, *rows[index], max_episode_steps) for index in select(len(rows))]
 
 
@@ -50,17 +50,17 @@ def split_folder(folder: Path) -> Path:
         return folder
     if not (folder / "dataset_dict.json").is_file():
         raise ValueError(
-            f"expert data {shorten(folder)}: not a data set (no state.json in this folder). Give the folder that "
+            f"expert_data {shorten(folder)}: not a data set (no state.json in this folder). Give the folder that "
             "imitation.data.serialize.save or datasets' save_to_disk wrote"
         )
     content = _read_json(folder / "dataset_dict.json")
     splits = content.get("splits") if isinstance(content, dict) else None
     if not isinstance(splits, list) or not splits or not all(isinstance(split, str) for split in splits):
-        raise ValueError(f"expert data {shorten(folder)}: dataset_dict.json names no split")
+        raise ValueError(f"expert_data {shorten(folder)}: dataset_dict.json names no split")
     if len(splits) > 1:
-        raise ValueError(f"expert data {shorten(folder)}: there are the splits {splits}; give the folder of one of them")
+        raise ValueError(f"expert_data {shorten(folder)}: there are the splits {splits}; give the folder of one of them")
     if not (_inside(folder, splits[0]) / "state.json").is_file():
-        raise ValueError(f"expert data {shorten(folder)}: the folder of the split {shorten(splits[0])} is not a data set")
+        raise ValueError(f"expert_data {shorten(folder)}: the folder of the split {shorten(splits[0])} is not a data set")
     return folder / splits[0]
 
 
@@ -69,7 +69,7 @@ def _arrow_files(folder: Path) -> list[Path]:
     state = _read_json(folder / "state.json")
     entries = state.get("_data_files") if isinstance(state, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"expert data {shorten(folder)}: state.json lists no data files")
+        raise ValueError(f"expert_data {shorten(folder)}: state.json lists no data files")
     return [_inside(folder, entry.get("filename")) for entry in entries]
 
 
@@ -82,7 +82,7 @@ def _inside(folder: Path, name: Any) -> Path:
     """Return ``folder / name``, provided that it lies in the folder: data must not point at other files."""
     if not isinstance(name, str) or not name or "\0" in name or Path(name).name != name:
         raise ValueError(
-            f"expert data {shorten(folder)}: the file name {shorten(name)} in its JSON does not lie in the folder"
+            f"expert_data {shorten(folder)}: the file name {shorten(name)} in its JSON does not lie in the folder"
         )
     return folder / name
 
@@ -120,15 +120,15 @@ def _check_schema(file: Path, schema: "pa.Schema", types: dict[str, str]) -> Non
     missing = [name for name in ("obs", "acts", "terminal") if name not in schema.names]
     if missing:
         raise ValueError(
-            f"expert data {shorten(file)}: the columns {missing} are missing (found {shorten(str(list(types)))}); expected "
+            f"expert_data {shorten(file)}: the columns {missing} are missing (found {shorten(str(list(types)))}); expected "
             "one row for each episode with obs, acts and terminal"
         )
     for name in ("obs", "acts", "terminal", "rews"):
         if schema.names.count(name) > 1:
-            raise ValueError(f"expert data {shorten(file)}: there are several columns {name!r}")
+            raise ValueError(f"expert_data {shorten(file)}: there are several columns {name!r}")
     if not pa.types.is_boolean(schema.field("terminal").type):
         found = shorten(types["terminal"])
-        raise ValueError(f"expert data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
+        raise ValueError(f"expert_data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
     for name in ("obs", "acts", "rews"):
         if name in schema.names:
             inner = schema.field(name).type
@@ -140,7 +140,7 @@ def _check_schema(file: Path, schema: "pa.Schema", types: dict[str, str]) -> Non
             nested = 0 < depth <= _MAX_NESTING or pa.types.is_null(inner)  # a column of nulls only has no lists
             if not nested or not any(is_kind(inner) for is_kind in kinds):
                 found = shorten(types[name])
-                raise ValueError(f"expert data {shorten(file)}: the column {name!r} is {found}, expected lists of numbers")
+                raise ValueError(f"expert_data {shorten(file)}: the column {name!r} is {found}, expected lists of numbers")
 
 
 def _is_list(arrow_type: "pa.DataType") -> bool:
@@ -164,7 +164,7 @@ def _read_row(folder: Path, index: int, batch: dict[str, "pa.Array"], row: int, 
                 raise ValueError(f"{name} is null")
         return make_trajectory(arrays["obs"], arrays["acts"], arrays.get("rews"), terminal, info, limit)
     except ValueError as error:
-        raise ValueError(f"expert data {shorten(folder)}, episode {index}: {error}") from error
+        raise ValueError(f"expert_data {shorten(folder)}, episode {index}: {error}") from error
 
 
 def _list_values(column: "pa.Array", row: int) -> "pa.Array | None":

@@ -34,13 +34,13 @@ def read_trajectories(source: Sequence[Any], select: Select, max_episode_steps: 
     :raises ValueError: if there is none, or one is malformed
     """
     if len(source) == 0:
-        raise ValueError("expert data is empty: expected at least one episode")
+        raise ValueError("expert_data is empty: expected at least one episode")
     trajectories = []
     for index in select(len(source)):
         try:
             item = source[index]
         except Exception as error:  # a table, a mapping of another library
-            raise TypeError(f"expert data is {shorten(source)}, which is not a sequence of trajectories") from error
+            raise TypeError(f"expert_data is {shorten(source)}, which is not a sequence of trajectories") from error
         trajectories.append(_read_object(index, item, max_episode_steps))
     return trajectories
 
@@ -56,7 +56,7 @@ def _read_object(index: int, item: Any, limit: int | None) -> Trajectory:
         return _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"expert data, episode {index}: {error}") from error
+        raise kind(f"expert_data, episode {index}: {error}") from error
 
 
 def read_mapping(source: Mapping[str, Any], select: Select, max_episode_steps: int | None) -> list[Trajectory]:
@@ -114,7 +114,7 @@ def _read_columns(arrays: dict[str, Any], select: Select, limit: int | None) -> 
     terminal = arrays["terminal"]
     columns = {name: arrays[name] for name in ("obs", "acts", "rews", "infos") if name in arrays}
     if not len(terminal):
-        raise ValueError("expert data is empty: expected at least one episode")
+        raise ValueError("expert_data is empty: expected at least one episode")
     for name, column in columns.items():
         if not hasattr(column, "__len__") or isinstance(column, Mapping) or len(column) != len(terminal):
             raise ValueError(
@@ -130,7 +130,7 @@ def _read_flat(arrays: dict[str, Any], select: Select, limit: int | None) -> lis
     acts = _array("acts", arrays["acts"])
     n_steps = len(acts)
     if n_steps == 0:
-        raise ValueError("expert data is empty: expected at least one transition")
+        raise ValueError("expert_data is empty: expected at least one transition")
     obs, next_obs = _observations(arrays["obs"]), _observations(arrays["next_obs"])
     pairs = list(_pairs(obs, next_obs))
     for name, first, second in pairs:

@@ -37,7 +37,7 @@ def read_npz(path: Path, select: Select, max_episode_steps: int | None) -> list[
             return _read_legacy(arrays, select, max_episode_steps)
         return read_mapping(arrays, select, max_episode_steps)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"expert data {shorten(path)}: {error}") from error
+        raise ValueError(f"expert_data {shorten(path)}: {error}") from error
 
 
 def _read_members(path: Path) -> dict[str, np.ndarray]:
@@ -57,7 +57,7 @@ def _read_members(path: Path) -> dict[str, np.ndarray]:
             arrays[name] = _decode_array(name, archive.read(member))
         names = archive.namelist()
     if not arrays:
-        raise ValueError(f"expert data {shorten(path)}: no arrays obs and acts in this file, only {shorten(str(names))}")
+        raise ValueError(f"expert_data {shorten(path)}: no arrays obs and acts in this file, only {shorten(str(names))}")
     return arrays
 
 
