@@ -5,13 +5,13 @@ Discrete actions: a Q-network whose policy is softmax(Q / alpha), so that V = al
 Continuous actions: SAC's actor and critics, V(s) = Q(s, a) - alpha log pi(a|s) with a ~ pi (Eq. 10).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from stable_baselines3.sac import policies as sac
@@ -28,7 +28,25 @@ class SoftQPolicy(dqn.DQNPolicy):
     The parameters are those of SB3's ``DQNPolicy``.
     """
 
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     ent_coef: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=features_extractor_class or self.default_features_extractor,
+            **kwargs,
+        )
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -113,38 +131,6 @@ class SoftQPolicy(dqn.DQNPolicy):
         return SoftValues(q_values.gather(1, actions.long()).T, next_v, self._value(value_q, ent_coef))
 
 
-class SoftQCnnPolicy(SoftQPolicy):
-    """:class:`SoftQPolicy` with SB3's NatureCNN, for images. The parameters are those of SB3's ``DQNPolicy``."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
-        )
-
-
-class SoftQMultiInputPolicy(SoftQPolicy):
-    """:class:`SoftQPolicy` with SB3's CombinedExtractor, for Dict observations. The parameters are those of ``DQNPolicy``."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
-        )
-
-
 class LayerNormCritic(ContinuousCritic):
     """
     SB3's critics with a LayerNorm after every hidden linear layer, which bounds how fast Q grows away from the data.
@@ -175,6 +161,7 @@ class SACPolicy(sac.SACPolicy):
     :param layer_norm: whether the critics' hidden layers are normalised (LayerNorm); typically True
     """
 
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     averaged_actor: sac.Actor
 
     def __init__(
@@ -182,12 +169,21 @@ class SACPolicy(sac.SACPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Box,
         lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         n_critics: int = 1,
         layer_norm: bool = True,
         **kwargs: Any,
     ) -> None:
         self.layer_norm = layer_norm
-        super().__init__(observation_space, action_space, lr_schedule, n_critics=n_critics, **kwargs)
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=features_extractor_class or self.default_features_extractor,
+            n_critics=n_critics,
+            **kwargs,
+        )
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -307,36 +303,28 @@ class SACPolicy(sac.SACPolicy):
         return th.stack(values).mean(dim=0)
 
 
-class SACCnnPolicy(SACPolicy):
-    """:class:`SACPolicy` with SB3's NatureCNN, for images."""
+class SoftQCnnPolicy(SoftQPolicy):
+    """:class:`SoftQPolicy` for images."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
-        )
+    default_features_extractor = NatureCNN
+
+
+class SoftQMultiInputPolicy(SoftQPolicy):
+    """:class:`SoftQPolicy` for Dict observations."""
+
+    default_features_extractor = CombinedExtractor
+
+
+class SACCnnPolicy(SACPolicy):
+    """:class:`SACPolicy` for images."""
+
+    default_features_extractor = NatureCNN
 
 
 class SACMultiInputPolicy(SACPolicy):
-    """:class:`SACPolicy` with SB3's CombinedExtractor, for Dict observations."""
+    """:class:`SACPolicy` for Dict observations."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        lr_schedule: Schedule,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
-        )
+    default_features_extractor = CombinedExtractor
 
 
 DISCRETE_POLICIES: dict[str, type[BasePolicy]] = {
