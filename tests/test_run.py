@@ -13,6 +13,7 @@ from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.iq_learn import DivergenceError, SACPolicy, SoftQPolicy
 from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, NoStepEnv, RandomEnv, random_trajectories
 
+CARTPOLE_OBS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
 
 
@@ -250,3 +251,11 @@ def test_time_limit_of_the_environment_tells_truncated_from_terminated():
     assert model.expert_buffer.all().dones.sum() == 0
     model = IQLearn("MlpPolicy", gym.make("CartPole-v1", max_episode_steps=600), episode, offline=True)
     assert model.expert_buffer.all().dones.sum() == 1
+    # a wrapper around an environment that is not registered
+    env = gym.wrappers.TimeLimit(RandomEnv(CARTPOLE_OBS, spaces.Discrete(2)), max_episode_steps=500)
+    assert IQLearn("MlpPolicy", env, episode, offline=True).expert_buffer.all().dones.sum() == 0
+
+
+def test_prints_the_settings_in_force(capsys):
+    make("MlpPolicy", BOX, DISCRETE, offline=True, verbose=1).learn(1)
+    assert "occupancy_term=expert, penalty=expert" in capsys.readouterr().out

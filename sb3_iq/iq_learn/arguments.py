@@ -69,6 +69,20 @@ def objective_terms(model: "IQLearn") -> tuple[OccupancyTerm, Penalty]:
     return model.occupancy_term or default_term, model.penalty or default_penalty
 
 
+def describe(model: "IQLearn") -> str:
+    """:return: the settings in force, in one line for the console"""
+    occupancy_term, penalty = objective_terms(model)
+    settings = {
+        "offline": model.offline,
+        "divergence": model.divergence,
+        "occupancy_term": occupancy_term,
+        "penalty": penalty,
+        **{name: getattr(model, name) for name in ("penalty_coef", "use_target", "gamma", "ent_coef", "batch_size")},
+    }
+    data = model.expert_buffer.demonstrations.describe() if model.expert_buffer is not None else "no demonstrations"
+    return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
 def check_objective(model: "IQLearn") -> None:
     """:raises ValueError: if the objective is unknown, or has no maximiser"""
     occupancy_term, penalty = objective_terms(model)

@@ -66,14 +66,23 @@ class EnvSpec(NamedTuple):
 
 
 def env_spec(env: VecEnv) -> EnvSpec:
-    try:
-        spec = env.get_attr("spec")[0]
-    except AttributeError:
-        spec = None
-    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None))
+    """
+    :param env: a vectorised environment, of which the first is asked
+    :return: what is known of it: its registration's id and time limit, else the limit of a ``TimeLimit`` wrapper
+    """
+
+    def attribute(name: str) -> Any:
+        try:
+            return env.get_attr(name)[0]
+        except AttributeError:
+            return None
+
+    spec = attribute("spec")
+    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None) or attribute("_max_episode_steps"))
 
 
 def is_spaces_env(env: VecEnv | None) -> bool:
+    """:return: whether this is a stand-in made by :func:`make_spaces_env`"""
     return env is not None and isinstance(getattr(env.unwrapped, "envs", [None])[0], SpacesEnv)
 
 

@@ -390,6 +390,8 @@ class IQLearn(OffPolicyAlgorithm):
         elif self.replay_buffer is None:
             self.replay_buffer = replay.make_replay_buffer(self)
         arguments.warm_up_statistics(self)
+        if self.verbose >= 1:
+            print(arguments.describe(self))
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
