@@ -8,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.iq_learn import DivergenceError, SACPolicy, SoftQPolicy
@@ -138,6 +139,17 @@ def test_vectorised(env_id, demos_id, n_envs):
     model.learn(36)
     assert model.replay_buffer.n_envs == n_envs
     assert_finite(model)
+
+
+def test_worker_processes():
+    def make_env():
+        return gym.wrappers.TimeLimit(RandomEnv(BOX, DISCRETE), max_episode_steps=50)
+
+    env = SubprocVecEnv([make_env] * 2, start_method="fork")
+    model = IQLearn("MlpPolicy", env, random_trajectories(RandomEnv(BOX, DISCRETE)), **SMALL).learn(20)
+    assert model._env_spec.max_episode_steps == 50
+    assert_finite(model)
+    env.close()
 
 
 def test_same_seed_same_run():
