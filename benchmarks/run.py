@@ -114,6 +114,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     from behavioural_cloning import train_behavioural_cloning
 
     from sb3_iq import IQLearn, load_demonstrations
+    from sb3_iq.iq_learn import DivergenceError
 
     th.set_num_threads(1)
     demonstrations = load_demonstrations(
@@ -130,7 +131,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
             train_behavioural_cloning(model, run.timesteps, callback)
         else:
             model.learn(run.timesteps, callback)
-    except RuntimeError as exception:  # a run that diverged is a result
+    except DivergenceError as exception:  # a run that diverged is a result
         error = str(exception)
     wall_time = time.perf_counter() - start
     returns = demonstrations.episode_returns

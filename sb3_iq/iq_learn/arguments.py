@@ -33,6 +33,10 @@ def policy_class(policy: str | type[BasePolicy], env: VecEnv | None) -> type[Bas
     if env is None:
         raise ValueError(f"`env` is None: the policy {policy!r} depends on the action space.")
     continuous = isinstance(env.action_space, spaces.Box)
+    if not continuous and not isinstance(env.action_space, spaces.Discrete):
+        raise ValueError(
+            f"The environment's action space is {str(env.action_space)[:80]}: only Discrete and Box are supported."
+        )
     aliases = CONTINUOUS_POLICIES if continuous else DISCRETE_POLICIES
     if isinstance(policy, str):
         if policy not in aliases:
@@ -53,10 +57,10 @@ def check_one_step(n_steps: int, replay_buffer_class: type | None) -> None:
     """:raises ValueError: if returns over several steps are asked for"""
     if n_steps != 1:
         raise ValueError(f"`n_steps` is {n_steps}: r = Q(s, a) - gamma V(s') is a one-step relation, only n_steps=1 fits it.")
-    name = getattr(replay_buffer_class, "__name__", "")
-    if name.startswith(("NStep", "Her")):
+    names = [base.__name__ for base in getattr(replay_buffer_class, "__mro__", ())]
+    if any(name.startswith(("NStep", "Her")) for name in names):
         raise ValueError(
-            f"`replay_buffer_class` is {name}: r = Q(s, a) - gamma V(s') holds for single steps of the policy's own "
+            f"`replay_buffer_class` is {names[0]}: r = Q(s, a) - gamma V(s') holds for single steps of the policy's own "
             "occupancy, not for n-step returns or relabelled goals. Use ReplayBuffer or DictReplayBuffer."
         )
 
@@ -93,8 +97,8 @@ def check_objective(model: "IQLearn") -> None:
     ):
         if value not in known:
             raise ValueError(f"`{name}` is {str(value)[:80]!r}: choose one of {', '.join(known)}.")
-    if not model.penalty_coef > 0:
-        raise ValueError(f"`penalty_coef` is {model.penalty_coef}: it must be positive, else Q has no maximiser.")
+    if not 0 < model.penalty_coef < np.inf:
+        raise ValueError(f"`penalty_coef` is {model.penalty_coef}: it must be positive and finite, else Q has no maximiser.")
     if not 0 <= model.gamma < 1:
         raise ValueError(f"`gamma` is {model.gamma}: it must be in [0, 1), else the values of an endless episode diverge.")
     if model.offline and occupancy_term == "policy_mix":
@@ -164,8 +168,10 @@ def auto_target_entropy(action_space: spaces.Space) -> float:
 def initial_ent_coef(ent_coef: str | float) -> float:
     """:raises ValueError: if the temperature is not a positive number, "auto" or "auto_<number>\""""
     value: str | float = ent_coef
-    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
-        value = ent_coef.partition("_")[2] or 1.0
+    if ent_coef == "auto":
+        value = 1.0
+    elif isinstance(ent_coef, str) and ent_coef.startswith("auto_"):
+        value = ent_coef.partition("_")[2]
     try:
         number = float(value)
     except ValueError:
@@ -180,18 +186,26 @@ def update_learning_rate(optimizer: th.optim.Optimizer, learning_rate: float | S
         group["lr"] = float(learning_rate(progress_remaining) if callable(learning_rate) else learning_rate)
 
 
-def divergence_message(info: dict[str, th.Tensor], n_updates: int) -> str:
-    terms = ", ".join(f"{name} = {value.item():.3g}" for name, value in info.items())
-    return (
-        f"Training diverged at gradient step {n_updates}, before the optimisers' steps: {terms}. "
-        "Lower `learning_rate` or `gamma`, or raise `penalty_coef`."
-    )
+def check_vec_normalize(model: "IQLearn") -> None:
+    """:raises ValueError: if the networks were trained on normalised observations, and there is nothing to normalise with"""
+    env = model.get_vec_normalize_env()
+    if env is not None and env.norm_obs:
+        model._normalizes_obs = True
+    elif model._normalizes_obs:
+        raise ValueError(
+            "The model was trained on observations normalised by VecNormalize, whose statistics are not saved with it, and "
+            "`env` has none: load the model with env=VecNormalize.load(...)."
+        )
 
 
 def warm_up_statistics(model: "IQLearn") -> None:
     """Give VecNormalize the demonstrations to start from, once: an early policy's states are far from the expert's."""
     env = model.get_vec_normalize_env()
-    if env is None or not env.norm_obs:
+    if env is None or not env.norm_obs or model._statistics_warmed_up:
+        return
+    model._statistics_warmed_up = True
+    # The user's own wrapper decides, a stand-in never updates by itself
+    if not getattr(env, "updates_statistics", env.training):
         return
     observations = model.expert_buffer.all().observations  # type: ignore[union-attr]
     if isinstance(env.obs_rms, dict):
@@ -211,9 +225,14 @@ def reward_arguments(
     """
     actions = np.asarray(actions)
     if isinstance(model.action_space, spaces.Box):
-        actions = model.policy.scale_action(actions.reshape(-1, *model.action_space.shape)).astype(np.float32)
-        actions = actions.reshape(len(actions), -1)
+        actions = actions.reshape(-1, *model.action_space.shape)
+        # As demonstrations are: Q is only defined on the box
+        actions = np.clip(actions, model.action_space.low, model.action_space.high)
+        actions = model.policy.scale_action(actions).astype(np.float32).reshape(len(actions), -1)
     else:
+        valid = np.isin(actions, np.arange(model.action_space.n))  # type: ignore[attr-defined]
+        if not valid.all():
+            raise ValueError(f"`actions` holds {actions[~valid][0]}, which is not in {model.action_space}.")
         actions = actions.reshape(-1, 1).astype(np.int64)
     terminated = np.asarray(terminated, dtype=np.float32).reshape(-1)
     lengths = [batch_length(obs), len(actions), batch_length(next_obs), len(terminated)]

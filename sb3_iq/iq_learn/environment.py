@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_normalize
 
 
 class SpacesEnv(gym.Env):
@@ -32,6 +32,16 @@ class SpacesEnv(gym.Env):
         raise RuntimeError("Training is offline: there is no environment to step. Use set_env() to give the model one.")
 
 
+class _Shell(VecEnvWrapper):
+    """Stands for a wrapper around VecNormalize, so that SB3 finds the statistics at the same depth in both environments."""
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
 def make_spaces_env(observation_space: spaces.Space, action_space: spaces.Space, env: VecEnv | None = None) -> VecEnv:
     """
     :param observation_space: observation space, as the policy sees it
@@ -41,20 +51,30 @@ def make_spaces_env(observation_space: spaces.Space, action_space: spaces.Space,
     """
     spaces_env: VecEnv = DummyVecEnv([lambda: SpacesEnv(observation_space, action_space)])
     normalize = unwrap_vec_normalize(env) if env is not None else None
-    if normalize is not None:
-        # The stand-in's zeros must not enter the statistics, hence training=False
-        spaces_env = VecNormalize(
-            spaces_env,
-            training=False,
-            norm_obs=normalize.norm_obs,
-            norm_reward=False,
-            clip_obs=normalize.clip_obs,
-            gamma=normalize.gamma,
-            epsilon=normalize.epsilon,
-            norm_obs_keys=normalize.norm_obs_keys,
-        )
-        if normalize.norm_obs:
-            spaces_env.obs_rms = normalize.obs_rms
+    if normalize is None:
+        return spaces_env
+    # The stand-in's zeros must not enter the statistics, hence training=False
+    stand_in = VecNormalize(
+        spaces_env,
+        training=False,
+        norm_obs=normalize.norm_obs,
+        norm_reward=False,
+        clip_obs=normalize.clip_obs,
+        gamma=normalize.gamma,
+        epsilon=normalize.epsilon,
+        norm_obs_keys=normalize.norm_obs_keys,
+    )
+    if normalize.norm_obs:
+        stand_in.obs_rms = normalize.obs_rms
+    stand_in.ret_rms = normalize.ret_rms
+    stand_in.updates_statistics = getattr(  # type: ignore[attr-defined]
+        normalize, "updates_statistics", normalize.training
+    )
+    # What is saved, by CheckpointCallback for instance, is the user's own
+    stand_in.save = normalize.save  # type: ignore[method-assign]
+    spaces_env = stand_in
+    while env is not normalize:
+        spaces_env, env = _Shell(spaces_env), env.venv  # type: ignore[union-attr]
     return spaces_env
 
 

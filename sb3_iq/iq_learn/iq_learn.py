@@ -18,10 +18,10 @@ from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn import arguments, environment, replay, rng
+from sb3_iq.iq_learn import arguments, diagnostics, environment, replay, rng
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DivergenceName
-from sb3_iq.iq_learn.objective import DivergenceError, OccupancyTerm, Penalty, iq_loss, soft_bellman_reward
+from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty, iq_loss, soft_bellman_reward
 from sb3_iq.iq_learn.observations import concatenate_obs
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
@@ -211,18 +211,24 @@ class IQLearn(OffPolicyAlgorithm):
         # Expert batches have a generator of their own, saved with the model
         self.expert_rng = np.random.default_rng(seed)
         self._rng_states: dict[str, Any] | None = None
+        # Statistics of VecNormalize are not in the zip, but that they are needed is
+        self._normalizes_obs = False
+        self._statistics_warmed_up = False
 
         if _init_setup_model:
             arguments.check_objective(self)
             self._setup_model()
+            if not offline:
+                replay.make_replay_buffer(self, buffer_size=self.n_envs)  # its arguments are checked here, not in learn()
             if expert_data is not None:
                 self.set_expert_data(expert_data)
 
     def _setup_model(self) -> None:
-        # The replay buffer is allocated by the first online learn(), see _setup_learn
+        # The replay buffer is allocated by the first online learn(), see _setup_learn; a loaded model's generators are kept
         replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED
+        expert_rng, rng_states = self.expert_rng, self._rng_states
         super()._setup_model()
-        self.replay_buffer = replay_buffer
+        self.replay_buffer, self.expert_rng, self._rng_states = replay_buffer, expert_rng, rng_states
         self._create_aliases()
         critic, critic_target, _ = self.policy.critic_networks()
         # Running mean and running var
@@ -299,13 +305,10 @@ class IQLearn(OffPolicyAlgorithm):
             if self.actor is not None:
                 # Action by the current actor for the sampled state
                 actions_pi, log_prob = self.actor.action_log_prob(obs)
-            # Optimize entropy coefficient, also called entropy temperature or alpha
-            if self.ent_coef_optimizer is not None:
-                ent_coef = self._update_ent_coef(
-                    self.policy.expected_log_prob(obs) if isinstance(self.policy, SoftQPolicy) else log_prob.detach()
-                )
-            else:
-                ent_coef = self.ent_coef_tensor
+            elif self.ent_coef_optimizer is not None and isinstance(self.policy, SoftQPolicy):
+                log_prob = self.policy.expected_log_prob(obs)
+            # Entropy coefficient, also called entropy temperature or alpha
+            ent_coef = self._ent_coef()
 
             # States of the occupancy term E_mu[V(s) - gamma V(s')], equal to (1 - gamma) E_{s0}[V(s0)] for any mu
             if occupancy_term == "policy_mix":
@@ -320,29 +323,30 @@ class IQLearn(OffPolicyAlgorithm):
             critic_loss, info = iq_loss(
                 values, terminated, batch_size, self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef
             )
-            if not th.isfinite(critic_loss):
-                raise DivergenceError(arguments.divergence_message(info, self._n_updates + gradient_step))
             critic_optimizer.zero_grad()
             critic_loss.backward()
+            diagnostics.check_finite(info, critic.parameters(), self._n_updates + gradient_step)
             critic_optimizer.step()
+
+            # Optimize the entropy coefficient
+            if self.ent_coef_optimizer is not None:
+                info["ent_coef_loss"] = self._update_ent_coef(log_prob.detach())
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
             if isinstance(self.policy, SACPolicy):
                 q_values_pi = self.policy.q_values(obs, actions_pi).min(dim=0).values
                 actor_loss = (ent_coef * log_prob - q_values_pi).mean()
-                if not th.isfinite(actor_loss):
-                    raise DivergenceError(
-                        arguments.divergence_message({"actor_loss": actor_loss}, self._n_updates + gradient_step)
-                    )
+                actor_info = {"actor_loss": actor_loss.detach(), "entropy": -log_prob.detach().mean()}
                 self.policy.actor.optimizer.zero_grad()
                 # The critic's parameters need no gradient here
                 actor_loss.backward(inputs=list(self.policy.actor.parameters()))
+                diagnostics.check_finite(actor_info, self.policy.actor.parameters(), self._n_updates + gradient_step)
                 self.policy.actor.optimizer.step()
-                polyak_update(self.policy.actor.parameters(), self.policy.averaged_actor.parameters(), self.actor_tau)
-                info |= {"actor_loss": actor_loss.detach(), "entropy": -log_prob.detach().mean()}
+                self.policy.average_actor(self.actor_tau)
+                info |= actor_info
 
             # Update target networks
-            if self.use_target and gradient_step % self.target_update_interval == 0:
+            if self.use_target and (self._n_updates + gradient_step) % self.target_update_interval == 0:
                 polyak_update(critic.parameters(), critic_target.parameters(), self.tau)
                 # Copy running stats, see SB3's GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
@@ -357,18 +361,32 @@ class IQLearn(OffPolicyAlgorithm):
         for name, series in infos.items():
             self.logger.record(f"train/{name}", np.mean(series))
 
+    def _ent_coef(self) -> th.Tensor:
+        return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
+
     def _update_ent_coef(self, log_prob: th.Tensor) -> th.Tensor:
-        """A step of the temperature towards the target entropy, returning its value from before the step, as SAC uses it."""
+        """A step of the temperature towards the target entropy."""
         assert self.log_ent_coef is not None and self.ent_coef_optimizer is not None
-        ent_coef = th.exp(self.log_ent_coef.detach())
         ent_coef_loss = -(self.log_ent_coef * (log_prob + float(self.target_entropy))).mean()
         self.ent_coef_optimizer.zero_grad()
         ent_coef_loss.backward()
         self.ent_coef_optimizer.step()
         if isinstance(self.policy, SoftQPolicy):
-            self.policy.ent_coef.copy_(ent_coef.squeeze())
-        self.logger.record("train/ent_coef_loss", ent_coef_loss.item())
-        return ent_coef
+            self.policy.ent_coef.copy_(self._ent_coef().squeeze())
+        return ent_coef_loss.detach()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Set the seed of all random generators (python, numpy, pytorch, gym, action_space), and of the expert batches.
+
+        :param seed: the seed; with None nothing changes
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.expert_rng = np.random.default_rng(seed)
+            self._rng_states = None
+            if self.expert_buffer is not None:
+                self.expert_buffer.rng = self.expert_rng
 
     def _setup_learn(
         self,
@@ -382,6 +400,7 @@ class IQLearn(OffPolicyAlgorithm):
             arguments.read_expert_data_again(self)
         arguments.check_objective(self)
         arguments.check_callback(callback, self.offline)
+        arguments.check_vec_normalize(self)
         if self.offline:
             if not environment.is_spaces_env(self.env):
                 self.set_env(environment.make_spaces_env(self.observation_space, self.action_space, self.env))
@@ -437,8 +456,9 @@ class IQLearn(OffPolicyAlgorithm):
             if not callback.on_step():
                 break
             if log_interval is not None and self.num_timesteps % (100 * log_interval) == 0:
-                self.dump_logs()
-        self.dump_logs()
+                diagnostics.dump_logs(self)
+        if log_interval is not None and self.num_timesteps % (100 * log_interval) != 0:
+            diagnostics.dump_logs(self)
         callback.on_training_end()
         return self
 
@@ -466,27 +486,30 @@ class IQLearn(OffPolicyAlgorithm):
         if not vectorized:
             raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
         q_actions, dones = arguments.reward_arguments(self, obs_tensor, actions, next_obs_tensor, terminated)
-        ent_coef = self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
         with th.no_grad():
             q_values = self.policy.q_values(obs_tensor, q_actions).min(dim=0).values
-            next_v = self.policy.expected_state_value(next_obs_tensor, ent_coef)
+            next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
             rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma)
         return rewards.cpu().numpy()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         env = self._wrap_env(env, self.verbose)
+        previous = self.n_envs, self.observation_space
         if self.replay_buffer is not None and self.replay_buffer.size() == 0:
             self.replay_buffer = None
-        if self.replay_buffer is None or environment.is_spaces_env(env):
-            # Nothing ties this environment to the number of the previous ones
-            self.n_envs = env.num_envs
-        else:
-            self.n_envs = self.replay_buffer.n_envs
+        # Only stored transitions tie an environment to the number of the previous ones
+        tied = self.replay_buffer is not None and not environment.is_spaces_env(env)
+        self.n_envs = self.replay_buffer.n_envs if tied else env.num_envs  # type: ignore[union-attr]
         if environment.same_but_for_infinity(self.observation_space, env.observation_space):
             self.observation_space = env.observation_space
-        super().set_env(env, force_reset)
+        try:
+            super().set_env(env, force_reset)
+        except (AssertionError, ValueError):
+            self.n_envs, self.observation_space = previous
+            raise
         if not environment.is_spaces_env(env):
-            self._env_spec = environment.env_spec(env)
+            env_id, max_episode_steps = environment.env_spec(env)
+            self._env_spec = environment.EnvSpec(env_id or self._env_spec[0], max_episode_steps or self._env_spec[1])
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption
@@ -500,22 +523,26 @@ class IQLearn(OffPolicyAlgorithm):
         path: str | pathlib.Path | io.BufferedIOBase,
         env: GymEnv | None = None,
         device: th.device | str = "auto",
-        *args: Any,
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
         expert_data: Any = None,
         **kwargs: Any,
     ) -> SelfIQLearn:
         """
-        Load the model from a zip-file, see SB3's ``BaseAlgorithm.load``.
+        Load the model from a zip-file, see SB3's ``BaseAlgorithm.load`` for the other parameters.
 
         :param expert_data: the demonstrations to go on with. Without them the model predicts, and learns on if they came from
             a name or path (``bundled:CartPole-v1``) that can still be read
         :return: new model instance with loaded parameters
         """
-        model = super().load(path, env, device, *args, **kwargs)
-        if model.env is not None:
-            model._env_spec = environment.env_spec(model.env)
+        model = super().load(path, None, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if env is not None:
+            model.set_env(env, force_reset)
+            if model.env is not None and model.seed is not None:
+                model.env.seed(model.seed)
         elif model.offline:
-            model.set_env(environment.make_spaces_env(model.observation_space, model.action_space))
+            model.set_env(environment.make_spaces_env(model.observation_space, model.action_space), force_reset)
         if isinstance(model.policy, SoftQPolicy) and model.ent_coef_optimizer is None:
             # A temperature given to load() prevails over the one in the saved policy
             model.policy.ent_coef.copy_(model.ent_coef_tensor)

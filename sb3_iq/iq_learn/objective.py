@@ -21,7 +21,7 @@ Penalty = Literal["expert", "mixture"]
 
 
 class DivergenceError(RuntimeError):
-    """The loss is not finite. It is raised before any optimiser steps: all parameters are still finite."""
+    """A loss or its gradient is not finite. Raised before that loss's optimiser steps, so that all parameters stay finite."""
 
 
 class SoftValues(NamedTuple):

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn import policies as dqn
 from stable_baselines3.sac import policies as sac
 from torch import nn
@@ -100,7 +101,8 @@ class SoftQPolicy(dqn.DQNPolicy):
         :return: E_{a~pi}[log pi(a|s)], minus the entropy, without gradient, shape (batch,)
         """
         with th.no_grad():
-            return -th.distributions.Categorical(logits=self.q_net(obs) / self.ent_coef).entropy()
+            log_probs = th.log_softmax(self.q_net(obs) / self.ent_coef, dim=1)
+            return (log_probs.exp() * log_probs).sum(dim=1)
 
     def soft_values(
         self,
@@ -207,6 +209,16 @@ class SACPolicy(sac.SACPolicy):
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """:return: the networks that the objective is maximised over, their targets, and their optimizer"""
         return self.critic, self.critic_target, self.critic.optimizer
+
+    def average_actor(self, tau: float) -> None:
+        """
+        Move the averaged actor towards the actor; statistics of normalisation layers are copied (see SB3's GH issue #996).
+
+        :param tau: the share of the actor in the new average
+        """
+        polyak_update(self.actor.parameters(), self.averaged_actor.parameters(), tau)
+        for buffer, averaged in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
+            averaged.copy_(buffer)
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 NOT_ALLOCATED: Any = object()
 
 
-def make_replay_buffer(model: "IQLearn") -> ReplayBuffer:
+def make_replay_buffer(model: "IQLearn", buffer_size: int | None = None) -> ReplayBuffer:
     """
     :param model: the algorithm, with its spaces and number of environments
+    :param buffer_size: its size, by default the model's
     :return: an empty replay buffer as SB3's ``OffPolicyAlgorithm`` makes it
     """
     default = DictReplayBuffer if isinstance(model.observation_space, spaces.Dict) else ReplayBuffer
     buffer_class = model.replay_buffer_class or default
     return buffer_class(
-        model.buffer_size,
+        buffer_size or model.buffer_size,
         model.observation_space,  # type: ignore[arg-type]
         model.action_space,
         device=model.device,
@@ -64,15 +65,22 @@ def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormali
     :param env: the ``VecNormalize`` to normalise with, if any
     :return: observations, shape (batch_size, *obs_shape), or a dictionary of such
     """
-    n_stored = buffer.size()
-    starts = np.zeros((n_stored, buffer.n_envs), dtype=bool)
-    # SB3 stores done for both ways of ending; row t + 1 follows row t, around the ring once it is full
-    starts[1:] = buffer.dones[: n_stored - 1] > 0
-    starts[0] = buffer.dones[-1] > 0 if buffer.full else True
+    # SB3 stores done for both ways of ending, and row t + 1 follows row t, around the ring once it is full
+    rows, envs = np.nonzero(buffer.dones[: buffer.size()])
+    rows = rows + 1
     if buffer.full:
+        rows = rows % buffer.buffer_size
         # The oldest row follows none that is still there
-        starts[buffer.pos] = False
-    rows, envs = np.nonzero(starts)
+        known = rows != buffer.pos
+    else:
+        # What would follow the newest row isn't there yet
+        known = rows < buffer.pos
+        rows, envs = (
+            np.concatenate([np.zeros(buffer.n_envs, dtype=int), rows]),
+            np.concatenate([np.arange(buffer.n_envs), envs]),
+        )
+        known = np.concatenate([np.ones(buffer.n_envs, dtype=bool), known])
+    rows, envs = rows[known], envs[known]
     if len(rows) == 0:
         # One episode longer than the buffer: its oldest rows are all there is
         rows, envs = np.full(buffer.n_envs, buffer.pos), np.arange(buffer.n_envs)

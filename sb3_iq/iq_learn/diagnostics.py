@@ -1,0 +1,32 @@
+"""Whether a run is healthy, and its log."""
+
+from collections.abc import Iterable
+
+import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_iq.iq_learn.objective import DivergenceError
+
+
+def check_finite(info: dict[str, th.Tensor], parameters: Iterable[th.nn.Parameter], n_updates: int) -> None:
+    """
+    To be called between ``backward`` and the optimiser's step.
+
+    :param info: the loss and its parts
+    :param parameters: those whose gradients the optimiser is about to use
+    :param n_updates: the number of gradient steps so far
+    :raises DivergenceError: if one of them is not finite, naming the terms
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    total = th.stack([*info.values(), *th._foreach_norm(gradients)]).sum()
+    if not th.isfinite(total):
+        terms = ", ".join(f"{name} = {value.item():.3g}" for name, value in info.items())
+        raise DivergenceError(
+            f"Training diverged at gradient step {n_updates}, before the optimiser's step: {terms}. "
+            "Lower `learning_rate` or `gamma`, or raise `penalty_coef`."
+        )
+
+
+def dump_logs(model: OffPolicyAlgorithm) -> None:
+    """Write the log, by SB3's own method, which had another name before SB3 2.6."""
+    (model.dump_logs if hasattr(model, "dump_logs") else model._dump_logs)()
