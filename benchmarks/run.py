@@ -65,7 +65,7 @@ def suites() -> dict[str, list[Run]]:
         ],
         "cartpole-online": [Run("CartPole-v1", "bundled:CartPole-v1", 10, 20_000, seed, eval_freq=2_000) for seed in seeds],
         "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
-        "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, 0)],
+        "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, seed) for seed in seeds],
         "offline-continuous": [
             Run("LunarLanderContinuous-v3", "demos:LunarLanderContinuous-v3", 10, 10_000, seed, algo, True, eval_freq=1_000)
             for algo, seed in itertools.product(("iq", "bc"), seeds)
