@@ -82,7 +82,7 @@ WRONG_TYPES = [
 
 @pytest.mark.parametrize("source", WRONG_TYPES, ids=lambda source: type(source).__name__)
 def test_wrong_types(source):
-    with pytest.raises(TypeError, match=r"expert_data.*(expected|not a|neither)"):
+    with pytest.raises(TypeError, match=r"expert_data.*(expected|not a|lacks)"):
         load_demonstrations(source)
 
 
