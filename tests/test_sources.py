@@ -11,6 +11,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer, RolloutBuffer
 
+from sb3_iq import IQLearn
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.recorder import save_trajectories
 from tests.test_demonstrations import as_columns, as_flat, make_episodes
@@ -267,3 +268,15 @@ def test_a_trained_model_is_an_expert():
         (50, False, True),
     ]
     assert 1.5 < np.abs(demonstrations.trajectories[1].acts).max() <= 2.0
+
+
+@pytest.mark.parametrize("observation_space", [BOX, DICT], ids=["box", "dict"])
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX], ids=str)
+def test_replay_buffer_brings_its_spaces(observation_space, action_space):
+    kind = DictReplayBuffer if isinstance(observation_space, spaces.Dict) else ReplayBuffer
+    buffer = kind(50, observation_space, action_space, "cpu")
+    fill(buffer, 30)
+    policy = "MultiInputPolicy" if kind is DictReplayBuffer else "MlpPolicy"
+    model = IQLearn(policy, None, buffer, offline=True, batch_size=8, device="cpu").learn(2)
+    assert model.action_space == action_space
+    assert model.expert_buffer.size() == 30

@@ -46,9 +46,9 @@ def load_demonstrations(
     :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
         imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
         package (e.g. ``"bundled:CartPole-v1"``); ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable
-        ``SB3_IQ_DEMOS`` names; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or alike, also
-        its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of arrays (flat
-        transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
+        ``SB3_IQ_DEMOS`` names; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or alike,
+        also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
+        arrays (flat transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
         :class:`Demonstrations`
     :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
     :param subsample_freq: keep one of so many transitions of each episode, each with its own next observation (the
@@ -85,7 +85,7 @@ def load_demonstrations(
         if max_episode_steps is None:
             return chosen
         return replace(chosen, max_episode_steps=None).with_time_limit(max_episode_steps)
-    reference, card = None, None
+    reference, card, carried = None, None, {}
     if isinstance(source, (str, Path)):
         reference = str(source)
         path = _resolve(reference, env_id) if isinstance(source, str) else source
@@ -95,7 +95,9 @@ def load_demonstrations(
     else:
         limit = max_episode_steps
         loaded = _read_object(source, select, limit)
-    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit)
+        if isinstance(source, ReplayBuffer):
+            carried = {"observation_space": source.observation_space, "action_space": source.action_space}
+    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit, **carried)
 
 
 def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:

@@ -92,7 +92,7 @@ def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
     """Return the columns that matter of each record batch of an Arrow stream, validated."""
     import pyarrow as pa
 
-    batches = []
+    batches: list[dict[str, pa.Array]] = []
     with reading(file, "an Arrow stream"):
         with open(file, "rb") as stream:
             stream.seek(-len(_END_OF_STREAM), 2)
