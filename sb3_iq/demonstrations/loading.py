@@ -16,6 +16,7 @@ from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, reading, shorten
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
+from sb3_iq.demonstrations.sources.legacy import is_legacy, is_pickle, read_legacy, unpickle
 from sb3_iq.demonstrations.sources.memory import read_mapping, read_trajectories
 from sb3_iq.demonstrations.sources.npz import read_npz
 from sb3_iq.demonstrations.sources.replay import read_replay_buffer
@@ -37,11 +38,12 @@ def load_demonstrations(
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_id: str | None = None,
+    allow_pickle: bool = False,
 ) -> Demonstrations:
     """
     Load expert demonstrations.
 
-    No source runs code: nothing is unpickled, and infos are not decoded beyond plain JSON.
+    No source runs code: nothing is unpickled unless you ask for it, and infos are not decoded beyond plain JSON.
 
     :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
         imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
@@ -58,11 +60,16 @@ def load_demonstrations(
     :param max_episode_steps: the time limit of the environment (e.g. 500 for CartPole-v1): an episode of this length whose
         data don't tell is taken as truncated. None takes the limit of the ``card.json`` beside the data, if there is one
     :param env_id: the environment's id, which ``"demos:"`` alone stands for
+    :param allow_pickle: also read pickles: ``.pkl`` and ``.npy`` files with the dictionary of lists (``states``,
+        ``next_states``, ``actions``, ``rewards``, ``dones``, ``lengths``) that the IQ-Learn paper's data comes in, or with
+        trajectories. A pickle can run any code: only for files that you trust
     :return: the chosen episodes, validated
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
     :raises FileNotFoundError: if a path, or a name, does not exist
     """
+    if not isinstance(allow_pickle, bool):
+        raise TypeError(f"allow_pickle={shorten(allow_pickle)}: expected True or False")
     check_integer("subsample_freq", subsample_freq, 1, cure="Use 1 to keep every transition")
     if n_trajectories is not None:
         check_integer("n_trajectories", n_trajectories, 1, cure="Use None for all episodes")
@@ -91,7 +98,7 @@ def load_demonstrations(
         path = _resolve(reference, env_id) if isinstance(source, str) else source
         card = _read_card(path)
         limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
-        loaded = _read_path(path, select, limit)
+        loaded = _read_path(path, select, limit, allow_pickle)
     else:
         limit = max_episode_steps
         loaded = _read_object(source, select, limit)
@@ -172,7 +179,7 @@ def _resolve(reference: str, env_id: str | None) -> Path:
     )
 
 
-def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory]:
+def _read_path(path: Path, select: Select, limit: int | None, allow_pickle: bool) -> list[Trajectory]:
     """Return the episodes of a folder or file."""
     if path.is_dir():
         # Larger than memory: a reader that maps the files would branch off here
@@ -186,10 +193,19 @@ def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory
         return read_npz(path, select, limit)
     if start == b"PAR1" or path.suffix == ".parquet":
         return read_parquet([path], select, limit)
+    if is_pickle(path, start):
+        if not allow_pickle:
+            raise ValueError(
+                f"expert_data {shorten(path)}: this is a pickle, which can run code and is not read. If you trust the file, "
+                "use load_demonstrations(path, allow_pickle=True)"
+            )
+        content = unpickle(path)
+        try:
+            return read_legacy(content, select, limit) if is_legacy(content) else _read_object(content, select, limit)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"expert_data {shorten(path)}: {error}") from error
     cure = "Give the folder of a data set, a .parquet or an .npz file"
-    if path.suffix in (".pkl", ".pickle", ".pt", ".pth") or start[:1] == b"\x80":
-        cure = "Pickles can run code and are never read: convert it with `python -m imitation.scripts.convert_trajs`"
-    elif path.suffix in (".arrow", ".json"):
+    if path.suffix in (".arrow", ".json"):
         cure = "Give the folder that holds this file"
     raise ValueError(f"expert_data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
 
