@@ -143,9 +143,9 @@ def test_bad_names(tmp_path, monkeypatch):
         load_demonstrations("bundled:CartPole")
     with pytest.raises(ValueError, match="no such bundled set"):
         load_demonstrations("bundled:../bundled/CartPole-v1")
-    for scheme in ("minari", "hf"):
-        with pytest.raises(ValueError, match=f"{scheme}: is not supported in this release"):
-            load_demonstrations(f"{scheme}:some/name")
+    for name in ("minari:some/name", "minari:../x-v0", "hf:name", "hf:/etc/passwd"):
+        with pytest.raises(ValueError, match=f"expert_data '{name}': not the (id|name) of a data set. Use "):
+            load_demonstrations(name)
     for name in ("s3://bucket/set", "https://example.org/set", "nonsense:x"):
         with pytest.raises(ValueError, match="unknown scheme"):
             load_demonstrations(name)

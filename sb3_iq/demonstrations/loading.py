@@ -19,6 +19,7 @@ from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
 from sb3_iq.demonstrations.sources.legacy import is_legacy, is_pickle, read_legacy, unpickle
 from sb3_iq.demonstrations.sources.memory import read_mapping, read_trajectories
 from sb3_iq.demonstrations.sources.npz import read_npz
+from sb3_iq.demonstrations.sources.remote import download_from_hub, read_minari
 from sb3_iq.demonstrations.sources.replay import read_replay_buffer
 from sb3_iq.demonstrations.sources.tables import as_dataset, parquet_files, read_dataset, read_parquet
 from sb3_iq.demonstrations.trajectory import Trajectory
@@ -26,8 +27,9 @@ from sb3_iq.demonstrations.trajectory import Trajectory
 BUNDLED = Path(__file__).parent / "bundled"
 DEMOS_VARIABLE = "SB3_IQ_DEMOS"
 _EXPECTED = (
-    "a path, 'bundled:NAME', 'demos:NAME', a sequence of trajectories with obs, acts and terminal (as imitation's), "
-    "a dictionary of arrays, an SB3 ReplayBuffer, a datasets.Dataset, or what load_demonstrations returned"
+    "a path, 'bundled:NAME', 'demos:NAME', 'minari:ID', 'hf:ORG/NAME', a sequence of trajectories with obs, acts and "
+    "terminal (as imitation's), a dictionary of arrays, an SB3 ReplayBuffer, a datasets.Dataset, or what "
+    "load_demonstrations returned"
 )
 
 
@@ -48,8 +50,9 @@ def load_demonstrations(
     :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
         imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
         package (e.g. ``"bundled:CartPole-v1"``); ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable
-        ``SB3_IQ_DEMOS`` names; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or alike,
-        also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
+        ``SB3_IQ_DEMOS`` names; ``"minari:ID"`` and ``"hf:ORG/NAME"`` for a data set of Minari or of the Hugging Face hub,
+        which are downloaded once; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or
+        alike, also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
         arrays (flat transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
         :class:`Demonstrations`
     :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
@@ -67,6 +70,7 @@ def load_demonstrations(
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
     :raises FileNotFoundError: if a path, or a name, does not exist
+    :raises ImportError: if a package for this kind of source is not installed, with the extra to install
     """
     if not isinstance(allow_pickle, bool):
         raise TypeError(f"allow_pickle={shorten(allow_pickle)}: expected True or False")
@@ -95,10 +99,15 @@ def load_demonstrations(
     reference, card, carried = None, None, {}
     if isinstance(source, (str, Path)):
         reference = str(source)
-        path = _resolve(reference, env_id) if isinstance(source, str) else source
-        card = _read_card(path)
-        limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
-        loaded = _read_path(path, select, limit, allow_pickle)
+        if isinstance(source, str) and source.startswith("minari:"):
+            data = read_minari(source.removeprefix("minari:"), select)
+            loaded, limit = data.trajectories, max_episode_steps or data.max_episode_steps
+            carried = {"observation_space": data.observation_space, "action_space": data.action_space}
+        else:
+            path = _resolve(reference, env_id) if isinstance(source, str) else source
+            card = _read_card(path)
+            limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
+            loaded = _read_path(path, select, limit, allow_pickle)
     else:
         limit = max_episode_steps
         loaded = _read_object(source, select, limit)
@@ -167,15 +176,13 @@ def _resolve(reference: str, env_id: str | None) -> Path:
                 f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
             )
         return path
-    if scheme in ("minari", "hf"):
-        raise ValueError(
-            f"expert_data {shorten(reference)}: {scheme}: is not supported in this release. Download the data and give its "
-            "folder"
-        )
+    if scheme == "hf":
+        return download_from_hub(name)
     if Path(reference).exists():
         return Path(reference)
     raise ValueError(
-        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME or a path"
+        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME, "
+        "minari:ID, hf:ORG/NAME or a path"
     )
 
 
