@@ -256,6 +256,24 @@ def test_bad_parquet(folder, tmp_path):
         load_demonstrations(file)
 
 
+def test_damaged_parquet(tmp_path):
+    """Any byte may be wrong, also one that makes the columns differ in length."""
+    datasets.Dataset.from_dict(as_columns(make_episodes())).to_parquet(str(tmp_path / "set.parquet"))
+    content = (tmp_path / "set.parquet").read_bytes()
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] = rng.integers(256)
+        (tmp_path / "damaged.parquet").write_bytes(damaged)
+        try:
+            load_demonstrations(tmp_path / "damaged.parquet")
+        except ValueError as error:
+            assert "expert_data" in str(error)
+            n_refused += 1
+    assert n_refused > 100
+
+
 def test_a_trained_model_is_an_expert():
     """The replay buffer that SB3 itself has filled."""
     from stable_baselines3 import SAC

@@ -95,10 +95,11 @@ def read_parquet(files: list[Path], select: Select, max_episode_steps: int | Non
     lengths = []
     for file in files:
         with reading(file, "a Parquet file"), pq.ParquetFile(file) as parquet:
-            lengths.append(parquet.metadata.num_rows)
             schema = parquet.schema_arrow
             types = {field.name: str(field.type) for field in schema}
         check_schema(file, schema, types)
+        with reading(file, "a Parquet file"), pq.ParquetFile(file) as parquet:
+            lengths.append(len(parquet.read(["terminal"])))  # counted: a damaged header may claim any number
     if not sum(lengths):
         raise ValueError(f"expert_data {shorten(files[0])}: the data set holds no episode")
     wanted = list(select(sum(lengths)))
@@ -108,6 +109,12 @@ def read_parquet(files: list[Path], select: Select, max_episode_steps: int | Non
         if any(first <= index < first + length for index in wanted):
             found |= _read_parquet_rows(file, first, set(wanted), max_episode_steps)
         first += length
+    missing = [index for index in wanted if index not in found]
+    if missing:
+        raise ValueError(
+            f"expert_data {shorten(files[0])}: cannot be read as a Parquet file; episode {missing[0]} is missing in "
+            "some columns. Copy or download it again"
+        )
     return [found[index] for index in wanted]
 
 
