@@ -46,6 +46,7 @@ def test_episodes_and_ends():
     found = report(same, max_episode_steps=20)
     assert found["ends"].fact == "2 truncated (the length reaches the time limit), time limit 20"
     assert "max_episode_steps" not in found["ends"].consequence
+    assert "1 terminated (assumed, as the time limit is not reached)" in report(same[:1], max_episode_steps=30)["ends"].fact
     piece = make_episode(starts_at_reset=False)
     assert "no episode starts at a reset" in report([piece])["episodes"].consequence
 
@@ -56,6 +57,10 @@ def test_observations():
     assert found["constant"].fact == "1 of 3 dimensions (1)"
     assert found["normalised"].fact == "mean about 0 and deviation about 1 in 1 of 3 dimensions (0)"
     assert "VecNormalize" in found["normalised"].consequence
+    wide = np.random.default_rng(0).normal(size=(500, 4)) * [1, 5, 5, 5]
+    found = report({"obs": wide, "acts": np.zeros(499, int)})
+    assert found["normalised"].fact.endswith("1 of 4 dimensions (0)")
+    assert "by nature" in found["normalised"].consequence
     image = np.random.default_rng(0).uniform(size=(5, 8, 8, 3))
     assert "images between 0 and 1" in report([{"obs": image, "acts": np.zeros(4, int)}])["scaled"].fact
     found = report(random_trajectories(RandomEnv(DICT, DISCRETE)), DICT, DISCRETE)

@@ -94,15 +94,16 @@ def _episodes(demonstrations: Demonstrations) -> list[Finding]:
 def _ends(demonstrations: Demonstrations) -> list[Finding]:
     trajectories = demonstrations.trajectories
     counts = Counter((t.ending, "terminated" if t.terminated else "truncated") for t in trajectories)
+    limit = demonstrations.max_episode_steps
+    rules = RULES | ({} if limit is None else {"assumed": "assumed, as the time limit is not reached"})
     parts = [
         f"{counts[rule, end]} {end} ({text})"
         for end in ("terminated", "truncated")
-        for rule, text in RULES.items()
+        for rule, text in rules.items()
         if counts[rule, end]
     ]
     n_open = sum(trajectory.ending == "open" for trajectory in trajectories)
     parts += [f"{n_open} without an end"] if n_open else []
-    limit = demonstrations.max_episode_steps
     parts.append(f"time limit {limit or 'unknown'}")
     use = "the value after a terminated episode is 0, after any other that of the last observation"
     length = demonstrations.unknown_limit_length()
@@ -139,6 +140,8 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
             "taken as raw, and normalised again if the environment is a VecNormalize: if the recording was normalised, record "
             "raw observations, or use an environment that gives normalised ones"
         )
+        if 2 * normalised.sum() < (~constant).sum():
+            use = "taken as raw: so few may well be of this size by nature"
         findings.append(Finding("  normalised", f"mean about 0 and deviation about 1 in {_listed(normalised)}", use))
     return findings
 
