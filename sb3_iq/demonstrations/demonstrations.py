@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
@@ -22,6 +23,8 @@ class Demonstrations:
     :param reference: the string that the data was loaded with, or None for objects in memory
     :param card: the content of the ``card.json`` beside the data, if there is one
     :param max_episode_steps: the time limit that was applied, or None if none is known
+    :param observation_space: the observation space, where the source carries it
+    :param action_space: the action space, where the source carries it
     :raises ValueError: if there is no episode, or ``subsample_freq`` is less than 1
     :raises TypeError: if an episode isn't a :class:`Trajectory`
     """
@@ -31,6 +34,8 @@ class Demonstrations:
     reference: str | None = None
     card: dict[str, Any] | None = None
     max_episode_steps: int | None = None
+    observation_space: spaces.Space | None = None
+    action_space: spaces.Space | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trajectories", tuple(self.trajectories))

@@ -45,11 +45,11 @@ def check_integer(name: str, value: object, minimum: int, maximum: int | None = 
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
+def reading(path: object, what: str) -> Iterator[None]:
     """
     Turn whatever a library raises about a broken file into a ``ValueError`` that names the file.
 
-    :param path: the file that is being read
+    :param path: the file, or the object, that is being read
     :param what: what it should be
     """
     try:

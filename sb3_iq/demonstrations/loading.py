@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, reading, shorten
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
+from sb3_iq.demonstrations.sources.legacy import is_legacy, is_pickle, read_legacy, unpickle
 from sb3_iq.demonstrations.sources.memory import read_mapping, read_trajectories
 from sb3_iq.demonstrations.sources.npz import read_npz
+from sb3_iq.demonstrations.sources.remote import download_from_hub, read_minari
+from sb3_iq.demonstrations.sources.replay import read_replay_buffer
+from sb3_iq.demonstrations.sources.tables import as_dataset, parquet_files, read_dataset, read_parquet
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 BUNDLED = Path(__file__).parent / "bundled"
 DEMOS_VARIABLE = "SB3_IQ_DEMOS"
 _EXPECTED = (
-    "a path, 'bundled:NAME', 'demos:NAME', a sequence of trajectories with obs, acts and terminal (as imitation's), "
-    "a dictionary of arrays, or what load_demonstrations returned"
+    "a path, 'bundled:NAME', 'demos:NAME', 'minari:ID', 'hf:ORG/NAME', a sequence of trajectories with obs, acts and "
+    "terminal (as imitation's), a dictionary of arrays, an SB3 ReplayBuffer, a datasets.Dataset, or what "
+    "load_demonstrations returned"
 )
 
 
@@ -34,17 +40,21 @@ def load_demonstrations(
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_id: str | None = None,
+    allow_pickle: bool = False,
 ) -> Demonstrations:
     """
     Load expert demonstrations.
 
-    No source runs code: nothing is unpickled, and infos are not decoded beyond plain JSON.
+    No source runs code: nothing is unpickled unless you ask for it, and infos are not decoded beyond plain JSON.
 
-    :param source: a folder written by ``imitation.data.serialize.save``; imitation's ``.npz`` or one that holds the
-        arrays of flat transitions; ``"bundled:NAME"`` for a set inside this package (e.g. ``"bundled:CartPole-v1"``);
-        ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable ``SB3_IQ_DEMOS`` names; a sequence of
-        trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or alike); a dictionary of arrays (flat
-        transitions, one episode, or columns of episodes); or :class:`Demonstrations`
+    :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
+        imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
+        package (e.g. ``"bundled:CartPole-v1"``); ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable
+        ``SB3_IQ_DEMOS`` names; ``"minari:ID"`` and ``"hf:ORG/NAME"`` for a data set of Minari or of the Hugging Face hub,
+        which are downloaded once; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or
+        alike, also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
+        arrays (flat transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
+        :class:`Demonstrations`
     :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
     :param subsample_freq: keep one of so many transitions of each episode, each with its own next observation (the
         papers use 5 to 20), 1 for all
@@ -53,11 +63,17 @@ def load_demonstrations(
     :param max_episode_steps: the time limit of the environment (e.g. 500 for CartPole-v1): an episode of this length whose
         data don't tell is taken as truncated. None takes the limit of the ``card.json`` beside the data, if there is one
     :param env_id: the environment's id, which ``"demos:"`` alone stands for
+    :param allow_pickle: also read pickles: ``.pkl`` and ``.npy`` files with the dictionary of lists (``states``,
+        ``next_states``, ``actions``, ``rewards``, ``dones``, ``lengths``) that the IQ-Learn paper's data comes in, or with
+        trajectories. A pickle can run any code: only for files that you trust
     :return: the chosen episodes, validated
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
     :raises FileNotFoundError: if a path, or a name, does not exist
+    :raises ImportError: if a package for this kind of source is not installed, with the extra to install
     """
+    if not isinstance(allow_pickle, bool):
+        raise TypeError(f"allow_pickle={shorten(allow_pickle)}: expected True or False")
     check_integer("subsample_freq", subsample_freq, 1, cure="Use 1 to keep every transition")
     if n_trajectories is not None:
         check_integer("n_trajectories", n_trajectories, 1, cure="Use None for all episodes")
@@ -80,21 +96,33 @@ def load_demonstrations(
         if max_episode_steps is None:
             return chosen
         return replace(chosen, max_episode_steps=None).with_time_limit(max_episode_steps)
-    reference, card = None, None
+    reference, card, carried = None, None, {}
     if isinstance(source, (str, Path)):
         reference = str(source)
-        path = _resolve(reference, env_id) if isinstance(source, str) else source
-        card = _read_card(path)
-        limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
-        loaded = _read_path(path, select, limit)
+        if isinstance(source, str) and source.startswith("minari:"):
+            data = read_minari(source.removeprefix("minari:"), select)
+            loaded, limit = data.trajectories, max_episode_steps or data.max_episode_steps
+            carried = {"observation_space": data.observation_space, "action_space": data.action_space}
+        else:
+            path = _resolve(reference, env_id) if isinstance(source, str) else source
+            card = _read_card(path)
+            limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
+            loaded = _read_path(path, select, limit, allow_pickle)
     else:
         limit = max_episode_steps
         loaded = _read_object(source, select, limit)
-    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit)
+        if isinstance(source, ReplayBuffer):
+            carried = {"observation_space": source.observation_space, "action_space": source.action_space}
+    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit, **carried)
 
 
 def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:
     """Return the episodes of something in memory."""
+    if isinstance(source, ReplayBuffer):
+        return read_replay_buffer(source, select, limit)
+    dataset = as_dataset(source)
+    if dataset is not None:
+        return read_dataset(dataset, select, limit)
     if isinstance(source, Mapping):
         try:
             return read_mapping(source, select, limit)
@@ -107,7 +135,15 @@ def _read_object(source: Any, select: Select, limit: int | None) -> list[Traject
         return read_trajectories([source], select, limit)
     if hasattr(source, "obs") and hasattr(source, "acts"):  # imitation's TransitionsMinimal
         raise TypeError(
-            f"expert_data is {shorten(source)}, which has neither next_obs and dones nor terminal. Pass trajectories"
+            f"expert_data is {shorten(source)}, which lacks next_obs and dones: a Q-function needs whole transitions. Pass "
+            "imitation's Transitions, or the trajectories they were made of"
+        )
+    if isinstance(source, BaseBuffer):
+        raise TypeError(f"expert_data is {shorten(source)}, which lacks next observations. Pass a ReplayBuffer, not that")
+    if hasattr(source, "batch_size") and hasattr(source, "__iter__"):  # torch's DataLoader
+        raise TypeError(
+            f"expert_data is {shorten(source)}, whose shuffled batches lack the order and the ends of episodes; expected what "
+            "it was made of: trajectories or Transitions"
         )
     array_like = isinstance(source, (bytes, bytearray, np.ndarray)) or hasattr(source, "detach")
     if isinstance(source, type) or array_like or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
@@ -140,41 +176,58 @@ def _resolve(reference: str, env_id: str | None) -> Path:
                 f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
             )
         return path
-    if scheme in ("minari", "hf"):
-        raise ValueError(
-            f"expert_data {shorten(reference)}: {scheme}: is not supported in this release. Download the data and give its "
-            "folder"
-        )
+    if scheme == "hf":
+        return download_from_hub(name)
     if Path(reference).exists():
         return Path(reference)
     raise ValueError(
-        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME or a path"
+        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME, "
+        "minari:ID, hf:ORG/NAME or a path"
     )
 
 
-def _read_path(path: Path, select: Select, limit: int | None) -> list[Trajectory]:
+def _read_path(path: Path, select: Select, limit: int | None, allow_pickle: bool) -> list[Trajectory]:
     """Return the episodes of a folder or file."""
     if path.is_dir():
-        return read_folder(path, select, limit)
+        # Larger than memory: a reader that maps the files would branch off here
+        files = [] if _holds_arrow(path) else parquet_files(path)
+        return read_parquet(files, select, limit) if files else read_folder(path, select, limit)
     if not path.is_file():
         raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
-    with reading(path, "an .npz file"), open(path, "rb") as file:
+    with reading(path, "a data file"), open(path, "rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" or (path.suffix == ".npz" and zipfile.is_zipfile(path)):
         return read_npz(path, select, limit)
-    cure = "Give the folder of a data set, or an .npz file"
-    if path.suffix in (".pkl", ".pickle", ".pt", ".pth") or start[:1] == b"\x80":
-        cure = "Pickles can run code and are never read: convert it with `python -m imitation.scripts.convert_trajs`"
-    elif path.suffix in (".arrow", ".json"):
+    if start == b"PAR1" or path.suffix == ".parquet":
+        return read_parquet([path], select, limit)
+    if is_pickle(path, start):
+        if not allow_pickle:
+            raise ValueError(
+                f"expert_data {shorten(path)}: this is a pickle, which can run code and is not read. If you trust the file, "
+                "use load_demonstrations(path, allow_pickle=True)"
+            )
+        content = unpickle(path)
+        try:
+            return read_legacy(content, select, limit) if is_legacy(content) else _read_object(content, select, limit)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"expert_data {shorten(path)}: {error}") from error
+    cure = "Give the folder of a data set, a .parquet or an .npz file"
+    if path.suffix in (".arrow", ".json"):
         cure = "Give the folder that holds this file"
     raise ValueError(f"expert_data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
+
+
+def _holds_arrow(folder: Path) -> bool:
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def _read_card(path: Path) -> dict[str, Any] | None:
     """Return the content of the ``card.json`` beside the data."""
     with reading(path, "a path"):  # a name that is too long or holds a null is an OSError or ValueError
         is_folder = path.is_dir()
-    folders = [split_folder(path), path] if is_folder else [path.parent]
+    folders = [path] if is_folder else [path.parent]
+    if is_folder and _holds_arrow(path):
+        folders.insert(0, split_folder(path))
     cards = [folder / "card.json" for folder in folders if (folder / "card.json").is_file()]
     if not cards:
         return None

@@ -9,6 +9,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_normalize
 
+from sb3_iq.demonstrations import load_demonstrations
+
 
 class SpacesEnv(gym.Env):
     """
@@ -114,16 +116,29 @@ def make_env(
     action_space: spaces.Space | None,
     offline: bool,
     verbose: int,
+    expert_data: Any = None,
 ) -> tuple[VecEnv, EnvSpec]:
     """
     Make and wrap the environment before SB3 does, since the policy's class depends on the action space.
 
+    :param env: the environment, its id, or None
+    :param observation_space: observation space, only without an environment
+    :param action_space: action space, only without an environment
+    :param offline: whether the environment is only needed for its spaces
+    :param verbose: verbosity level
+    :param expert_data: without an environment, the demonstrations, which may carry the spaces (Minari, a replay buffer)
     :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
     :raises ValueError: if there is neither an environment nor spaces
     """
     if env is None:
+        if observation_space is None and action_space is None and expert_data is not None:
+            one_episode = load_demonstrations(expert_data, n_trajectories=1)
+            observation_space, action_space = one_episode.observation_space, one_episode.action_space
         if observation_space is None or action_space is None:
-            raise ValueError("`env` is None: give `observation_space` and `action_space`, which are never guessed from data.")
+            raise ValueError(
+                "`env` is None: give `observation_space` and `action_space`, which are never guessed from data (only Minari "
+                "data sets and replay buffers carry them)."
+            )
         if not offline:
             raise ValueError("`env` is None: only offline=True learns without an environment.")
         return BaseAlgorithm._wrap_env(SpacesEnv(observation_space, action_space), 0, monitor_wrapper=False), EnvSpec(

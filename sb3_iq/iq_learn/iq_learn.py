@@ -93,8 +93,8 @@ class IQLearn(OffPolicyAlgorithm):
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
         typically 0.001; 1 for the actor itself
-    :param observation_space: observation space, only if ``env`` is None
-    :param action_space: action space, only if ``env`` is None
+    :param observation_space: observation space, only if ``env`` is None and ``expert_data`` doesn't carry it
+    :param action_space: action space, only if ``env`` is None and ``expert_data`` doesn't carry it
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: if an argument or the demonstrations do not fit, with the reason
     :raises TypeError: if ``expert_data`` is of a type that is not read
@@ -157,7 +157,7 @@ class IQLearn(OffPolicyAlgorithm):
         self._env_spec = environment.EnvSpec(None, None)
         vec_env: VecEnv | None = None
         if _init_setup_model:
-            vec_env, self._env_spec = environment.make_env(env, observation_space, action_space, offline, verbose)
+            vec_env, self._env_spec = environment.make_env(env, observation_space, action_space, offline, verbose, expert_data)
             action_space = vec_env.action_space
         defaults = defaults_for(action_space)
 

@@ -19,6 +19,7 @@ from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 if TYPE_CHECKING:  # pyarrow is only imported when a folder is read
     import pyarrow as pa
 
+COLUMNS = ("obs", "acts", "terminal", "rews", "infos")
 _MAX_NESTING = 8
 # Written by every Arrow stream writer when it closes: a file cut between two messages would else look complete.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -37,7 +38,7 @@ def read_folder(folder: Path, select: Select, max_episode_steps: int | None) -> 
     rows = [(batch, row) for batch in batches for row in range(len(batch["terminal"]))]
     if not rows:
         raise ValueError(f"expert_data {shorten(folder)}: the data set holds no episode")
-    return [_read_row(folder, index, *rows[index], max_episode_steps) for index in select(len(rows))]
+    return [read_row(folder, index, *rows[index], max_episode_steps) for index in select(len(rows))]
 
 
 def split_folder(folder: Path) -> Path:
@@ -91,7 +92,7 @@ def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
     """Return the columns that matter of each record batch of an Arrow stream, validated."""
     import pyarrow as pa
 
-    batches = []
+    batches: list[dict[str, pa.Array]] = []
     with reading(file, "an Arrow stream"):
         with open(file, "rb") as stream:
             stream.seek(-len(_END_OF_STREAM), 2)
@@ -100,21 +101,32 @@ def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
         reader = pa.ipc.open_stream(pa.memory_map(str(file)))
         schema = reader.schema
         types = {field.name: str(field.type) for field in schema}  # decodes every name: a damaged one raises here
-    _check_schema(file, schema, types)
+    check_schema(file, schema, types)
     with reading(file, "an Arrow stream"):
-        for batch in reader:
-            batch.validate()  # columns of equal lengths
-            columns = {
-                name: batch.column(name) for name in ("obs", "acts", "terminal", "rews", "infos") if name in schema.names
-            }
-            for column in columns.values():
-                column.validate(full=True)
-            batches.append(columns)
+        batches.extend(valid_columns(batch) for batch in reader)
     return batches
 
 
-def _check_schema(file: Path, schema: "pa.Schema", types: dict[str, str]) -> None:
-    """Refuse columns that are missing, doubled or of a type that is not a list of numbers."""
+def valid_columns(batch: "pa.RecordBatch") -> dict[str, "pa.Array"]:
+    """
+    :param batch: rows of episodes
+    :return: the columns that matter
+    :raises pyarrow.ArrowInvalid: if lengths or offsets are damaged
+    """
+    batch.validate()  # columns of equal lengths
+    columns = {name: batch.column(name) for name in COLUMNS if name in batch.schema.names}
+    for column in columns.values():
+        column.validate(full=True)
+    return columns
+
+
+def check_schema(file: object, schema: "pa.Schema", types: dict[str, str]) -> None:
+    """
+    :param file: what is read, for the message
+    :param schema: its schema
+    :param types: the type of each column as text
+    :raises ValueError: if columns are missing, doubled or of a type that is not a list of numbers
+    """
     import pyarrow as pa
 
     missing = [name for name in ("obs", "acts", "terminal") if name not in schema.names]
@@ -149,8 +161,16 @@ def _is_list(arrow_type: "pa.DataType") -> bool:
     return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
 
 
-def _read_row(folder: Path, index: int, batch: dict[str, "pa.Array"], row: int, limit: int | None) -> Trajectory:
-    """Return one episode as arrays of its own, so that the file is not held open."""
+def read_row(folder: object, index: int, batch: dict[str, "pa.Array"], row: int, limit: int | None) -> Trajectory:
+    """
+    :param folder: what is read, for messages
+    :param index: the number of the episode, for messages
+    :param batch: columns that were validated
+    :param row: the row of the episode in the batch
+    :param limit: the time limit, if known
+    :return: the episode, as arrays of its own, so that the file is not held open
+    :raises ValueError: if the episode is malformed
+    """
     with reading(folder, f"an Arrow data set (episode {index})"):
         terminal = batch["terminal"][row].as_py()
         cells = {name: _list_values(batch[name], row) for name in ("obs", "acts", "rews") if name in batch}

@@ -71,7 +71,7 @@ def read_mapping(source: Mapping[str, Any], select: Select, max_episode_steps: i
     """
     arrays = _by_name(source)
     if "next_obs" in arrays:
-        return _read_flat(arrays, select, max_episode_steps)
+        return read_flat(arrays, select, max_episode_steps)
     terminal = arrays.get("terminal")
     if terminal is not None and np.ndim(terminal) == 1:
         return _read_columns(arrays, select, max_episode_steps)
@@ -126,7 +126,19 @@ def _read_columns(arrays: dict[str, Any], select: Select, limit: int | None) -> 
     return read_trajectories(episodes, select, limit)
 
 
-def _read_flat(arrays: dict[str, Any], select: Select, limit: int | None) -> list[Trajectory]:
+def read_flat(
+    arrays: dict[str, Any], select: Select, limit: int | None, starts_at_reset: Mapping[int, bool] | None = None
+) -> list[Trajectory]:
+    """
+    :param arrays: transitions by imitation's names: obs, acts, next_obs and dones, or terminated and truncated
+    :param select: from the number of episodes to the indices of those wanted
+    :param limit: the time limit, if known
+    :param starts_at_reset: where the caller knows that an episode begins (beside the cuts that the data show), and whether
+        that is at a reset
+    :return: the episodes
+    :raises ValueError: if an array is malformed
+    """
+    known_starts = {0: True} | dict(starts_at_reset or {})
     acts = _array("acts", arrays["acts"])
     n_steps = len(acts)
     if n_steps == 0:
@@ -159,6 +171,7 @@ def _read_flat(arrays: dict[str, Any], select: Select, limit: int | None) -> lis
     for _, first, second in pairs:
         differs = first[1:] != second[:-1].astype(first.dtype)
         gaps[:-1] |= differs.any(axis=tuple(range(1, differs.ndim)))
+    gaps[[start - 1 for start in known_starts if start > 0]] = True
     ends = np.flatnonzero(done | gaps)
     ends = ends if len(ends) and ends[-1] == n_steps - 1 else np.append(ends, n_steps - 1)
     starts = np.concatenate(([0], ends[:-1] + 1))
@@ -168,7 +181,7 @@ def _read_flat(arrays: dict[str, Any], select: Select, limit: int | None) -> lis
         pieces = {name: np.concatenate((a[start : last + 1], b[last : last + 1])) for name, a, b in pairs}
         piece: Observations = {name[2:-2]: value for name, value in pieces.items()} if isinstance(obs, dict) else pieces[""]
         piece_rews = None if rews is None else rews[start : last + 1]
-        at_reset = bool(start == 0 or done[start - 1])
+        at_reset = known_starts.get(int(start), bool(start > 0 and done[start - 1]))
         try:
             if exact:
                 is_terminal = bool(terminated[last])

@@ -1,0 +1,96 @@
+"""
+A report on demonstrations: ``python -m sb3_iq.demonstrations PATH [--env ID]``.
+
+It tells what is in the data and what IQLearn will do about it, and exits with 1, and the reason, if IQLearn would refuse it.
+"""
+
+import argparse
+import sys
+import textwrap
+import warnings
+from collections.abc import Sequence
+
+import gymnasium as gym
+from gymnasium import spaces
+
+from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
+from sb3_iq.demonstrations.loading import load_demonstrations
+from sb3_iq.demonstrations.report import make_report
+
+_WIDTH, _LABEL = 110, 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    :param argv: the arguments, None for those of the command line
+    :return: the exit status: 0, or 1 if IQLearn would refuse the data. Wrong arguments exit with 2, as in argparse
+    """
+    parser = argparse.ArgumentParser(prog="python -m sb3_iq.demonstrations", description=__doc__.split("\n\n")[1])
+    parser.add_argument("path", help="a path, or bundled:NAME, demos:NAME, minari:ID or hf:ORG/NAME")
+    parser.add_argument("--env", metavar="ID", help="check the data against this environment, and use its time limit")
+    parser.add_argument("--max-episode-steps", type=int, metavar="N", help="the time limit, if the environment has another")
+    parser.add_argument("--allow-pickle", action="store_true", help="read a pickle: it can run code, so only one you trust")
+    args = parser.parse_args(argv)
+
+    env = None
+    if args.env is not None:
+        try:
+            env = gym.make(args.env)
+        except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
+            parser.error(f"--env {args.env}: this environment can't be made ({type(error).__name__}: {error})")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        status = _report(args, env)
+    for text in dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
+        _print("warning", text)
+    return status
+
+
+def _report(args: argparse.Namespace, env: gym.Env | None) -> int:
+    try:
+        demonstrations = load_demonstrations(
+            args.path, max_episode_steps=args.max_episode_steps, env_id=args.env, allow_pickle=args.allow_pickle
+        )
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _refuse(error)
+    observation_space, action_space = demonstrations.observation_space, demonstrations.action_space
+    if env is not None:
+        observation_space, action_space = env.observation_space, env.action_space
+        if env.spec is not None and env.spec.max_episode_steps:
+            demonstrations = demonstrations.with_time_limit(env.spec.max_episode_steps)
+    _print("demonstrations", str(args.path))
+    for finding in make_report(demonstrations, observation_space, action_space):
+        _print(finding.name, finding.fact, finding.consequence)
+    return _check(demonstrations, observation_space, action_space)
+
+
+def _check(demonstrations: Demonstrations, observation_space: spaces.Space | None, action_space: spaces.Space | None) -> int:
+    """Do what IQLearn's constructor does with the data."""
+    if observation_space is None or action_space is None:
+        _print("IQLearn", "reads this data; give --env to check it against an environment")
+        return 0
+    try:
+        buffer = ExpertBuffer(demonstrations, observation_space, action_space)
+    except ValueError as error:
+        return _refuse(error)
+    _print("IQLearn", f"accepts this data: {buffer.size()} transitions in {buffer.nbytes / 1e6:.1f} MB of memory")
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    sys.stdout.flush()  # what was found comes before the reason
+    print(f"IQLearn refuses this data: {error}", file=sys.stderr)
+    return 1
+
+
+def _print(name: str, fact: str, consequence: str = "") -> None:
+    """Print one finding, and below it what follows from it."""
+    indent = " " * _LABEL
+    print(textwrap.fill(fact, _WIDTH, initial_indent=name.ljust(_LABEL), subsequent_indent=indent))
+    if consequence:
+        print(textwrap.fill(consequence, _WIDTH, initial_indent=indent + "-> ", subsequent_indent=indent + "   "))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What is in a set of demonstrations, and what IQLearn will do about it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.spaces import ROUNDING
+from sb3_iq.demonstrations.trajectory import Ending, Trajectory
+
+RULES: dict[Ending, str] = {
+    "info": "the data tell",
+    "limit": "the length reaches the time limit",
+    "assumed": "assumed, nothing tells",
+}
+REFUSED = "refused: all episodes must come from one environment"
+_MAX_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One line of a report.
+
+    :param name: what it is about
+    :param fact: what was found
+    :param consequence: what IQLearn does about it, or what the user may do; empty if there is nothing to do
+    """
+
+    name: str
+    fact: str
+    consequence: str = ""
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """
+    Statistics of each number of an observation, over all observations.
+
+    :param low: the least value
+    :param high: the greatest value
+    :param mean: the mean
+    :param std: the standard deviation
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def make_report(
+    demonstrations: Demonstrations, observation_space: spaces.Space | None = None, action_space: spaces.Space | None = None
+) -> list[Finding]:
+    """
+    :param demonstrations: what ``load_demonstrations`` returned
+    :param observation_space: the environment's, if it is known
+    :param action_space: the environment's, if it is known
+    :return: what was found, in the order to read it
+    """
+    findings = [*_episodes(demonstrations), *_ends(demonstrations)]
+    first = demonstrations.trajectories[0].obs
+    kinds = {tuple(sorted(t.obs)) if isinstance(t.obs, dict) else None for t in demonstrations.trajectories}
+    if len(kinds) > 1:
+        findings.append(Finding("observations", "of several kinds", REFUSED))
+        first = {}
+    for key in sorted(first) if isinstance(first, dict) else [None]:
+        part = observation_space
+        if key is not None and isinstance(observation_space, spaces.Dict):
+            part = observation_space.spaces.get(key)
+        findings += _observations(demonstrations.trajectories, key, part)
+    return [*findings, _actions(demonstrations.trajectories, action_space), *_duplicates(demonstrations.trajectories)]
+
+
+def _episodes(demonstrations: Demonstrations) -> list[Finding]:
+    trajectories = demonstrations.trajectories
+    n_resets = sum(trajectory.starts_at_reset for trajectory in trajectories)
+    lengths = np.array([len(trajectory) for trajectory in trajectories])
+    use = f"initial states are the first observations of {n_resets} episodes"
+    if n_resets == 0:
+        use = "no episode starts at a reset: the first observation of each piece is taken for an initial state"
+    fact = f"{len(trajectories)}, with {lengths.sum()} transitions; {n_resets} start at a reset"
+    returns = demonstrations.episode_returns
+    return [
+        Finding("episodes", fact, use),
+        Finding("lengths", _spread(lengths)),
+        Finding("returns", "unknown, not every episode has rewards" if returns is None else _spread(returns), "never read"),
+    ]
+
+
+def _ends(demonstrations: Demonstrations) -> list[Finding]:
+    trajectories = demonstrations.trajectories
+    counts = Counter((t.ending, "terminated" if t.terminated else "truncated") for t in trajectories)
+    limit = demonstrations.max_episode_steps
+    rules = RULES | ({} if limit is None else {"assumed": "assumed, as the time limit is not reached"})
+    parts = [
+        f"{counts[rule, end]} {end} ({text})"
+        for end in ("terminated", "truncated")
+        for rule, text in rules.items()
+        if counts[rule, end]
+    ]
+    n_open = sum(trajectory.ending == "open" for trajectory in trajectories)
+    parts += [f"{n_open} without an end"] if n_open else []
+    parts.append(f"time limit {limit or 'unknown'}")
+    use = "the value after a terminated episode is 0, after any other that of the last observation"
+    length = demonstrations.unknown_limit_length()
+    if length is not None:
+        use += (
+            f"; several episodes end after {length} steps, the greatest length: if that is a time limit, say so "
+            f"(max_episode_steps={length}), else their ends are learned as terminal states"
+        )
+    return [Finding("ends", ", ".join(parts), use)]
+
+
+def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: spaces.Space | None) -> list[Finding]:
+    parts = ((t.obs[key] if key is not None else None) if isinstance(t.obs, dict) else t.obs for t in trajectories)
+    arrays = [part for part in parts if part is not None]
+    name = "observations" if key is None else f"obs[{key!r}]"
+    shape, dtype = arrays[0].shape[1:], arrays[0].dtype
+    if any(array.shape[1:] != shape for array in arrays):
+        return [Finding(name, "of several shapes", REFUSED)]
+    low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
+    findings = [Finding(name, f"shape {shape}, {dtype}, from {low:.4g} to {high:.4g}")]
+    if len(shape) >= 2:
+        if dtype.kind == "f" and low >= 0 and high <= 1:
+            findings.append(Finding("  scaled", "images between 0 and 1", "record them as the environment gives them"))
+        return findings
+    stats = _dimensions(arrays)
+    constant = stats.low == stats.high
+    if constant.any():
+        use = "kept; they tell nothing, and values that differ from them in the environment are new to the networks"
+        findings.append(Finding("  constant", _listed(constant), use))
+    continuous = dtype.kind == "f" and not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary))
+    normalised = ~constant & (np.abs(stats.mean) < 0.3) & (stats.std > 0.7) & (stats.std < 1.4) & continuous
+    if normalised.any():
+        use = (
+            "taken as raw, and normalised again if the environment is a VecNormalize: if the recording was normalised, record "
+            "raw observations, or use an environment that gives normalised ones"
+        )
+        if 2 * normalised.sum() < (~constant).sum():
+            use = "taken as raw: so few may well be of this size by nature"
+        findings.append(Finding("  normalised", f"mean about 0 and deviation about 1 in {_listed(normalised)}", use))
+    return findings
+
+
+def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -> Finding:
+    shapes = {trajectory.acts.shape[1:] for trajectory in trajectories}
+    if len(shapes) > 1:
+        return Finding("actions", "of several shapes", REFUSED)
+    acts = np.concatenate([trajectory.acts for trajectory in trajectories])
+    if isinstance(space, spaces.Discrete) or (space is None and acts.dtype.kind != "f"):
+        values, counts = np.unique(acts, return_counts=True)
+        shares = [f"{value}: {_percent(count / acts.size)}" for value, count in zip(values, counts, strict=True)]
+        shares[_MAX_LISTED:] = ["..."] if len(shares) > _MAX_LISTED else []
+        n_actions = int(space.n) if isinstance(space, spaces.Discrete) else 0
+        never = f"; {n_actions - len(values)} of {n_actions} actions never" if n_actions > len(values) else ""
+        return Finding("actions", f"discrete, {', '.join(shares)}{never}")
+    acts = acts.reshape(len(acts), -1).astype(np.float64)
+    fact = f"shape {next(iter(shapes))}, from {acts.min():.4g} to {acts.max():.4g}"
+    if not isinstance(space, spaces.Box) or space.low.size != acts.shape[1]:
+        ends = (acts == acts.min(axis=0)) | (acts == acts.max(axis=0))
+        fact += f"; {_percent(ends.mean())} of the components on the least or greatest value seen (no bounds are known)"
+        return Finding("actions", fact, "scaled to [-1, 1] by the environment's bounds, and clipped to them")
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    tolerance = np.where(np.isfinite(high - low), ROUNDING * (high - low), 0)
+    beyond = (acts < low - tolerance) | (acts > high + tolerance)
+    on_bounds = ((acts <= low + tolerance) | (acts >= high - tolerance)) & ~beyond
+    fact += f"; {_percent(on_bounds.mean())} of the components on the bounds"
+    if beyond.any():
+        fact += f", {_percent(beyond.mean())} beyond them by up to {np.maximum(low - acts, acts - high).max():.3g}"
+    use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond.any() else "")
+    return Finding("actions", fact, use)
+
+
+def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
+    rows = [_transition_hashes(trajectory) for trajectory in trajectories]
+    n_rows = sum(len(row) for row in rows)
+    n_episodes = len(trajectories) - len({row.tobytes() for row in rows})
+    n_transitions = n_rows - len(np.unique(np.concatenate(rows)))
+    fact = f"{n_episodes} episodes repeat another, {n_transitions} transitions ({_percent(n_transitions / n_rows)}) repeat one"
+    return [Finding("duplicates", fact, "kept: what is there twice is drawn twice as often" if n_transitions else "")]
+
+
+def _transition_hashes(trajectory: Trajectory) -> np.ndarray:
+    """Return a number for each transition (observation, action, next observation), equal for equal transitions."""
+    obs = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
+    total = _row_hashes(trajectory.acts, seed=0)
+    for seed, key in enumerate(sorted(obs), start=1):
+        hashes = _row_hashes(obs[key], seed)
+        total += hashes[:-1] + np.uint64(0x9E3779B97F4A7C15) * hashes[1:]
+    return total
+
+
+def _row_hashes(array: np.ndarray, seed: int) -> np.ndarray:
+    """Return the bytes of each row times random odd numbers, modulo 2^64: unequal rows collide with probability 2^-63."""
+    data = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+    data = np.pad(data, ((0, 0), (0, -data.shape[1] % 4))).view(np.uint32).astype(np.uint64)
+    factors = np.random.default_rng(seed).integers(0, 2**64, data.shape[1], dtype=np.uint64) | np.uint64(1)
+    return (data * factors).sum(axis=1, dtype=np.uint64)
+
+
+def _dimensions(arrays: list[np.ndarray]) -> Dimensions:
+    """Return statistics of each number of an observation, one episode in memory at a time."""
+
+    def each(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.array([function(array.reshape(len(array), -1).astype(np.float64)) for array in arrays])
+
+    n_rows = sum(len(array) for array in arrays)
+    mean = each(lambda rows: rows.sum(axis=0)).sum(axis=0) / n_rows
+    variance = each(lambda rows: ((rows - mean) ** 2).sum(axis=0)).sum(axis=0) / n_rows
+    low, high = each(lambda rows: rows.min(axis=0)).min(axis=0), each(lambda rows: rows.max(axis=0)).max(axis=0)
+    return Dimensions(low, high, mean, np.sqrt(variance))
+
+
+def _listed(mask: np.ndarray) -> str:
+    """Return how many, and which, are chosen."""
+    indices = np.flatnonzero(mask)
+    more = ", ..." if len(indices) > _MAX_LISTED else ""
+    return f"{len(indices)} of {mask.size} dimensions ({', '.join(map(str, indices[:_MAX_LISTED].tolist()))}{more})"
+
+
+def _spread(values: np.ndarray) -> str:
+    return f"{values.mean():.1f} +/- {values.std():.1f}, from {values.min():.5g} to {values.max():.5g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * float(share):.1f} %"
