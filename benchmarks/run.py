@@ -67,7 +67,11 @@ def suites() -> dict[str, list[Run]]:
         "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
         "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, seed) for seed in seeds],
         "offline-continuous": [
-            Run("LunarLanderContinuous-v3", "demos:LunarLanderContinuous-v3", 10, 10_000, seed, algo, True, eval_freq=1_000)
+            Run(env, f"demos:{env}", n, steps, seed, algo, True, eval_freq=eval_freq)
+            for env, n, steps, eval_freq in (
+                ("LunarLanderContinuous-v3", 10, 10_000, 1_000),
+                ("BipedalWalker-v3", 5, 15_000, 2_500),
+            )
             for algo, seed in itertools.product(("iq", "bc"), seeds)
         ],
     }
