@@ -64,6 +64,10 @@ def suites() -> dict[str, list[Run]]:
             for algo, (env, n), seed in itertools.product(("iq", "bc"), offline, seeds)
         ],
         "cartpole-online": [Run("CartPole-v1", "bundled:CartPole-v1", 10, 20_000, seed, eval_freq=2_000) for seed in seeds],
+        "online-discrete": [
+            Run(env, f"demos:{env}", 10, 15_000, seed, eval_freq=1_500)
+            for env, seed in itertools.product(("LunarLander-v3", "Acrobot-v1"), seeds)
+        ],
         "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
         "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, seed) for seed in seeds],
         "offline-continuous": [

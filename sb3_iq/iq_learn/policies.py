@@ -155,9 +155,8 @@ class LayerNormCritic(ContinuousCritic):
 
 class SACPolicy(sac.SACPolicy):
     """
-    Policy for continuous actions: SAC's actor and critics, and a moving average of the actor for deterministic prediction.
-
-    Acting for exploration samples from the actor itself. The parameters are those of SB3's ``SACPolicy`` and
+    Policy for continuous actions: SAC's actor and critics, and a moving average of the actor for deterministic prediction
+    (exploration samples from the actor itself). The parameters are those of SB3's ``SACPolicy`` and
 
     :param n_critics: number of critics, of which the smallest value counts; typically 1 or 2
     :param layer_norm: whether the critics' hidden layers are normalised (LayerNorm); typically True
