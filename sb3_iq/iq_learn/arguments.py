@@ -15,7 +15,8 @@ from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
-from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy, batch_length
+from sb3_iq.iq_learn.observations import batch_length
+from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn

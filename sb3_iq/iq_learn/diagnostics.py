@@ -28,5 +28,5 @@ def check_finite(info: dict[str, th.Tensor], parameters: Iterable[th.nn.Paramete
 
 
 def dump_logs(model: OffPolicyAlgorithm) -> None:
-    """Write the log, by SB3's own method, which had another name before SB3 2.6."""
+    """Write the log, by SB3's own method, which has another name in SB3 2.2."""
     (model.dump_logs if hasattr(model, "dump_logs") else model._dump_logs)()

@@ -95,7 +95,7 @@ def env_spec(env: VecEnv) -> EnvSpec:
 
     def attribute(name: str) -> Any:
         try:
-            # Asked for what it lacks, a worker process of SubprocVecEnv would die; before SB3 2.5 it could not be asked
+            # Asked for what it lacks, a worker process of SubprocVecEnv would die; in SB3 2.2 it can't be asked
             known = env.has_attr(name) if hasattr(env, "has_attr") else name == "spec"
             return env.get_attr(name)[0] if known else None
         except (AttributeError, NotImplementedError):
