@@ -1,10 +1,12 @@
 SHELL := /bin/bash
 PYTHON ?= python3
+# Two stacks, see README: today's Stable-Baselines3, and the older one that the library imitation lives with
 VENV := .venv
+VENV_IMITATION := .venv-imitation
 BIN := $(VENV)/bin
-# written when the set-up is complete; older than these files: the set-up is done again
+# written when a set-up is complete; older than the files it depends on: the set-up is done again
 SETUP := $(VENV)/.setup-complete
-SETUP_FILES := setup.cfg pyproject.toml constraints/current.txt
+SETUP_IMITATION := $(VENV_IMITATION)/.setup-complete
 LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts)
 
 # small networks on few cores: more threads only cost time, and one thread makes runs repeatable
@@ -12,27 +14,37 @@ export OMP_NUM_THREADS ?= 1
 
 all: test
 
-# Everything a fresh machine needs: a virtual environment in the checkout, with pinned versions.
+# Everything a fresh machine needs: virtual environments in the checkout, with pinned versions.
 # torch comes first, by its exact version, so that no other package chooses another build of it.
-$(SETUP): $(SETUP_FILES)
+PINS = $(filter constraints/%,$^)
+%/.setup-complete: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "sb3-iq needs Python 3.10 or newer: make PYTHON=python3.x")'
-	@echo "Setting up $(VENV), this takes a few minutes the first time ..."
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check "$$(grep '^torch==' constraints/current.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[tests,demo]"
+	@echo "Setting up $*, this takes a few minutes the first time ..."
+	@test -x $*/bin/pip || $(PYTHON) -m venv $*
+	@$*/bin/python -m pip install -qq --disable-pip-version-check "$$(grep '^torch==' $(PINS))"
+	@$*/bin/python -m pip install -qq --disable-pip-version-check -c $(PINS) -e ".[$(EXTRAS)]"
 	@touch $@
 
-setup: $(SETUP)
+$(SETUP): constraints/current.txt
+$(SETUP): EXTRAS := tests,demo,zoo
+# after the other one: both write the same metadata of the package into the checkout
+$(SETUP_IMITATION): constraints/imitation.txt | $(SETUP)
+$(SETUP_IMITATION): EXTRAS := tests,demo,zoo,imitation
+
+setup: $(SETUP) $(SETUP_IMITATION)
 
 # Offline IQ-Learn on the bundled demonstrations; options: make demo DEMO_ARGS="--steps 2000 --seed 1"
 demo: $(SETUP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
-# All checks, from set-up to tests. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
-test: check-codestyle lint type pytest
+# All checks, from set-up to the tests on both stacks. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
+test: check-codestyle lint type pytest pytest-imitation
 
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+pytest-imitation: $(SETUP_IMITATION)
+	$(VENV_IMITATION)/bin/python -m pytest $(PYTEST_ARGS)
 
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
@@ -53,4 +65,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-imitation type lint format check-codestyle commit-checks clean

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import stable_baselines3
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -32,4 +33,5 @@ np.testing.assert_array_equal(actions, loaded.predict(observations, deterministi
 
 mean = np.mean(evaluate_policy(loaded, Monitor(env), n_eval_episodes=10)[0])
 assert mean >= 475, f"{N_STEPS} gradient steps reached a mean return of {mean:.0f}"
-print(f"sb3_iq {sb3_iq.__version__} from {installed.parent}: mean return {mean:.0f} after {N_STEPS} gradient steps")
+stack = f"Stable-Baselines3 {stable_baselines3.__version__}, gymnasium {gym.__version__}"
+print(f"sb3_iq {sb3_iq.__version__} from {installed.parent}, {stack}: return {mean:.0f} after {N_STEPS} gradient steps")

@@ -1,7 +1,10 @@
 import os
 
+import gymnasium
 import hypothesis
+import numpy
 import pytest
+import stable_baselines3
 import torch
 
 # Nothing here may need the network
@@ -11,6 +14,12 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 # The same examples in every run; no deadline, as the machine may be busy
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_report_header() -> str:
+    """:return: which of the two stacks is tested"""
+    packages = (stable_baselines3, gymnasium, torch, numpy)
+    return "stack: " + ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
 
 
 @pytest.fixture(autouse=True, scope="session")

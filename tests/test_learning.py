@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_iq import IQLearn, load_demonstrations
+from tests.environments import OLDER_IDS, env_id, steppable_env_id
 
 needs_demonstrations = pytest.mark.skipif(
     "SB3_IQ_DEMOS" not in os.environ, reason="SB3_IQ_DEMOS does not name a folder of demonstrations, see benchmarks/README.md"
@@ -79,12 +80,24 @@ def test_box_actions(offline):
 @needs_demonstrations
 def test_lunar_lander_offline():
     demonstrations = load_demonstrations("demos:LunarLander-v3", n_trajectories=3, seed=0)
-    model = IQLearn("MlpPolicy", "LunarLander-v3", demonstrations, offline=True, seed=0, device="cpu").learn(3_000)
-    assert mean_return(model, "LunarLander-v3") >= 150
+    lunar_lander = steppable_env_id("LunarLander-v3")
+    model = IQLearn("MlpPolicy", lunar_lander, demonstrations, offline=True, seed=0, device="cpu").learn(3_000)
+    assert mean_return(model, lunar_lander) >= 150
 
 
 @needs_demonstrations
 def test_acrobot_offline_from_a_subsampled_demonstration():
+    acrobot = steppable_env_id("Acrobot-v1")
     demonstrations = load_demonstrations("demos:Acrobot-v1", n_trajectories=3, subsample_freq=2, seed=0)
-    model = IQLearn("MlpPolicy", "Acrobot-v1", demonstrations, offline=True, seed=0, device="cpu").learn(3_000)
-    assert mean_return(model, "Acrobot-v1") >= -130
+    model = IQLearn("MlpPolicy", acrobot, demonstrations, offline=True, seed=0, device="cpu").learn(3_000)
+    assert mean_return(model, acrobot) >= -130
+
+
+@needs_demonstrations
+@pytest.mark.parametrize("name", [*OLDER_IDS, "Acrobot-v1", "MountainCar-v0", "Pendulum-v1", "BipedalWalker-v3"])
+def test_recorded_demonstrations_fit_their_environments(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes warnings to a file where it runs
+    demonstrations = load_demonstrations(f"demos:{name}")
+    model = IQLearn("MlpPolicy", env_id(name), demonstrations, offline=True, seed=0, device="cpu").learn(2)
+    assert model.expert_buffer.size() == demonstrations.card["n_transitions"]
+    assert model.expert_buffer.all().dones.sum() == sum(demonstrations.card["terminated"])

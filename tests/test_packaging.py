@@ -66,7 +66,12 @@ def test_sdist(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     expected = {"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CITATION.cff", "setup.cfg", "pyproject.toml"}
-    expected |= {"constraints/current.txt", "examples/iq_learn_single_file.py", "tests/conftest.py"}
+    expected |= {
+        "constraints/current.txt",
+        "constraints/imitation.txt",
+        "examples/iq_learn_single_file.py",
+        "tests/conftest.py",
+    }
     assert data_files() | modules() | expected <= names
 
 
@@ -96,8 +101,9 @@ def test_import_is_light():
     assert own == set()
 
 
-def test_constraints_name_one_torch():
-    lines = (ROOT / "constraints" / "current.txt").read_text().splitlines()
+@pytest.mark.parametrize("stack", ["current", "imitation"])
+def test_constraints_name_one_torch(stack):
+    lines = (ROOT / "constraints" / f"{stack}.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert "torch==2.13.0" in pins
     # exact versions, and none that only one machine has (a local path, a local version such as +cpu)

@@ -184,23 +184,6 @@ def test_infos_are_never_decoded(tmp_path):
     assert not sign.exists()
 
 
-def test_imitation_objects(folder):
-    data_types = pytest.importorskip("imitation.data.types", reason="the imitation library is not installed")
-    serialize = pytest.importorskip("imitation.data.serialize", reason="the imitation library is not installed")
-    rollout = pytest.importorskip("imitation.data.rollout", reason="the imitation library is not installed")
-    expected = load_demonstrations(folder)
-    lazy = serialize.load(folder)
-    loaded = load_demonstrations(lazy)
-    assert loaded.content_hash == expected.content_hash
-    assert loaded.trajectories[0].obs.dtype == np.uint8  # imitation itself would give int64
-    transitions = rollout.flatten_trajectories_with_rew(list(lazy))
-    flat = load_demonstrations(transitions, max_episode_steps=1)
-    assert flat.n_transitions == expected.n_transitions
-    minimal = data_types.TransitionsMinimal(obs=transitions.obs, acts=transitions.acts, infos=transitions.infos)
-    with pytest.raises(TypeError, match="TransitionsMinimal, which lacks next_obs and dones"):
-        load_demonstrations(minimal)
-
-
 def test_what_lacks_something_is_refused():
     flat = as_flat(make_episodes())
     minimal = types.SimpleNamespace(obs=flat["obs"], acts=flat["acts"], infos=None)

@@ -1,5 +1,6 @@
 """Environments: what is known of them, and the stand-in for one when training offline: spaces without dynamics."""
 
+import contextlib
 from typing import Any, NamedTuple, NoReturn
 
 import gymnasium as gym
@@ -92,17 +93,17 @@ def env_spec(env: VecEnv) -> EnvSpec:
     :param env: a vectorised environment, of which the first is asked
     :return: what is known of it: its registration's id and time limit, else the limit of a ``TimeLimit`` wrapper
     """
-
-    def attribute(name: str) -> Any:
-        try:
-            # Asked for what it lacks, a worker process of SubprocVecEnv would die; in SB3 2.2 it can't be asked
-            known = env.has_attr(name) if hasattr(env, "has_attr") else name == "spec"
-            return env.get_attr(name)[0] if known else None
-        except (AttributeError, NotImplementedError):
-            return None
-
-    spec = attribute("spec")
-    return EnvSpec(getattr(spec, "id", None), getattr(spec, "max_episode_steps", None) or attribute("_max_episode_steps"))
+    spec, max_episode_steps = None, None
+    with contextlib.suppress(AttributeError, NotImplementedError):
+        # Asked for what it lacks, a worker process of SubprocVecEnv would die; in SB3 2.2 it can't be asked
+        if not hasattr(env, "has_attr") or env.has_attr("spec"):
+            spec = env.get_attr("spec")[0]
+            max_episode_steps = getattr(spec, "max_episode_steps", None)
+    with contextlib.suppress(AttributeError, NotImplementedError):
+        if max_episode_steps is None and env.env_is_wrapped(gym.wrappers.TimeLimit)[0]:
+            # Not get_attr: the wrappers of gymnasium 0.29 hide what begins with an underscore
+            max_episode_steps = env.env_method("get_wrapper_attr", "_max_episode_steps")[0]
+    return EnvSpec(getattr(spec, "id", None), max_episode_steps)
 
 
 def is_spaces_env(env: VecEnv | None) -> bool:

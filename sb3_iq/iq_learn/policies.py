@@ -51,6 +51,10 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        # In SB3 before 2.4 it has the target network's parameters too, and could not be loaded by later versions
+        self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
+            self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
         # The temperature belongs to the policy: a saved policy predicts without the algorithm
         self.register_buffer("ent_coef", th.ones(()))
 
