@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # written when the set-up is complete; older than these files: the set-up is done again
 SETUP := $(VENV)/.setup-complete
 SETUP_FILES := setup.cfg pyproject.toml constraints/current.txt
-LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts)
+LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts docs)
 
 # small networks on few cores: more threads only cost time, and one thread makes runs repeatable
 export OMP_NUM_THREADS ?= 1
@@ -19,7 +19,7 @@ $(SETUP): $(SETUP_FILES)
 	@echo "Setting up $(VENV), this takes a few minutes the first time ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check "$$(grep '^torch==' constraints/current.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[tests,demo]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[tests,demo,docs]"
 	@touch $@
 
 setup: $(SETUP)
@@ -29,10 +29,15 @@ demo: $(SETUP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 # All checks, from set-up to tests. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
-test: check-codestyle lint type pytest
+test: check-codestyle lint type doc pytest
 
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The documentation, in docs/_build/html. Everything is read anew (-E), so that a warning, which is an error, is never missed
+doc: $(SETUP)
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html"
 
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
@@ -51,6 +56,6 @@ check-codestyle: $(SETUP)
 commit-checks: format type lint
 
 clean:
-	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest doc type lint format check-codestyle commit-checks clean
