@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # written when a set-up is complete; older than the files it depends on: the set-up is done again
 SETUP := $(VENV)/.setup-complete
 SETUP_IMITATION := $(VENV_IMITATION)/.setup-complete
-LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts)
+LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts docs)
 
 # small networks on few cores: more threads only cost time, and one thread makes runs repeatable
 export OMP_NUM_THREADS ?= 1
@@ -26,7 +26,7 @@ PINS = $(filter constraints/%,$^)
 	@touch $@
 
 $(SETUP): constraints/current.txt
-$(SETUP): EXTRAS := tests,demo,zoo
+$(SETUP): EXTRAS := tests,demo,docs,zoo
 # after the other one: both write the same metadata of the package into the checkout
 $(SETUP_IMITATION): constraints/imitation.txt | $(SETUP)
 $(SETUP_IMITATION): EXTRAS := tests,demo,zoo,imitation
@@ -38,13 +38,18 @@ demo: $(SETUP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
 # All checks, from set-up to the tests on both stacks. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
-test: check-codestyle lint type pytest pytest-imitation
+test: check-codestyle lint type doc pytest pytest-imitation
 
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 pytest-imitation: $(SETUP_IMITATION)
 	$(VENV_IMITATION)/bin/python -m pytest $(PYTEST_ARGS)
+
+# The documentation, in docs/_build/html. Everything is read anew (-E), so that a warning, which is an error, is never missed
+doc: $(SETUP)
+	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html"
 
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
@@ -63,6 +68,6 @@ check-codestyle: $(SETUP)
 commit-checks: format type lint
 
 clean:
-	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest pytest-imitation type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-imitation doc type lint format check-codestyle commit-checks clean

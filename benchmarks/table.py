@@ -42,12 +42,17 @@ def table(lines: list[dict]) -> str:
     return "\n".join(rows)
 
 
+def read_runs(path: Path) -> list[dict]:
+    """:return: the training runs in a file of results"""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if "final" in line]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", default=sorted(path.stem for path in RESULTS.glob("*.jsonl")))
     for suite in parser.parse_args().suites:
-        lines = [json.loads(line) for line in (RESULTS / f"{suite}.jsonl").read_text().splitlines()]
-        runs = [line for line in lines if "final" in line]
+        runs = read_runs(RESULTS / f"{suite}.jsonl")
         if runs:
             print(f"\n### {suite}\n\n{table(runs)}")
 

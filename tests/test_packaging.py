@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 VERSION = (ROOT / "sb3_iq" / "version.txt").read_text().strip()
 # What the build reads; a copy, so that leftovers of earlier builds in the checkout cannot help
 SOURCES = ["sb3_iq", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md", "CHANGELOG.md"]
-SOURCES += ["CITATION.cff", "Makefile", "constraints", "benchmarks", "examples", "scripts", "tests"]
+SOURCES += ["CITATION.cff", "Makefile", "constraints", "benchmarks", "docs", "examples", "scripts", "tests"]
 HEAVY = ["datasets", "pandas", "pyarrow", "matplotlib", "imitation", "rl_zoo3", "minari"]
 
 
@@ -35,7 +35,7 @@ def built(tmp_path_factory):
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for path in (ROOT / name for name in SOURCES):
         if path.is_dir():
-            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
         else:
             shutil.copy(path, source)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
@@ -69,6 +69,7 @@ def test_sdist(built):
     expected |= {
         "constraints/current.txt",
         "constraints/imitation.txt",
+        "docs/index.md",
         "examples/iq_learn_single_file.py",
         "tests/conftest.py",
     }

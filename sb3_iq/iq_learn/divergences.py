@@ -39,3 +39,4 @@ DIVERGENCES: dict[str, Divergence] = {
         optimal_reward=lambda u, coef: (1 - u) / (2 * coef),
     ),
 }
+"""The divergences by name."""

@@ -473,8 +473,8 @@ class IQLearn(OffPolicyAlgorithm):
         The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11). It is deterministic: for Box actions, V(s')
         is a mean over fixed draws of the policy's noise.
 
-        :param obs: observations as given to ``predict``, shape (batch, *obs_shape), or a dictionary of such
-        :param actions: actions in the environment's units, shape (batch, *action_shape)
+        :param obs: observations as given to ``predict``, shape (batch, \\*obs_shape), or a dictionary of such
+        :param actions: actions in the environment's units, shape (batch, \\*action_shape)
         :param next_obs: next observations, shape of ``obs``
         :param terminated: whether the episode ended in a terminal state (a time limit is none), shape (batch,)
         :return: rewards, shape (batch,)

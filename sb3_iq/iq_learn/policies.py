@@ -226,7 +226,7 @@ class SACPolicy(sac.SACPolicy):
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
-        :param actions: actions scaled to [-1, 1], shape (batch, *action_shape)
+        :param actions: actions scaled to [-1, 1], shape (batch, \\*action_shape)
         :return: Q(s, a), shape (n_critics, batch)
         """
         return th.cat(self.critic(obs, actions), dim=1).T
@@ -268,7 +268,7 @@ class SACPolicy(sac.SACPolicy):
         Everything the objective asks of the networks, in one critic pass where the inputs can be concatenated.
 
         :param obs: observations, batch first
-        :param actions: actions scaled to [-1, 1], shape (batch, *action_shape)
+        :param actions: actions scaled to [-1, 1], shape (batch, \\*action_shape)
         :param next_obs: next observations, batch first
         :param value_obs: the states of the occupancy term
         :param ent_coef: the temperature alpha

@@ -1,0 +1,148 @@
+"""What the README and the documentation show runs as it stands, and what they claim in tables is so."""
+
+import configparser
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from gymnasium import spaces
+
+from sb3_iq import IQLearn
+from tests.utils import BOX, DICT, DISCRETE, RandomEnv, random_trajectories
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
+
+
+class Block(NamedTuple):
+    """A block of code in a page, and the HTML comment before it: ``needs: NAME`` or ``not executed: REASON``."""
+
+    language: str
+    code: str
+    comment: str
+
+
+def read_blocks(page: str) -> list[Block]:
+    """The fenced blocks of a page, in their order."""
+    pattern = r"(?:<!-- ([^>]+) -->\n)?^```(\w+)\n(.*?)^```$"
+    found = re.findall(pattern, (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [Block(language, code, comment) for comment, language, code in found]
+
+
+PYTHON = [(page, block) for page in PAGES for block in read_blocks(page) if block.language == "python"]
+WITH_NEEDS = [(page, block) for page, block in PYTHON if block.comment.startswith("needs: ")]
+COMMANDS = [(page, i) for page in PAGES for i, block in enumerate(read_blocks(page)) if block.language == "bash"]
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in PYTHON}))
+def test_python_code(page, tmp_path, monkeypatch, capsys):
+    """The blocks of a page are one program."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for _, block in (item for item in PYTHON if item[0] == page):
+        assert re.match(r"$|needs: \w+$|not executed: \w+", block.comment)
+        if not block.comment:
+            exec(compile(block.code, page, "exec"), namespace)
+    if page == "README.md":
+        assert all(len(block.code.splitlines()) <= 15 for block in read_blocks(page) if block.language == "python")
+        assert "return: 500 +- 0" in capsys.readouterr().out
+        assert (tmp_path / "iq_cartpole.zip").exists()
+
+
+@pytest.mark.parametrize(("page", "block"), WITH_NEEDS, ids=[f"{page}-{block.comment}" for page, block in WITH_NEEDS])
+def test_python_code_with_needs(page, block, tmp_path, monkeypatch):
+    """These blocks stand alone: what they need, a variable or a package, is not everywhere."""
+    need = block.comment.removeprefix("needs: ")
+    if not (os.environ.get(need) or importlib.util.find_spec(need)):
+        pytest.skip(f"needs {need}")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.code, page, "exec"), {})
+
+
+@pytest.mark.parametrize(("page", "index"), COMMANDS)
+def test_commands(page, index, tmp_path):
+    """A command whose output is shown below it prints just that; of the others, what they call exists."""
+    blocks = read_blocks(page)
+    shown = blocks[index + 1].code if blocks[index + 1 :] and blocks[index + 1].language == "text" else None
+    for command in blocks[index].code.replace("\\\n", " ").splitlines():
+        words = shlex.split(command.partition(" #")[0])
+        if shown is not None:
+            result = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+            assert (result.returncode, result.stdout) == (0, shown), result.stderr[-2000:]
+        elif words[:2] == ["python", "-m"]:
+            assert importlib.util.find_spec(words[2]), command
+        elif words[:1] == ["python"]:
+            assert (ROOT / words[1]).exists(), command
+        elif words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
+
+
+def test_readme_links_and_commands():
+    text = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+SPACES = {
+    "Discrete": DISCRETE,
+    "Box": BOX,
+    "MultiDiscrete": spaces.MultiDiscrete([3, 4]),
+    "MultiBinary": spaces.MultiBinary(4),
+    "Dict": DICT,
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("offline", [False, True])
+def test_table_of_spaces(name, offline):
+    """What "Can I use?" says of a kind of space, as actions and as observations."""
+
+    def usable(observation_space, action_space):
+        env = RandomEnv(observation_space, action_space)
+        policy = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
+        options = dict(offline=offline, batch_size=8, learning_starts=4, buffer_size=50, policy_kwargs=dict(net_arch=[8]))
+        try:
+            model = IQLearn(policy, env, **options)
+        except ValueError as error:
+            assert "only Discrete and Box are supported" in str(error)
+            return False
+        model.set_expert_data(random_trajectories(env))
+        return model.learn(8) is model
+
+    text = (ROOT / "docs" / "modules" / "iq_learn.md").read_text()
+    as_action, as_observation = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", text, flags=re.MULTILINE).groups()
+    assert usable(BOX, SPACES[name]) == (as_action == "✔️")
+    for action_space in (DISCRETE, BOX):
+        assert usable(SPACES[name], action_space) == (as_observation == "✔️")
+
+
+def test_table_of_extras():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    table = (ROOT / "docs" / "guide" / "install.md").read_text().partition("| extra | for |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == set(config["options.extras_require"])
+
+
+def test_logged_keys(tmp_path):
+    """The page of the logs explains every key that there is."""
+    from stable_baselines3.common.logger import configure
+
+    keys = set()
+    for action_space in (DISCRETE, BOX):
+        env = RandomEnv(BOX, action_space)
+        model = IQLearn("MlpPolicy", env, random_trajectories(env), ent_coef="auto", batch_size=8, learning_starts=10)
+        model.set_logger(configure(str(tmp_path), ["csv"]))
+        model.learn(20, log_interval=1)
+        keys |= set((tmp_path / "progress.csv").read_text().splitlines()[0].split(","))
+    text = (ROOT / "docs" / "guide" / "logs.md").read_text()
+    explained = set(re.findall(r"`(train/\w+)`", text))
+    assert explained == {key for key in keys if key.startswith("train/")}
