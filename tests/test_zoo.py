@@ -174,15 +174,15 @@ def test_optimisation_reads_once_and_retrains_what_was_tuned(zoo, monkeypatch):
 def test_optimisation_in_threads_prunes_divergence(zoo, monkeypatch):
     import optuna
 
-    reads, train, calls = count_reads(monkeypatch), IQLearn.train, []
+    reads, train, models = count_reads(monkeypatch), IQLearn.train, []
 
-    def diverge_once(self, *args, **kwargs):
-        calls.append(self)
-        if len(calls) == 1:
-            raise DivergenceError("once")
+    def first_model_diverges(self, *args, **kwargs):
+        models.append(self)
+        if models[0] is self:
+            raise DivergenceError("the first one")
         train(self, *args, **kwargs)
 
-    monkeypatch.setattr(IQLearn, "train", diverge_once)
+    monkeypatch.setattr(IQLearn, "train", first_model_diverges)
     arguments = ["--algo", "iq", "--env", "Pendulum-v1", "-n", 60, "--storage", "sqlite:///study.db", "--study-name", "s"]
     np.savez("demos.npz", **pendulum_transitions())
     parameters = ["learning_starts:50", "expert_data:'demos.npz'"]
