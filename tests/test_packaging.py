@@ -46,7 +46,7 @@ def copied_sources(folder: Path) -> Path:
     folder.mkdir()
     for path in (ROOT / name for name in SOURCES):
         if path.is_dir():
-            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "_build"))
         else:
             shutil.copy(path, folder)
     return folder
