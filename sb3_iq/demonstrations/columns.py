@@ -6,17 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch as th
 
-from sb3_iq.demonstrations.mapped import chunks, drop_pages, is_mapped
+from sb3_iq.demonstrations.mapped import RowFile, chunks, is_mapped, place_of
 
-# Rows that are gathered before the pages they lie on are dropped: at 2 MiB a row, 128 MiB of the file
-_ROWS_AT_A_TIME = 64
 # What torch can index, so that data need not be stored in a wider type of the space
 _COMPACT = (np.uint8, np.int8, np.int16, np.int32, np.float16, np.float32)
 
 
-def as_is(rows: np.ndarray) -> np.ndarray:
-    """:return: the same rows"""
-    return rows
+def one_in_a_row(numbers: np.ndarray) -> np.ndarray:
+    """:return: single numbers, shape (n,) or (n, 1), as rows of shape (1,)"""
+    return numbers.reshape(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Column:
     """
     Rows as they were read, and what makes them those that the spaces want.
 
-    :param episodes: an array for each episode, shape (number of rows, \\*shape) but for what ``convert`` changes
+    :param episodes: an array for each episode, one entry for each row
     :param shape: the shape of a row, as it is handed out
     :param dtype: the dtype that is handed out
     :param convert: from rows as they were read to rows of ``shape``; the cast to ``dtype`` is not its part
@@ -33,7 +31,7 @@ class Column:
     episodes: list[np.ndarray]
     shape: tuple[int, ...]
     dtype: np.dtype
-    convert: Callable[[np.ndarray], np.ndarray] = as_is
+    convert: Callable[[np.ndarray], np.ndarray]
 
 
 class RowsInMemory:
@@ -51,8 +49,8 @@ class RowsInMemory:
         self._starts = np.cumsum(lengths) - lengths
         self._every = every
         self._dtype = column.dtype
-        read = np.result_type(*(episode.dtype for episode in column.episodes))
-        compact = column.convert is as_is and read in _COMPACT and np.can_cast(read, column.dtype)
+        read = np.result_type(*(column.convert(episode[:1]).dtype for episode in column.episodes))
+        compact = read in _COMPACT and np.can_cast(read, column.dtype)
         self.array = np.empty((int(lengths.sum()), *column.shape), read if compact else column.dtype)
         for episode, start, length in zip(column.episodes, self._starts, lengths, strict=True):
             self.array[start : start + length] = column.convert(episode[::every])
@@ -99,18 +97,27 @@ class MappedRows:
     """
     The rows of a column, left where they are and converted when they are asked for.
 
-    :param column: what is stored
+    Rows at random places are read from the file, as a page that is touched in the mapping brings many others into memory.
+
+    :param column: what is stored, some of it mapped
+    :param files: the files that are open, by name: others are added
     """
 
     nbytes = 0
 
-    def __init__(self, column: Column) -> None:
+    def __init__(self, column: Column, files: dict[str, RowFile]) -> None:
         self._column = column
-        self._read_dtype = np.result_type(*(episode.dtype for episode in column.episodes))
-        self._arrays = [np.asarray(episode) for episode in column.episodes]  # memmap is slow to index
-        # One of each file stands for all
-        files = {id(episode._mmap): episode for episode in column.episodes if is_mapped(episode)}  # type: ignore[attr-defined]
-        self._files = list(files.values())
+        places = [place_of(episode) if is_mapped(episode) else None for episode in column.episodes]
+        for path in {place[0] for place in places if place is not None} - files.keys():
+            files[path] = RowFile(path)
+        row_bytes = [episode.nbytes // len(episode) for episode in column.episodes]
+        self._places = [
+            None if place is None else (files[place[0]], place[1], n_bytes)
+            for place, n_bytes in zip(places, row_bytes, strict=True)
+        ]
+        layouts = [(episode.dtype, episode.shape[1:]) for episode in column.episodes]
+        self._layouts = list(dict.fromkeys(layouts))
+        self._layout = np.array([self._layouts.index(layout) for layout in layouts])
         self.mapped_bytes = sum(episode.nbytes for episode in column.episodes if is_mapped(episode))
 
     def take(self, episode: np.ndarray, step: np.ndarray) -> th.Tensor:
@@ -127,13 +134,22 @@ class MappedRows:
         :param step: a step in each of them
         :return: the rows as an array
         """
-        read = np.empty((len(step), *self._arrays[0].shape[1:]), self._read_dtype)
-        for row, (number, index) in enumerate(zip(episode.tolist(), step.tolist(), strict=True), start=1):
-            read[row - 1] = self._arrays[number][index]
-            if row % _ROWS_AT_A_TIME == 0 or row == len(step):
-                for file in self._files:
-                    drop_pages(file, whole_file=True)
-        return self._column.convert(read).astype(self._column.dtype, copy=False)
+        rows = np.empty((len(step), *self._column.shape), self._column.dtype)
+        for number, (dtype, shape) in enumerate(self._layouts):  # one, but for data put together by hand
+            where = np.flatnonzero(self._layout[episode] == number)
+            if not len(where):
+                continue
+            data = map(self._read, episode[where].tolist(), step[where].tolist())
+            rows[where] = self._column.convert(np.frombuffer(b"".join(data), dtype).reshape(len(where), *shape))
+        return rows
+
+    def _read(self, episode: int, step: int) -> bytes:
+        """Return the bytes of a row as it was stored."""
+        place = self._places[episode]
+        if place is None:
+            return self._column.episodes[episode][step].tobytes()
+        file, start, n_bytes = place
+        return file.read_at(start + step * n_bytes, n_bytes)
 
     def scan(self, every: int) -> Iterator[np.ndarray]:
         """
@@ -141,8 +157,11 @@ class MappedRows:
         :return: these rows, in pieces
         """
         for episode in self._column.episodes:
-            for chunk in chunks(episode[:-1:every]):
-                yield self._column.convert(chunk).astype(self._column.dtype, copy=False)
+            first = 0  # of the rows that are wanted, in the chunk
+            for chunk in chunks(episode[:-1]):
+                if first < len(chunk):
+                    yield self._column.convert(chunk[first::every]).astype(self._column.dtype, copy=False)
+                first = (first - len(chunk)) % every
 
 
 Rows = RowsInMemory | MappedRows

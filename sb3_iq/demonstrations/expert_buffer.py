@@ -10,10 +10,10 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq.demonstrations.columns import Column, MappedRows, Rows, RowsInMemory
+from sb3_iq.demonstrations.columns import Column, MappedRows, Rows, RowsInMemory, one_in_a_row
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import is_mapped
+from sb3_iq.demonstrations.mapped import RowFile, is_mapped
 from sb3_iq.demonstrations.spaces import action_column, observation_columns
 from sb3_iq.demonstrations.trajectory import Trajectory
 
@@ -62,8 +62,10 @@ class ExpertBuffer:
         columns = [*observations.values(), actions, rewards]
         mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)
 
+        files: dict[str, RowFile] = {}
+
         def rows(column: Column, every: int = 1) -> Rows:
-            return MappedRows(column) if mapped else RowsInMemory(column, every)
+            return MappedRows(column, files) if mapped else RowsInMemory(column, every)
 
         self._observations = {key: rows(column) for key, column in observations.items()}
         self._actions, self._rewards = rows(actions, freq), rows(rewards, freq)
@@ -160,6 +162,6 @@ class ExpertBuffer:
 
 def _reward_column(trajectories: tuple[Trajectory, ...]) -> Column:
     """Return the raw rewards, zeros (that take no memory) for an episode without."""
-    zero = np.zeros((1, 1), np.float32)
-    rewards = [np.broadcast_to(zero, (len(t), 1)) if t.rews is None else t.rews[:, None] for t in trajectories]
-    return Column(rewards, (1,), np.dtype(np.float32))
+    zero = np.zeros(1, np.float32)
+    rewards = [np.broadcast_to(zero, len(t)) if t.rews is None else t.rews for t in trajectories]
+    return Column(rewards, (1,), np.dtype(np.float32), one_in_a_row)

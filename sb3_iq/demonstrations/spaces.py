@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_iq.demonstrations.columns import Column
+from sb3_iq.demonstrations.columns import Column, one_in_a_row
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.mapped import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Trajectory
@@ -63,22 +63,25 @@ def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str
     """Return the observations of one (sub)space."""
     shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
     dtype = np.dtype(space.dtype)
-    episodes = []
+
+    def fit(rows: np.ndarray) -> np.ndarray:
+        found = rows.shape[1:]
+        if isinstance(space, spaces.Discrete) and found == ():
+            return rows[:, None]
+        if found != shape and len(shape) == 3 and found == (*shape[1:], shape[0]):
+            return np.moveaxis(rows, -1, 1)  # the environment is wrapped in VecTransposeImage, the data is not
+        return rows
+
     for index, array in enumerate(arrays):
         found = array.shape[1:]
-        if isinstance(space, spaces.Discrete) and found == ():
-            array = array[:, None]
-        elif found != shape and len(shape) == 3 and found == (*shape[1:], shape[0]):
-            array = np.moveaxis(array, -1, 1)  # the environment is wrapped in VecTransposeImage, the data is not
-        elif found != shape:
+        if fit(array[:1]).shape[1:] != shape:
             raise ValueError(
                 f"expert_data, episode {index}: {name} of shape {found}, but the environment's observation space has shape "
                 f"{shape}. Either this is data of another environment, or it was recorded with other environment wrappers "
                 "(flattening, frame stacking, time feature, resizing): use the same ones"
             )
         _check_values(array, space, dtype, f"expert_data, episode {index}: {name}")
-        episodes.append(array)
-    return Column(episodes, shape, dtype)
+    return Column(arrays, shape, dtype, fit)
 
 
 def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label: str) -> None:
@@ -134,7 +137,6 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
 
 def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int) -> Column:
     """Return int64 actions; whole numbers of a float dtype are taken for what they are."""
-    episodes = []
     for index, trajectory in enumerate(trajectories):
         acts = trajectory.acts
         label = f"expert_data, episode {index}: actions"
@@ -151,15 +153,13 @@ def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int
                     f"{label} hold {outside.reshape(-1)[0]}, which is outside 0..{n_actions - 1} of the environment's action "
                     "space. Is this data of another environment, or does it count actions from 1?"
                 )
-        episodes.append(acts.reshape(-1, 1))
-    return Column(episodes, (1,), np.dtype(np.int64))
+    return Column([trajectory.acts for trajectory in trajectories], (1,), np.dtype(np.int64), one_in_a_row)
 
 
 def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:
     """Return actions scaled by the bounds, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
-    episodes = []
     n_beyond, n_total, largest = 0, 0, 0.0
     for index, trajectory in enumerate(trajectories):
         acts, label = trajectory.acts, f"expert_data, episode {index}: actions"
@@ -168,9 +168,7 @@ def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) 
                 f"{label} are discrete ({acts.dtype}, one number for each step), but the environment's action space is a "
                 f"Box of shape {space.shape}. Use data of the continuous environment"
             )
-        if acts.ndim == 1 and space.shape == (1,):
-            acts = acts[:, None]
-        if acts.shape[1:] != space.shape:
+        if acts.shape[1:] != space.shape and not (acts.ndim == 1 and space.shape == (1,)):
             raise ValueError(
                 f"{label} of shape {acts.shape[1:]}, but the environment's action space has shape {space.shape}. Is this "
                 "data of another environment, or recorded with other environment wrappers?"
@@ -183,12 +181,11 @@ def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) 
                 "environment takes them, neither scaled nor normalised"
             )
         for chunk in chunks(acts):
-            rows = chunk.astype(np.float64)
+            rows = chunk.reshape(-1, *space.shape).astype(np.float64)
             excess = np.maximum(low - rows, rows - high)
             n_beyond += int((excess > ROUNDING * width).sum())
             n_total += excess.size
             largest = max(largest, float(excess.max(initial=0.0)))
-        episodes.append(acts)
     if n_beyond:
         warnings.warn(
             f"Expert data: {100.0 * n_beyond / n_total:.1f} % of the action components lie beyond the bounds of the action "
@@ -197,8 +194,8 @@ def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) 
         )
 
     def scale(rows: np.ndarray) -> np.ndarray:
-        scaled = 2.0 * (rows.astype(np.float64) - low) / width - 1.0
+        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - low) / width - 1.0
         # As in SB3's buffer: one row for each action, whatever its shape
         return np.clip(scaled, -1.0, 1.0).astype(np.float32).reshape(len(rows), -1)
 
-    return Column(episodes, (low.size,), np.dtype(np.float32), scale)
+    return Column([trajectory.acts for trajectory in trajectories], (low.size,), np.dtype(np.float32), scale)

@@ -8,13 +8,15 @@ file holds, or, where that is much, views of the memory-mapped file.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sb3_iq.demonstrations.errors import reading, shorten
-from sb3_iq.demonstrations.mapped import drop_pages, map_file, view_of
+from sb3_iq.demonstrations.mapped import CHUNK_BYTES, OwnMemory, drop_pages, map_file, view_of
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # pyarrow is only imported when a folder is read
 COLUMNS = ("obs", "acts", "terminal", "rews", "infos")
 _ARRAYS = ("obs", "acts", "rews")
 _MAX_NESTING = 8
-# Episodes that are read before the pages with their offsets and infos are dropped
+# Episodes that are read, if they are small, before the pages with their offsets and infos are dropped
 _ROWS_AT_A_TIME = 16
 # Written by every Arrow stream writer when it closes: a file cut between two messages would else look complete.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -41,19 +43,25 @@ def read_folder(folder: Path, select: Select, max_episode_steps: int | None, max
     """
     folder = split_folder(folder)
     batches = [batch for file in _arrow_files(folder) for batch in _read_batches(file)]
-    rows = [(file, batch, row) for file, batch in batches for row in range(len(batch["terminal"]))]
+    rows = [(file, batch, row) for file, batch, _ in batches for row in range(len(batch["terminal"]))]
     if not rows:
         raise ValueError(f"expert_data {shorten(folder)}: the data set holds no episode")
     chosen = select(len(rows))
-    mapped = sum(_n_bytes(batch) for _, batch in batches) > max_bytes
+    mapped = sum(n_bytes for _, _, n_bytes in batches) > max_bytes
     if mapped and len(chosen) < len(rows):
-        cells = ({name: column.slice(rows[i][2], 1) for name, column in rows[i][1].items()} for i in chosen)
-        mapped = sum(_n_bytes(columns) for columns in cells) > max_bytes
+        n_bytes = 0
+        for file, batch, row in (rows[index] for index in chosen):
+            n_bytes += _n_bytes({name: column.slice(row, 1) for name, column in batch.items()})
+            drop_pages(file, whole_file=True)
+        mapped = n_bytes > max_bytes
+    copy = OwnMemory().copy  # so that the file is not held open
     trajectories = []
     for count, index in enumerate(chosen, start=1):
         file, batch, row = rows[index]
-        trajectories.append(read_row(folder, index, batch, row, max_episode_steps, file if mapped else None))
-        if mapped and count % _ROWS_AT_A_TIME == 0:
+        keep = partial(view_of, file) if mapped else copy
+        trajectories.append(read_row(folder, index, batch, row, max_episode_steps, keep))
+        large = np.asarray(trajectories[-1].obs).nbytes > CHUNK_BYTES // _ROWS_AT_A_TIME
+        if mapped and (large or count % _ROWS_AT_A_TIME == 0):
             drop_pages(file, whole_file=True)
     return trajectories
 
@@ -105,8 +113,8 @@ def _inside(folder: Path, name: Any) -> Path:
     return folder / name
 
 
-def _read_batches(file: Path) -> list[tuple[np.memmap, dict[str, "pa.Array"]]]:
-    """Return the mapped file with the columns that matter of each record batch of an Arrow stream, validated."""
+def _read_batches(file: Path) -> list[tuple[np.memmap, dict[str, "pa.Array"], int]]:
+    """Return, for each record batch of an Arrow stream: the mapped file, validated columns and their size in memory."""
     import pyarrow as pa
 
     batches = []
@@ -120,8 +128,9 @@ def _read_batches(file: Path) -> list[tuple[np.memmap, dict[str, "pa.Array"]]]:
     check_schema(file, schema, types)
     with reading(file, "an Arrow stream"):
         for batch in reader:
-            batches.append((content, valid_columns(batch)))
-            drop_pages(content)
+            columns = valid_columns(batch)
+            batches.append((content, columns, _n_bytes(columns)))
+            drop_pages(content, whole_file=True)
     return batches
 
 
@@ -194,7 +203,12 @@ def _n_bytes(columns: dict[str, "pa.Array"]) -> int:
 
 
 def read_row(
-    folder: object, index: int, batch: dict[str, "pa.Array"], row: int, limit: int | None, file: np.memmap | None = None
+    folder: object,
+    index: int,
+    batch: dict[str, "pa.Array"],
+    row: int,
+    limit: int | None,
+    keep: Callable[[np.ndarray], np.ndarray],
 ) -> Trajectory:
     """
     :param folder: what is read, for messages
@@ -202,8 +216,8 @@ def read_row(
     :param batch: columns that were validated
     :param row: the row of the episode in the batch
     :param limit: the time limit, if known
-    :param file: the mapped file that the batch lies in, to leave the arrays there
-    :return: the episode; without ``file`` as arrays of its own, so that the file is not held open
+    :param keep: what makes an array to keep of one that shares the batch's memory
+    :return: the episode
     :raises ValueError: if the episode is malformed
     """
     with reading(folder, f"an Arrow data set (episode {index})"):
@@ -213,7 +227,7 @@ def read_row(
     try:
         if terminal is None:
             raise ValueError("terminal is null")
-        arrays = {name: None if cell is None else _to_numpy(name, cell, file) for name, cell in cells.items()}
+        arrays = {name: None if cell is None else keep(_to_numpy(name, cell)) for name, cell in cells.items()}
         for name in ("obs", "acts"):
             if arrays[name] is None:
                 raise ValueError(f"{name} is null")
@@ -232,8 +246,8 @@ def _list_values(column: "pa.Array", row: int) -> "pa.Array | None":
     return None if column.null_count else column.flatten()
 
 
-def _to_numpy(name: str, array: "pa.Array", file: np.memmap | None) -> np.ndarray:
-    """Return nested lists of equal lengths as an array of the dtype that is stored, if possible as a view of the file."""
+def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
+    """Return nested lists of equal lengths as an array of the dtype that is stored, if possible without a copy."""
     import pyarrow as pa
 
     shape = [len(array)]
@@ -248,16 +262,13 @@ def _to_numpy(name: str, array: "pa.Array", file: np.memmap | None) -> np.ndarra
         if pa.types.is_fixed_size_list(array.type):
             shape.append(array.type.list_size)
         else:
-            offsets = array.offsets.to_numpy()
-            lengths = np.diff(offsets)
-            if file is not None:
-                drop_pages(view_of(file, offsets))
+            lengths = np.diff(array.offsets.to_numpy())
             if len(lengths) and (lengths != lengths[0]).any():
                 raise ValueError(f"{name} is ragged: lists of {lengths.min()} to {lengths.max()} numbers, expected one shape")
             shape.append(int(lengths[0]) if len(lengths) else 0)
         array = array.flatten()
     numbers = np.zeros(0) if pa.types.is_null(array.type) else array.to_numpy(zero_copy_only=False)
-    return (np.array(numbers) if file is None else view_of(file, numbers)).reshape(shape)
+    return numbers.reshape(shape)
 
 
 def _last_info(column: "pa.Array", row: int) -> str | dict[str, Any] | None:
