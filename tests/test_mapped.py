@@ -101,7 +101,7 @@ def test_mapped_is_as_in_memory(tmp_path, case, selection):
     assert make_report(in_memory) == make_report(mapped)
 
     first, second = (ExpertBuffer(d, obs_space, action_space, rng=np.random.default_rng(0)) for d in (in_memory, mapped))
-    assert first.mapped_bytes == 0 and second.nbytes == 0 and second.mapped_bytes > 0
+    assert first.mapped_bytes == 0 and (second.nbytes == 0) == (case != "bits") and second.mapped_bytes > 0
     for draw in (lambda buffer: arrays_of(buffer.all()), lambda buffer: arrays_of(buffer.sample(50))):
         for ours, theirs in zip(draw(first).values(), draw(second).values(), strict=True):
             assert ours.dtype == theirs.dtype and th.equal(ours, theirs)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch as th
 
+from sb3_iq.demonstrations.errors import reading
 from sb3_iq.demonstrations.mapped import RowFile, chunks, is_mapped, place_of
 
 # What torch can index, so that data need not be stored in a wider type of the space
@@ -103,13 +104,12 @@ class MappedRows:
     :param files: the files that are open, by name: others are added
     """
 
-    nbytes = 0
-
     def __init__(self, column: Column, files: dict[str, RowFile]) -> None:
         self._column = column
         places = [place_of(episode) if is_mapped(episode) else None for episode in column.episodes]
         for path in {place[0] for place in places if place is not None} - files.keys():
-            files[path] = RowFile(path)
+            with reading(path, "a data file"):
+                files[path] = RowFile(path)
         row_bytes = [episode.nbytes // len(episode) for episode in column.episodes]
         self._places = [
             None if place is None else (files[place[0]], place[1], n_bytes)
@@ -118,6 +118,8 @@ class MappedRows:
         layouts = [(episode.dtype, episode.shape[1:]) for episode in column.episodes]
         self._layouts = list(dict.fromkeys(layouts))
         self._layout = np.array([self._layouts.index(layout) for layout in layouts])
+        # Zeros that stand for rewards take no memory
+        self.nbytes = sum(episode.nbytes for episode in column.episodes if not is_mapped(episode) and any(episode.strides))
         self.mapped_bytes = sum(episode.nbytes for episode in column.episodes if is_mapped(episode))
 
     def take(self, episode: np.ndarray, step: np.ndarray) -> th.Tensor:
