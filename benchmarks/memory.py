@@ -28,6 +28,8 @@ from run import RESULTS, git_commit
 
 SHARD_BYTES = 5 * 10**8  # as datasets.Dataset.save_to_disk does
 REPLAY_SIZE = 500_000
+N_SAMPLED = 100
+TIMES = ("wall_s", "cpu_s")
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ def status() -> dict[str, float]:
     return {name: round(int(lines[key].split()[0]) * 1024 / 1e6, 1) for name, key in names.items()}
 
 
+def times() -> np.ndarray:
+    """Return the seconds that have passed, and those that this process was computing (the machine may be shared)."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def train(folder: Path, name: str, steps: int, max_memory_gb: float | None) -> dict[str, Any]:
     """Learn offline; ``max_memory_gb=None`` gives the model the path alone, as a user does."""
     import torch as th
@@ -128,30 +135,30 @@ def train(folder: Path, name: str, steps: int, max_memory_gb: float | None) -> d
     th.set_num_threads(1)
     kind = KINDS[name]
     imports = status()
-    start = time.perf_counter()
+    start = times()
     data: Any = folder if max_memory_gb is None else load_demonstrations(folder, max_memory_gb=max_memory_gb)
     model = IQLearn(kind.policy, None, data, offline=True, seed=0, batch_size=kind.batch_size, device="cpu", **kind.spaces())
     del data
-    loaded, load_s = status(), time.perf_counter() - start
+    load, loaded = times() - start, status()
     assert model.expert_buffer is not None
     buffer = model.expert_buffer
-    sampling = time.perf_counter()
-    for _ in range(100):
+    start = times()
+    for _ in range(N_SAMPLED):
         buffer.sample(kind.batch_size)
-    sampling = (time.perf_counter() - sampling) / 100
-    model.learn(100)  # what is only done once
-    start = time.perf_counter()
+    sampling = (times() - start) / N_SAMPLED
+    model.learn(10)  # what is only done once
+    start = times()
     model.learn(steps, reset_num_timesteps=False)
-    seconds = time.perf_counter() - start
+    learning = (times() - start) / steps
     return {
         "n_transitions": buffer.size(),
         "data_mb": round((buffer.nbytes + buffer.mapped_bytes) / 1e6, 1),
         "mapped": bool(buffer.mapped_bytes),
         "batch_size": kind.batch_size,
         "steps": steps,
-        "load_s": round(load_s, 2),
-        "sample_ms": round(1e3 * sampling, 3),
-        "steps_per_s": round(steps / seconds, 1),
+        **{f"load_{name}": round(seconds, 2) for name, seconds in zip(TIMES, load, strict=True)},
+        **{f"sample_{name}": round(seconds, 5) for name, seconds in zip(TIMES, sampling, strict=True)},
+        **{f"step_{name}": round(seconds, 5) for name, seconds in zip(TIMES, learning, strict=True)},
         "mb": {"imported": imports, "loaded": loaded, "trained": status()},
     }
 
