@@ -85,12 +85,12 @@ def edit(data: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
     return data
 
 
-def load_or_refuse(path: Path) -> str | None:
+def load_or_refuse(path: Path, max_memory_gb: float = 1.0) -> str | None:
     """Load what is at ``path`` as far as a training would, and return the hash; None if it is refused with our errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns of odd headers
         try:
-            demos = load_demonstrations(path)
+            demos = load_demonstrations(path, max_memory_gb=max_memory_gb)
         except (ValueError, TypeError, FileNotFoundError) as error:
             assert "expert_data" in str(error), error
             return None
@@ -110,7 +110,9 @@ def load_folder(files: dict[str, bytes]) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
             (Path(folder) / name).write_bytes(data)
-        return load_or_refuse(Path(folder))
+        result = load_or_refuse(Path(folder))
+        assert load_or_refuse(Path(folder), max_memory_gb=0) == result  # memory-mapped
+        return result
 
 
 def load_npz(data: bytes) -> str | None:

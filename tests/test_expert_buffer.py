@@ -78,17 +78,17 @@ def test_transitions_and_sampling():
     assert th.equal(batch.observations, again.sample(1000).observations)
     rows = {tuple(row.tolist()) for row in batch.observations}
     assert rows == {tuple(row.tolist()) for row in everything.observations}
-    assert buffer.nbytes == 10 * 3 * 4 + 8 * (8 + 4 + 4)
+    assert buffer.nbytes == 10 * 3 * 4 + 8 * (8 + 4)  # observations, and for each transition an action and a reward
     with pytest.raises(ValueError, match="batch_size=0"):
         buffer.sample(0)
 
 
 def test_above_the_limit_data_stays_on_the_cpu(monkeypatch):
     small = ExpertBuffer(demos(episode()), BOX, DISCRETE, device="meta")
-    assert small._obs_tensors[""].device.type == "meta"
+    assert small._observations[""].tensor.device.type == "meta"
     monkeypatch.setattr("sb3_iq.demonstrations.expert_buffer.MAX_DEVICE_BYTES", 10)
     large = ExpertBuffer(demos(episode()), BOX, DISCRETE, device="meta")
-    assert large._obs_tensors[""].device.type == "cpu"
+    assert large._observations[""].tensor.device.type == "cpu"
     assert large.sample(4).observations.device.type == "meta"
 
 

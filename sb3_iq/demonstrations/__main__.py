@@ -74,7 +74,10 @@ def _check(demonstrations: Demonstrations, observation_space: spaces.Space | Non
         buffer = ExpertBuffer(demonstrations, observation_space, action_space)
     except ValueError as error:
         return _refuse(error)
-    _print("IQLearn", f"accepts this data: {buffer.size()} transitions in {buffer.nbytes / 1e6:.1f} MB of memory")
+    where = f"{buffer.nbytes / 1e6:.1f} MB of memory"
+    if buffer.mapped_bytes:
+        where = f"{buffer.mapped_bytes / 1e6:.1f} MB of memory-mapped files"
+    _print("IQLearn", f"accepts this data: {buffer.size()} transitions in {where}")
     return 0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.mapped import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 
@@ -54,8 +55,10 @@ class Demonstrations:
     @property
     def episode_returns(self) -> np.ndarray | None:
         """The sum of rewards of each whole episode, shape (n_episodes,), or None if an episode has no rewards."""
-        returns = [trajectory.rews.sum(dtype=np.float64) for trajectory in self.trajectories if trajectory.rews is not None]
-        return np.array(returns) if len(returns) == len(self.trajectories) else None
+        rewards = [trajectory.rews for trajectory in self.trajectories if trajectory.rews is not None]
+        if len(rewards) < len(self.trajectories):
+            return None
+        return np.array([sum(chunk.sum(dtype=np.float64) for chunk in chunks(rews)) for rews in rewards])
 
     @cached_property
     def content_hash(self) -> str:
@@ -69,9 +72,10 @@ class Demonstrations:
             if trajectory.rews is not None:
                 arrays.append(("rews", trajectory.rews))
             for name, array in arrays:
-                array = _canonical(array)
-                digest.update(f"{name} {array.shape} {array.dtype.str}".encode())
-                digest.update(array.tobytes())
+                dtype = _canonical_dtype(array)
+                digest.update(f"{name} {array.shape} {dtype.str}".encode())
+                for chunk in chunks(array):
+                    digest.update(np.ascontiguousarray(chunk, dtype=dtype).data)
         return digest.hexdigest()
 
     def with_time_limit(self, max_episode_steps: int) -> "Demonstrations":
@@ -107,18 +111,19 @@ class Demonstrations:
         parts = [f"{len(self.trajectories)} episodes", f"{self.n_transitions} transitions"]
         if self.subsample_freq > 1:
             parts[-1] += f" (one of {self.subsample_freq})"
-        if self.episode_returns is not None:
-            parts.append(f"return {self.episode_returns.mean():.1f} +/- {self.episode_returns.std():.1f}")
+        returns = self.episode_returns
+        if returns is not None:
+            parts.append(f"return {returns.mean():.1f} +/- {returns.std():.1f}")
         parts.append(f"{n_terminated} terminated, {n_truncated} truncated, {n_open} open")
         return f"{self.reference or 'demonstrations in memory'}: " + ", ".join(parts)
 
 
-def _canonical(array: np.ndarray) -> np.ndarray:
-    """Return equal numbers in one dtype: libraries on the way widen float32 to float64 and uint8 to int64."""
+def _canonical_dtype(array: np.ndarray) -> np.dtype:
+    """Return one dtype for equal numbers: libraries on the way widen float32 to float64 and uint8 to int64."""
     if array.dtype.kind == "f":
-        dtype = "<f8"
-    elif array.size and array.min() >= 0 and array.max() <= 255:
-        dtype = "|u1"  # images: eight times less to hash than int64
-    else:
-        dtype = "<i8"
-    return np.ascontiguousarray(array, dtype=dtype)
+        return np.dtype("<f8")
+    if array.dtype not in (np.uint8, np.bool_):
+        least, greatest = extremes(array)
+        if least.min() < 0 or greatest.max() > 255:
+            return np.dtype("<i8")
+    return np.dtype("|u1")  # images: eight times less to hash than int64

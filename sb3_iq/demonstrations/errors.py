@@ -44,6 +44,23 @@ def check_integer(name: str, value: object, minimum: int, maximum: int | None = 
     return int(value)
 
 
+def check_number(name: str, value: object, minimum: float, cure: str = "") -> float:
+    """
+    :param name: the argument's name, for the message
+    :param value: what the user passed
+    :param minimum: the least value allowed
+    :param cure: what the user should do, for the message
+    :return: the value as a Python float, which may be infinite
+    :raises TypeError: if it is not a real number (a bool is not)
+    :raises ValueError: if it is less, or NaN
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}={shorten(value)}: expected a number, got {type(value).__name__}. {cure}".strip())
+    if not value >= minimum:
+        raise ValueError(f"{name}={shorten(value)}: expected a number of at least {minimum}. {cure}".strip())
+    return float(value)
+
+
 @contextmanager
 def reading(path: object, what: str) -> Iterator[None]:
     """

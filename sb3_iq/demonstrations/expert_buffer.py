@@ -1,6 +1,7 @@
 """The transitions of an expert, sampled like SB3's ReplayBuffer."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_iq.demonstrations.columns import Column, MappedRows, Rows, RowsInMemory, one_in_a_row
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.spaces import encode_actions, encode_observations
+from sb3_iq.demonstrations.mapped import RowFile, is_mapped
+from sb3_iq.demonstrations.spaces import action_column, observation_columns
+from sb3_iq.demonstrations.trajectory import Trajectory
 
 Tensors = th.Tensor | dict[str, th.Tensor]
 MAX_DEVICE_BYTES = 10**9
@@ -22,7 +26,9 @@ class ExpertBuffer:
     Expert transitions, ready to be sampled.
 
     Each observation is stored once and raw; it is normalised when sampled, as SB3's own buffer does. The data lives on
-    ``device`` below 1 GB, and is moved there batch by batch above.
+    ``device`` below 1 GB, and is moved there batch by batch above. Episodes that are memory-mapped (see
+    :func:`load_demonstrations`) stay in their files, and only what is sampled is read. Of any others the buffer makes a
+    copy of its own: it doesn't keep ``demonstrations``.
 
     :param demonstrations: what :func:`load_demonstrations` returned
     :param observation_space: the observation space, as SB3's vectorised (and image-transposed) environment has it
@@ -43,50 +49,53 @@ class ExpertBuffer:
     ) -> None:
         if not isinstance(demonstrations, Demonstrations):
             raise TypeError(f"demonstrations is {shorten(demonstrations)}: pass it through load_demonstrations first")
-        self.demonstrations = demonstrations
         self.observation_space = observation_space
         self.action_space = action_space
         self.device = th.device(device)
         self.rng = np.random.default_rng() if rng is None else rng
+        self.description = demonstrations.describe()
+        """What the demonstrations are, in one line for the log."""
 
         trajectories, freq = demonstrations.trajectories, demonstrations.subsample_freq
-        stored = encode_observations(trajectories, observation_space)
-        self._observations = stored if isinstance(stored, dict) else {"": stored}
-        acts = encode_actions(trajectories, action_space)
-        self._actions = np.concatenate([episode[::freq] for episode in acts])
-        # As in SB3's buffer: one row for each action, whatever its shape
-        self._actions = self._actions.reshape(len(self._actions), -1)
-        lengths = np.array([len(trajectory) for trajectory in trajectories])
-        # Each episode has one observation more than steps, so its rows start at (all steps before) + (episodes before).
-        starts = np.cumsum(lengths) - lengths + np.arange(len(lengths))
-        steps = [np.arange(0, length, freq) for length in lengths]
-        self._obs_index = np.concatenate([start + step for start, step in zip(starts, steps, strict=True)])
-        ends = np.concatenate([step == length - 1 for length, step in zip(lengths, steps, strict=True)])
-        terminated = np.repeat([trajectory.terminated for trajectory in trajectories], [len(step) for step in steps])
-        self._dones = (ends & terminated).astype(np.float32)[:, None]
-        rewards = [np.zeros(len(t), dtype=np.float32) if t.rews is None else t.rews for t in trajectories]
-        self._rewards = np.concatenate([episode[::freq] for episode in rewards]).astype(np.float32)[:, None]
+        observations = observation_columns(trajectories, observation_space)
+        actions, rewards = action_column(trajectories, action_space), _reward_column(trajectories)
+        columns = [*observations.values(), actions, rewards]
+        mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)
 
-        self._initial_index = starts[[trajectory.starts_at_reset for trajectory in trajectories]]
-        if len(self._initial_index) == 0:
+        files: dict[str, RowFile] = {}
+
+        def rows(column: Column, every: int = 1) -> Rows:
+            return MappedRows(column, files) if mapped else RowsInMemory(column, every)
+
+        self._observations = {key: rows(column) for key, column in observations.items()}
+        self._actions, self._rewards = rows(actions, freq), rows(rewards, freq)
+        stores = [*self._observations.values(), self._actions, self._rewards]
+        self.nbytes = sum(store.nbytes for store in stores)
+        """The memory that the transitions take, in bytes."""
+        self.mapped_bytes = sum(store.mapped_bytes for store in stores)
+        """What is not in memory but in mapped files, in bytes."""
+        for store in stores:
+            if isinstance(store, RowsInMemory) and self.nbytes < MAX_DEVICE_BYTES:
+                store.to(self.device)
+
+        self._freq = freq
+        self._lengths = np.array([len(trajectory) for trajectory in trajectories])
+        self._ends = np.cumsum(-(-self._lengths // freq))  # the number of transitions up to the end of each episode
+        self._terminated = np.array([trajectory.terminated for trajectory in trajectories])
+        self._initial = np.flatnonzero([trajectory.starts_at_reset for trajectory in trajectories])
+        if len(self._initial) == 0:
             warnings.warn(
                 "Expert data: no episode is known to start at a reset; the first observation of each piece is taken for an "
                 "initial one.",
                 stacklevel=2,
             )
-            self._initial_index = starts
-        arrays = [*self._observations.values(), self._actions, self._dones, self._rewards]
-        self.nbytes = sum(array.nbytes for array in arrays)
-        """The memory that the transitions take, in bytes."""
-        storage = self.device if self.nbytes < MAX_DEVICE_BYTES else th.device("cpu")
-        self._obs_tensors = {key: th.from_numpy(array).to(storage) for key, array in self._observations.items()}
-        self._columns = tuple(th.from_numpy(array).to(storage) for array in (self._actions, self._dones, self._rewards))
+            self._initial = np.arange(len(trajectories))
 
     def size(self) -> int:
         """
         :return: the number of transitions after subsampling
         """
-        return len(self._obs_index)
+        return int(self._ends[-1])
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
@@ -112,31 +121,47 @@ class ExpertBuffer:
         :return: first observations of episodes that start at a reset, shape (B, \\*obs_shape)
         """
         check_integer("batch_size", batch_size, 1)
-        return self._gather(self._initial_index[self.rng.integers(len(self._initial_index), size=batch_size)], env)
+        episode = self._initial[self.rng.integers(len(self._initial), size=batch_size)]
+        return self._gather(episode, np.zeros_like(episode), env)
+
+    def scan_observations(self, key: str = "") -> Iterator[np.ndarray]:
+        """
+        :param key: a key of a Dict space
+        :return: the raw observations of all transitions once, in order: at once, but in pieces if they are memory-mapped
+        """
+        return self._observations[key].scan(self._freq)
 
     def _batch(self, index: np.ndarray, env: VecNormalize | None) -> ReplayBufferSamples | DictReplayBufferSamples:
         """Return the transitions of these positions."""
-        rows = self._obs_index[index]
-        where = th.from_numpy(index).to(self._columns[0].device)
-        actions, dones, rewards = (column[where].to(self.device) for column in self._columns)
+        episode = np.searchsorted(self._ends, index, side="right")
+        start = self._ends[episode] - -(-self._lengths[episode] // self._freq)
+        step = (index - start) * self._freq
+        dones = self._terminated[episode] & (step == self._lengths[episode] - 1)
         kind: Any = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
         # By name: later versions of SB3 have fields that earlier ones have not.
         return kind(
-            observations=self._gather(rows, env),
-            actions=actions,
-            next_observations=self._gather(rows + 1, env),
-            dones=dones,
-            rewards=rewards,
+            observations=self._gather(episode, step, env),
+            actions=self._actions.take(episode, step).to(self.device),
+            next_observations=self._gather(episode, step + 1, env),
+            dones=th.from_numpy(dones.astype(np.float32)[:, None]).to(self.device),
+            rewards=self._rewards.take(episode, step).to(self.device),
         )
 
-    def _gather(self, rows: np.ndarray, env: VecNormalize | None) -> Tensors:
-        """Return the observations of these rows of the store."""
+    def _gather(self, episode: np.ndarray, step: np.ndarray, env: VecNormalize | None) -> Tensors:
+        """Return the observations of these steps."""
         if env is None:
-            batch = {key: tensor[th.from_numpy(rows).to(tensor.device)] for key, tensor in self._obs_tensors.items()}
+            batch = {key: store.take(episode, step) for key, store in self._observations.items()}
         else:  # the wrapper works on NumPy arrays
-            raw = {key: array[rows] for key, array in self._observations.items()}
+            raw = {key: store.take_array(episode, step) for key, store in self._observations.items()}
             normalised = env.normalize_obs(raw if isinstance(self.observation_space, spaces.Dict) else raw[""])
             arrays = normalised if isinstance(normalised, dict) else {"": normalised}
             batch = {key: th.as_tensor(array) for key, array in arrays.items()}
         batch = {key: tensor.to(self.device) for key, tensor in batch.items()}
         return batch if isinstance(self.observation_space, spaces.Dict) else batch[""]
+
+
+def _reward_column(trajectories: tuple[Trajectory, ...]) -> Column:
+    """Return the raw rewards, zeros (that take no memory) for an episode without."""
+    zero = np.zeros(1, np.float32)
+    rewards = [np.broadcast_to(zero, len(t)) if t.rews is None else t.rews for t in trajectories]
+    return Column(rewards, (1,), np.dtype(np.float32), one_in_a_row)

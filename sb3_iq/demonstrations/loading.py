@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 
 from sb3_iq.demonstrations.demonstrations import Demonstrations
-from sb3_iq.demonstrations.errors import check_integer, reading, shorten
+from sb3_iq.demonstrations.errors import check_integer, check_number, reading, shorten
 from sb3_iq.demonstrations.reference import split_reference
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
@@ -42,11 +43,16 @@ def load_demonstrations(
     max_episode_steps: int | None = None,
     env_id: str | None = None,
     allow_pickle: bool = False,
+    max_memory_gb: float = 2.0,
 ) -> Demonstrations:
     """
     Load expert demonstrations.
 
     No source runs code: nothing is unpickled unless you ask for it, and infos are not decoded beyond plain JSON.
+
+    A folder of Arrow files may be larger than memory: above ``max_memory_gb`` its arrays stay memory-mapped, in training
+    too. It must then stay where it is, unchanged, as long as it is used. Anything else is read into memory; to map e.g.
+    Parquet files, convert them once by ``datasets.load_dataset(...).save_to_disk(folder)``.
 
     :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
         imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
@@ -68,6 +74,8 @@ def load_demonstrations(
     :param allow_pickle: also read pickles: ``.pkl`` and ``.npy`` files with the dictionary of lists (``states``,
         ``next_states``, ``actions``, ``rewards``, ``dones``, ``lengths``) that the IQ-Learn paper's data comes in, or with
         trajectories. A pickle can run any code: only for files that you trust
+    :param max_memory_gb: the size of observations, actions and rewards of the chosen episodes, in GB (1e9 bytes), up to which
+        a folder is read into memory, typically a tenth of it. 0 maps any folder, ``float("inf")`` none
     :return: the chosen episodes, validated
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
@@ -83,6 +91,7 @@ def load_demonstrations(
         check_integer("seed", seed, 0, cure="Use None for the first episodes")
     if max_episode_steps is not None:
         check_integer("max_episode_steps", max_episode_steps, 1, cure="Use None if there is no time limit")
+    max_bytes = 1e9 * check_number("max_memory_gb", max_memory_gb, 0, cure="Use 0 to map any folder, inf to map none")
 
     def select(n_available: int) -> Sequence[int]:
         if n_trajectories is None:
@@ -96,7 +105,8 @@ def load_demonstrations(
         base, choice = split_reference(source)
         if choice:
             limits = {"max_episode_steps": max_episode_steps} if max_episode_steps is not None else {}
-            chosen = load_demonstrations(base, env_id=env_id, allow_pickle=allow_pickle, **(choice | limits))
+            how = dict(env_id=env_id, allow_pickle=allow_pickle, max_memory_gb=max_memory_gb)
+            chosen = load_demonstrations(base, **how, **(choice | limits))  # type: ignore[arg-type]
             source = replace(chosen, reference=source)
     if isinstance(source, Demonstrations):
         trajectories = tuple(source.trajectories[i] for i in select(len(source.trajectories)))
@@ -115,7 +125,15 @@ def load_demonstrations(
             path = _resolve(reference, env_id) if isinstance(source, str) else source
             card = _read_card(path)
             limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
-            loaded = _read_path(path, select, limit, allow_pickle)
+            loaded = _read_path(path, select, limit, allow_pickle, max_bytes)
+        n_bytes = sum(trajectory.nbytes for trajectory in loaded)
+        if n_bytes > max_bytes:
+            warnings.warn(
+                f"Expert data {shorten(reference)}: {n_bytes / 1e9:.3g} GB are read into memory, more than "
+                f"max_memory_gb={max_memory_gb:g}: only the numbers in a folder of uncompressed Arrow files can be "
+                "memory-mapped. datasets.load_dataset(...).save_to_disk(folder) writes one.",
+                stacklevel=2,
+            )
     else:
         limit = max_episode_steps
         loaded = _read_object(source, select, limit)
@@ -205,12 +223,11 @@ def _how_to_get(name: str | None) -> str:
     )
 
 
-def _read_path(path: Path, select: Select, limit: int | None, allow_pickle: bool) -> list[Trajectory]:
+def _read_path(path: Path, select: Select, limit: int | None, allow_pickle: bool, max_bytes: float) -> list[Trajectory]:
     """Return the episodes of a folder or file."""
     if path.is_dir():
-        # Larger than memory: a reader that maps the files would branch off here
         files = [] if _holds_arrow(path) else parquet_files(path)
-        return read_parquet(files, select, limit) if files else read_folder(path, select, limit)
+        return read_parquet(files, select, limit) if files else read_folder(path, select, limit, max_bytes)
     if not path.is_file():
         raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
     with reading(path, "a data file"), open(path, "rb") as file:

@@ -1,13 +1,14 @@
 """What is in a set of demonstrations, and what IQLearn will do about it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.mapped import chunks, extremes
 from sb3_iq.demonstrations.spaces import ROUNDING
 from sb3_iq.demonstrations.trajectory import Ending, Trajectory
 
@@ -122,7 +123,8 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
     shape, dtype = arrays[0].shape[1:], arrays[0].dtype
     if any(array.shape[1:] != shape for array in arrays):
         return [Finding(name, "of several shapes", REFUSED)]
-    low, high = min(array.min() for array in arrays), max(array.max() for array in arrays)
+    lows, highs = zip(*((low.min(), high.max()) for low, high in map(extremes, arrays)), strict=True)
+    low, high = min(lows), max(highs)
     findings = [Finding(name, f"shape {shape}, {dtype}, from {low:.4g} to {high:.4g}")]
     if len(shape) >= 2:
         if dtype.kind == "f" and low >= 0 and high <= 1:
@@ -150,29 +152,45 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     shapes = {trajectory.acts.shape[1:] for trajectory in trajectories}
     if len(shapes) > 1:
         return Finding("actions", "of several shapes", REFUSED)
-    acts = np.concatenate([trajectory.acts for trajectory in trajectories])
-    if isinstance(space, spaces.Discrete) or (space is None and acts.dtype.kind != "f"):
-        values, counts = np.unique(acts, return_counts=True)
-        shares = [f"{value}: {_percent(count / acts.size)}" for value, count in zip(values, counts, strict=True)]
+    dtype = np.result_type(*(trajectory.acts.dtype for trajectory in trajectories))
+    if isinstance(space, spaces.Discrete) or (space is None and dtype.kind != "f"):
+        counts: Counter[np.generic] = Counter()
+        for chunk in _action_chunks(trajectories, dtype):
+            counts.update(dict(zip(*np.unique(chunk, return_counts=True), strict=True)))
+        total = sum(counts.values())
+        shares = [f"{value}: {_percent(count / total)}" for value, count in sorted(counts.items())]
         shares[_MAX_LISTED:] = ["..."] if len(shares) > _MAX_LISTED else []
         n_actions = int(space.n) if isinstance(space, spaces.Discrete) else 0
-        never = f"; {n_actions - len(values)} of {n_actions} actions never" if n_actions > len(values) else ""
+        never = f"; {n_actions - len(counts)} of {n_actions} actions never" if n_actions > len(counts) else ""
         return Finding("actions", f"discrete, {', '.join(shares)}{never}")
-    acts = acts.reshape(len(acts), -1).astype(np.float64)
-    fact = f"shape {next(iter(shapes))}, from {acts.min():.4g} to {acts.max():.4g}"
-    if not isinstance(space, spaces.Box) or space.low.size != acts.shape[1]:
-        ends = (acts == acts.min(axis=0)) | (acts == acts.max(axis=0))
-        fact += f"; {_percent(ends.mean())} of the components on the least or greatest value seen (no bounds are known)"
+
+    def share(function: Callable[[np.ndarray], np.ndarray]) -> float:
+        parts = [(function(chunk).sum(), chunk.size) for chunk in _action_chunks(trajectories, np.dtype(np.float64))]
+        return sum(count for count, _ in parts) / sum(size for _, size in parts)
+
+    pairs = [extremes(chunk) for chunk in _action_chunks(trajectories, np.dtype(np.float64))]
+    least, greatest = np.min([low for low, _ in pairs], axis=0), np.max([high for _, high in pairs], axis=0)
+    fact = f"shape {next(iter(shapes))}, from {least.min():.4g} to {greatest.max():.4g}"
+    if not isinstance(space, spaces.Box) or space.low.size != len(least):
+        ends = share(lambda acts: (acts == least) | (acts == greatest))
+        fact += f"; {_percent(ends)} of the components on the least or greatest value seen (no bounds are known)"
         return Finding("actions", fact, "scaled to [-1, 1] by the environment's bounds, and clipped to them")
     low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
     tolerance = np.where(np.isfinite(high - low), ROUNDING * (high - low), 0)
-    beyond = (acts < low - tolerance) | (acts > high + tolerance)
-    on_bounds = ((acts <= low + tolerance) | (acts >= high - tolerance)) & ~beyond
-    fact += f"; {_percent(on_bounds.mean())} of the components on the bounds"
-    if beyond.any():
-        fact += f", {_percent(beyond.mean())} beyond them by up to {np.maximum(low - acts, acts - high).max():.3g}"
-    use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond.any() else "")
+    beyond = share(lambda acts: (acts < low - tolerance) | (acts > high + tolerance))
+    on_bounds = share(lambda acts: (acts <= low + tolerance) | (acts >= high - tolerance)) - beyond
+    fact += f"; {_percent(on_bounds)} of the components on the bounds"
+    if beyond:
+        fact += f", {_percent(beyond)} beyond them by up to {np.maximum(low - least, greatest - high).max():.3g}"
+    use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond else "")
     return Finding("actions", fact, use)
+
+
+def _action_chunks(trajectories: tuple[Trajectory, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Return the actions as rows of numbers, in pieces."""
+    for trajectory in trajectories:
+        for chunk in chunks(trajectory.acts):
+            yield chunk.reshape(len(chunk), -1).astype(dtype)
 
 
 def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
@@ -196,17 +214,21 @@ def _transition_hashes(trajectory: Trajectory) -> np.ndarray:
 
 def _row_hashes(array: np.ndarray, seed: int) -> np.ndarray:
     """Return the bytes of each row times random odd numbers, modulo 2^64: unequal rows collide with probability 2^-63."""
-    data = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
-    data = np.pad(data, ((0, 0), (0, -data.shape[1] % 4))).view(np.uint32).astype(np.uint64)
-    factors = np.random.default_rng(seed).integers(0, 2**64, data.shape[1], dtype=np.uint64) | np.uint64(1)
-    return (data * factors).sum(axis=1, dtype=np.uint64)
+    hashes = []
+    for chunk in chunks(array):
+        data = np.ascontiguousarray(chunk).reshape(len(chunk), -1).view(np.uint8)
+        data = np.pad(data, ((0, 0), (0, -data.shape[1] % 4))).view(np.uint32).astype(np.uint64)
+        factors = np.random.default_rng(seed).integers(0, 2**64, data.shape[1], dtype=np.uint64) | np.uint64(1)
+        hashes.append((data * factors).sum(axis=1, dtype=np.uint64))
+    return np.concatenate(hashes)
 
 
 def _dimensions(arrays: list[np.ndarray]) -> Dimensions:
-    """Return statistics of each number of an observation, one episode in memory at a time."""
+    """Return statistics of each number of an observation, one episode or less in memory at a time."""
 
     def each(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return np.array([function(array.reshape(len(array), -1).astype(np.float64)) for array in arrays])
+        pieces = (chunk for array in arrays for chunk in chunks(array))
+        return np.array([function(piece.reshape(len(piece), -1).astype(np.float64)) for piece in pieces])
 
     n_rows = sum(len(array) for array in arrays)
     mean = each(lambda rows: rows.sum(axis=0)).sum(axis=0) / n_rows

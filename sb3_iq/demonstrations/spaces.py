@@ -6,8 +6,10 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
+from sb3_iq.demonstrations.columns import Column, one_in_a_row
 from sb3_iq.demonstrations.errors import shorten
-from sb3_iq.demonstrations.trajectory import Observations, Trajectory
+from sb3_iq.demonstrations.mapped import chunks, extremes
+from sb3_iq.demonstrations.trajectory import Trajectory
 
 ROUNDING = 1e-6  # an excess beyond the bounds, relative to their width, that is float32 rounding and nothing to tell
 
@@ -20,12 +22,12 @@ def _check_observation_space(space: spaces.Space) -> None:
             raise ValueError(f"{label} is {type(part).__name__}: Box, Discrete, MultiDiscrete, MultiBinary or Dict is needed")
 
 
-def encode_observations(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Observations:
+def observation_columns(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> dict[str, Column]:
     """
     :param trajectories: the episodes
     :param space: the observation space
-    :return: all observations one after the other, shape (sum of T + 1, \\*obs_shape) and the dtype of the space, as SB3's
-        ``ReplayBuffer`` holds them; a dictionary of such arrays for a Dict space
+    :return: the observations by the keys of a Dict space, under "" for any other: rows of the shape and dtype that SB3's
+        ``ReplayBuffer`` holds them in
     :raises ValueError: if keys, shapes, dtypes or discrete values don't fit the space
     """
     _check_observation_space(space)
@@ -38,7 +40,7 @@ def encode_observations(trajectories: tuple[Trajectory, ...], space: spaces.Spac
                     f"{sorted(trajectory.obs)}, but the environment's observation space is {type(space).__name__}"
                 )
             arrays.append(trajectory.obs)
-        return _encode(arrays, space, "observations")
+        return {"": _observation_column(arrays, space, "observations")}
     columns: dict[str, list[np.ndarray]] = {key: [] for key in space.spaces}
     for index, trajectory in enumerate(trajectories):
         if not isinstance(trajectory.obs, dict):
@@ -54,39 +56,43 @@ def encode_observations(trajectories: tuple[Trajectory, ...], space: spaces.Spac
             )
         for key, column in columns.items():
             column.append(trajectory.obs[key])
-    return {key: _encode(column, space.spaces[key], f"observations[{key!r}]") for key, column in columns.items()}
+    return {key: _observation_column(column, space.spaces[key], f"observations[{key!r}]") for key, column in columns.items()}
 
 
-def _encode(arrays: list[np.ndarray], space: spaces.Space, name: str) -> np.ndarray:
-    """Return the observations of one (sub)space in one array."""
+def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str) -> Column:
+    """Return the observations of one (sub)space."""
     shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
     dtype = np.dtype(space.dtype)
-    stored = np.empty((sum(len(array) for array in arrays), *shape), dtype=dtype)
-    position = 0
+
+    def fit(rows: np.ndarray) -> np.ndarray:
+        found = rows.shape[1:]
+        if isinstance(space, spaces.Discrete) and found == ():
+            return rows[:, None]
+        if found != shape and len(shape) == 3 and found == (*shape[1:], shape[0]):
+            return np.moveaxis(rows, -1, 1)  # the environment is wrapped in VecTransposeImage, the data is not
+        return rows
+
     for index, array in enumerate(arrays):
         found = array.shape[1:]
-        if isinstance(space, spaces.Discrete) and found == ():
-            array = array[:, None]
-        elif found != shape and len(shape) == 3 and found == (*shape[1:], shape[0]):
-            array = np.moveaxis(array, -1, 1)  # the environment is wrapped in VecTransposeImage, the data is not
-        elif found != shape:
+        if fit(array[:1]).shape[1:] != shape:
             raise ValueError(
                 f"expert_data, episode {index}: {name} of shape {found}, but the environment's observation space has shape "
                 f"{shape}. Either this is data of another environment, or it was recorded with other environment wrappers "
                 "(flattening, frame stacking, time feature, resizing): use the same ones"
             )
         _check_values(array, space, dtype, f"expert_data, episode {index}: {name}")
-        stored[position : position + len(array)] = array
-        position += len(array)
-    return stored
+    return Column(arrays, shape, dtype, fit)
 
 
 def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label: str) -> None:
     """Refuse observations that a cast to the space's dtype would change, and codes outside a discrete space."""
+    if isinstance(space, spaces.Box) and (np.can_cast(array.dtype, dtype) or (dtype.kind == "f" and array.dtype.kind != "f")):
+        return
+    least, greatest = extremes(array)
     low: int | np.ndarray
     high: int | np.ndarray
     if isinstance(space, spaces.Box) and dtype.kind == "f":
-        largest = np.abs(array).max() if array.size and array.dtype.kind == "f" else 0
+        largest = max(abs(least.min()), abs(greatest.max()))
         if largest > np.finfo(dtype).max:
             raise ValueError(f"{label} hold {largest}, which is too large for the space's dtype {dtype}")
         return
@@ -99,64 +105,61 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
             low, high = int(space.start), int(space.start + space.n) - 1
         elif isinstance(space, spaces.MultiDiscrete):
             high = np.asarray(space.nvec) - 1
-    if array.dtype.kind == "f" and (array != np.round(array)).any():
+    if array.dtype.kind == "f" and not all((chunk == np.round(chunk)).all() for chunk in chunks(array)):
         raise ValueError(f"{label} of dtype {array.dtype} are not whole numbers, but the space has dtype {dtype}. {cure}")
-    if array.size and ((array < low) | (array > high)).any():
+    if (least < low).any() or (greatest > high).any():
         raise ValueError(
-            f"{label} from {array.min()} to {array.max()} reach beyond the environment's space {shorten(str(space))} of dtype "
-            f"{dtype}. {cure}"
+            f"{label} from {least.min()} to {greatest.max()} reach beyond the environment's space {shorten(str(space))} of "
+            f"dtype {dtype}. {cure}"
         )
 
 
-def encode_actions(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> list[np.ndarray]:
+def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Column:
     """
     :param trajectories: the episodes, with actions in the units of the environment
     :param space: the action space
-    :return: for each episode, int64 actions of shape (T, 1) for a Discrete space, or float32 ones of shape (T, \\*shape)
-        scaled to [-1, 1] as SB3's policies use them for a Box. Actions beyond the bounds are clipped, and one warning
-        tells how many and how far
+    :return: int64 actions of shape (1,) for a Discrete space, or float32 ones of shape (action_dim,) scaled to [-1, 1] as
+        SB3's policies use them for a Box. Actions beyond the bounds are clipped, and one warning tells how many and how far
     :raises ValueError: if the space is not Discrete from 0, nor Box with finite bounds, or if the actions don't fit it
     """
     if isinstance(space, spaces.Discrete):
         if int(space.start) != 0:
             raise ValueError(f"action_space starts at {int(space.start)}: only Discrete spaces that start at 0 are supported")
-        return _encode_discrete_actions(trajectories, int(space.n))
+        return _discrete_action_column(trajectories, int(space.n))
     if not isinstance(space, spaces.Box):
         raise ValueError(f"action_space is {type(space).__name__}: only Discrete and Box are supported")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise ValueError(
             f"action_space={shorten(str(space))} has infinite or empty bounds: wrap the environment to bound them"
         )
-    return _encode_box_actions(trajectories, space)
+    return _box_action_column(trajectories, space)
 
 
-def _encode_discrete_actions(trajectories: tuple[Trajectory, ...], n_actions: int) -> list[np.ndarray]:
+def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int) -> Column:
     """Return int64 actions; whole numbers of a float dtype are taken for what they are."""
-    encoded = []
     for index, trajectory in enumerate(trajectories):
         acts = trajectory.acts
         label = f"expert_data, episode {index}: actions"
-        whole = acts.dtype.kind in "biu" or bool((acts == np.round(acts)).all())
+        whole = acts.dtype.kind in "biu" or all((chunk == np.round(chunk)).all() for chunk in chunks(acts))
         if acts.shape[1:] not in ((), (1,)) or not whole:
             raise ValueError(
                 f"{label} of shape {acts.shape[1:]} and dtype {acts.dtype} are continuous (a Box), but the environment's "
                 f"action space is Discrete({n_actions}). Use data of the discrete environment"
             )
-        outside = acts[(acts < 0) | (acts >= n_actions)]
-        if len(outside):
-            raise ValueError(
-                f"{label} hold {outside.reshape(-1)[0]}, which is outside 0..{n_actions - 1} of the environment's action "
-                "space. Is this data of another environment, or does it count actions from 1?"
-            )
-        encoded.append(acts.reshape(-1, 1).astype(np.int64))
-    return encoded
+        for chunk in chunks(acts):
+            outside = chunk[(chunk < 0) | (chunk >= n_actions)]
+            if len(outside):
+                raise ValueError(
+                    f"{label} hold {outside.reshape(-1)[0]}, which is outside 0..{n_actions - 1} of the environment's action "
+                    "space. Is this data of another environment, or does it count actions from 1?"
+                )
+    return Column([trajectory.acts for trajectory in trajectories], (1,), np.dtype(np.int64), one_in_a_row)
 
 
-def _encode_box_actions(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> list[np.ndarray]:
+def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:
     """Return actions scaled by the bounds, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
-    encoded = []
     n_beyond, n_total, largest = 0, 0, 0.0
     for index, trajectory in enumerate(trajectories):
         acts, label = trajectory.acts, f"expert_data, episode {index}: actions"
@@ -165,30 +168,34 @@ def _encode_box_actions(trajectories: tuple[Trajectory, ...], space: spaces.Box)
                 f"{label} are discrete ({acts.dtype}, one number for each step), but the environment's action space is a "
                 f"Box of shape {space.shape}. Use data of the continuous environment"
             )
-        if acts.ndim == 1 and space.shape == (1,):
-            acts = acts[:, None]
-        if acts.shape[1:] != space.shape:
+        if acts.shape[1:] != space.shape and not (acts.ndim == 1 and space.shape == (1,)):
             raise ValueError(
                 f"{label} of shape {acts.shape[1:]}, but the environment's action space has shape {space.shape}. Is this "
                 "data of another environment, or recorded with other environment wrappers?"
             )
-        acts = acts.astype(np.float64)
-        excess = np.maximum(low - acts, acts - high)
-        if (excess > width).any():
+        least, greatest = (extreme.astype(np.float64) for extreme in extremes(acts))
+        if (np.maximum(low - least, greatest - high) > width).any():
             raise ValueError(
-                f"{label} between {acts.min():.4g} and {acts.max():.4g} are farther beyond the bounds of the action space "
-                f"({low.min():.4g} to {high.max():.4g}) than these are apart: the units are wrong. Give actions as the "
+                f"{label} between {least.min():.4g} and {greatest.max():.4g} are farther beyond the bounds of the action "
+                f"space ({low.min():.4g} to {high.max():.4g}) than these are apart: the units are wrong. Give actions as the "
                 "environment takes them, neither scaled nor normalised"
             )
-        n_beyond += int((excess > ROUNDING * width).sum())
-        n_total += excess.size
-        largest = max(largest, float(excess.max(initial=0.0)))
-        scaled = 2.0 * (acts - low) / width - 1.0
-        encoded.append(np.clip(scaled, -1.0, 1.0).astype(np.float32))
+        for chunk in chunks(acts):
+            rows = chunk.reshape(-1, *space.shape).astype(np.float64)
+            excess = np.maximum(low - rows, rows - high)
+            n_beyond += int((excess > ROUNDING * width).sum())
+            n_total += excess.size
+            largest = max(largest, float(excess.max(initial=0.0)))
     if n_beyond:
         warnings.warn(
             f"Expert data: {100.0 * n_beyond / n_total:.1f} % of the action components lie beyond the bounds of the action "
             f"space, by up to {largest:.3g}; they are clipped.",
             stacklevel=4,
         )
-    return encoded
+
+    def scale(rows: np.ndarray) -> np.ndarray:
+        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - low) / width - 1.0
+        # As in SB3's buffer: one row for each action, whatever its shape
+        return np.clip(scaled, -1.0, 1.0).astype(np.float32).reshape(len(rows), -1)
+
+    return Column([trajectory.acts for trajectory in trajectories], (low.size,), np.dtype(np.float32), scale)

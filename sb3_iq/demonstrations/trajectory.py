@@ -1,13 +1,15 @@
 """One episode of an expert."""
 
+import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.mapped import chunks, is_mapped
 
 Ending = Literal["info", "limit", "assumed", "open"]
 Observations = np.ndarray | dict[str, np.ndarray]
@@ -16,7 +18,7 @@ Observations = np.ndarray | dict[str, np.ndarray]
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """
-    One episode, or a piece of one, validated.
+    One episode, or a piece of one, validated. An array that is an ``np.memmap`` opened to be read only stays in its file.
 
     :param obs: the observations as the environment gave them, the last one included: shape (T + 1, \\*obs_shape),
         or a dictionary of such arrays for a ``Dict`` space
@@ -81,6 +83,12 @@ class Trajectory:
         """
         return len(self.acts)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the arrays take, in bytes. Mapped ones take none."""
+        arrays = [*(self.obs.values() if isinstance(self.obs, dict) else [self.obs]), self.acts]
+        return sum(array.nbytes for array in [*arrays, *([] if self.rews is None else [self.rews])] if not is_mapped(array))
+
     def with_time_limit(self, max_episode_steps: int) -> "Trajectory":
         """
         :param max_episode_steps: the time limit of the environment, e.g. ``env.spec.max_episode_steps``
@@ -89,7 +97,10 @@ class Trajectory:
         check_integer("max_episode_steps", max_episode_steps, 1)
         if self.ending != "assumed" or len(self) < max_episode_steps:
             return self
-        return replace(self, terminated=False, truncated=True, ending="limit")
+        limited = copy.copy(self)  # not a new one: all numbers of a mapped episode would be read and checked again
+        for name, value in (("terminated", False), ("truncated", True), ("ending", "limit")):
+            object.__setattr__(limited, name, value)
+        return limited
 
 
 def make_trajectory(
@@ -143,7 +154,7 @@ def time_limit_flag(info: object) -> bool | None:
 def _numeric(name: str, value: Any) -> np.ndarray:
     """Return ``value`` as an array of finite numbers with at least one axis, or raise ``ValueError``."""
     try:
-        array = np.asarray(value)
+        array = value if is_mapped(value) else np.asarray(value)
     except Exception as error:  # a ragged list, a tensor on a GPU, an object of the user
         raise ValueError(f"{name} is not an array of numbers ({error})") from error
     if array.dtype.kind not in "biuf":
@@ -152,10 +163,14 @@ def _numeric(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} is a single number, expected one entry for each step")
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} has shape {array.shape}: its entries hold no number")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        first = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{name} holds {array[tuple(first)]} at index {tuple(int(i) for i in first)}: only finite numbers can be learned "
-            "from. Remove the episode or repair the recording"
-        )
+    n_checked = 0
+    for chunk in chunks(array) if array.dtype.kind == "f" else ():
+        if not np.isfinite(chunk).all():
+            first = np.argwhere(~np.isfinite(chunk))[0]
+            index = (n_checked + int(first[0]), *(int(i) for i in first[1:]))
+            raise ValueError(
+                f"{name} holds {chunk[tuple(first)]} at index {index}: only finite numbers can be learned from. Remove the "
+                "episode or repair the recording"
+            )
+        n_checked += len(chunk)
     return array

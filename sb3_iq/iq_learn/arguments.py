@@ -86,7 +86,7 @@ def describe(model: "IQLearn") -> str:
         "penalty": penalty,
         **{name: getattr(model, name) for name in ("penalty_coef", "use_target", "gamma", "ent_coef", "batch_size")},
     }
-    data = model.expert_buffer.demonstrations.describe() if model.expert_buffer is not None else "no demonstrations"
+    data = model.expert_buffer.description if model.expert_buffer is not None else "no demonstrations"
     return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
@@ -217,13 +217,11 @@ def warm_up_statistics(model: "IQLearn") -> None:
     # The user's own wrapper decides, a stand-in never updates by itself
     if not getattr(env, "updates_statistics", env.training):
         return
-    observations = model.expert_buffer.all().observations  # type: ignore[union-attr]
-    if isinstance(env.obs_rms, dict):
-        for key, obs_rms in env.obs_rms.items():
-            if obs_rms.count < 1000:
-                obs_rms.update(observations[key].cpu().numpy())  # type: ignore[index]
-    elif env.obs_rms.count < 1000:
-        env.obs_rms.update(observations.cpu().numpy())  # type: ignore[union-attr]
+    assert model.expert_buffer is not None
+    for key, obs_rms in env.obs_rms.items() if isinstance(env.obs_rms, dict) else [("", env.obs_rms)]:
+        if obs_rms.count < 1000:
+            for observations in model.expert_buffer.scan_observations(key):
+                obs_rms.update(observations)
 
 
 def reward_arguments(

@@ -3,16 +3,20 @@ Folders in the format of Hugging Face ``datasets``, which ``imitation.data.seria
 
 The Arrow files that ``state.json`` lists are opened as ``datasets.load_from_disk(folder).data`` does, but validated
 before anything looks at an offset (a damaged one can crash the process), without cache files, and whatever version of
-``datasets`` wrote the metadata. Lists become arrays by their offsets, never through Python objects.
+``datasets`` wrote the metadata. Lists become arrays by their offsets, never through Python objects: copies of what the
+file holds, or, where that is much, views of the memory-mapped file.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.mapped import CHUNK_BYTES, OwnMemory, drop_pages, map_file, view_of
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
@@ -20,25 +24,46 @@ if TYPE_CHECKING:  # pyarrow is only imported when a folder is read
     import pyarrow as pa
 
 COLUMNS = ("obs", "acts", "terminal", "rews", "infos")
+_ARRAYS = ("obs", "acts", "rews")
 _MAX_NESTING = 8
+# Episodes that are read, if they are small, before the pages with their offsets and infos are dropped
+_ROWS_AT_A_TIME = 16
 # Written by every Arrow stream writer when it closes: a file cut between two messages would else look complete.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
-def read_folder(folder: Path, select: Select, max_episode_steps: int | None) -> list[Trajectory]:
+def read_folder(folder: Path, select: Select, max_episode_steps: int | None, max_bytes: float) -> list[Trajectory]:
     """
     :param folder: a folder with a ``state.json``, or with a ``dataset_dict.json`` that names a single split
     :param select: from the number of episodes to the indices of those wanted
     :param max_episode_steps: the time limit, if known
+    :param max_bytes: leave the arrays in the mapped files if those of the chosen episodes take more
     :return: the episodes, with the dtypes that are stored
     :raises ValueError: if the folder is not a data set of episodes, or is damaged
     """
     folder = split_folder(folder)
     batches = [batch for file in _arrow_files(folder) for batch in _read_batches(file)]
-    rows = [(batch, row) for batch in batches for row in range(len(batch["terminal"]))]
+    rows = [(file, batch, row) for file, batch, _ in batches for row in range(len(batch["terminal"]))]
     if not rows:
         raise ValueError(f"expert_data {shorten(folder)}: the data set holds no episode")
-    return [read_row(folder, index, *rows[index], max_episode_steps) for index in select(len(rows))]
+    chosen = select(len(rows))
+    mapped = sum(n_bytes for _, _, n_bytes in batches) > max_bytes
+    if mapped and len(chosen) < len(rows):
+        n_bytes = 0
+        for file, batch, row in (rows[index] for index in chosen):
+            n_bytes += _n_bytes({name: column.slice(row, 1) for name, column in batch.items()})
+            drop_pages(file, whole_file=True)
+        mapped = n_bytes > max_bytes
+    copy = OwnMemory().copy  # so that the file is not held open
+    trajectories = []
+    for count, index in enumerate(chosen, start=1):
+        file, batch, row = rows[index]
+        keep = partial(view_of, file) if mapped else copy
+        trajectories.append(read_row(folder, index, batch, row, max_episode_steps, keep))
+        large = np.asarray(trajectories[-1].obs).nbytes > CHUNK_BYTES // _ROWS_AT_A_TIME
+        if mapped and (large or count % _ROWS_AT_A_TIME == 0):
+            drop_pages(file, whole_file=True)
+    return trajectories
 
 
 def split_folder(folder: Path) -> Path:
@@ -88,22 +113,24 @@ def _inside(folder: Path, name: Any) -> Path:
     return folder / name
 
 
-def _read_batches(file: Path) -> list[dict[str, "pa.Array"]]:
-    """Return the columns that matter of each record batch of an Arrow stream, validated."""
+def _read_batches(file: Path) -> list[tuple[np.memmap, dict[str, "pa.Array"], int]]:
+    """Return, for each record batch of an Arrow stream: the mapped file, validated columns and their size in memory."""
     import pyarrow as pa
 
-    batches: list[dict[str, pa.Array]] = []
+    batches = []
     with reading(file, "an Arrow stream"):
-        with open(file, "rb") as stream:
-            stream.seek(-len(_END_OF_STREAM), 2)
-            if stream.read() != _END_OF_STREAM:
-                raise ValueError("the end of the stream is missing")
-        reader = pa.ipc.open_stream(pa.memory_map(str(file)))
+        content = map_file(file)
+        if content[-len(_END_OF_STREAM) :].tobytes() != _END_OF_STREAM:
+            raise ValueError("the end of the stream is missing")
+        reader = pa.ipc.open_stream(pa.py_buffer(content))
         schema = reader.schema
         types = {field.name: str(field.type) for field in schema}  # decodes every name: a damaged one raises here
     check_schema(file, schema, types)
     with reading(file, "an Arrow stream"):
-        batches.extend(valid_columns(batch) for batch in reader)
+        for batch in reader:
+            columns = valid_columns(batch)
+            batches.append((content, columns, _n_bytes(columns)))
+            drop_pages(content, whole_file=True)
     return batches
 
 
@@ -141,7 +168,7 @@ def check_schema(file: object, schema: "pa.Schema", types: dict[str, str]) -> No
     if not pa.types.is_boolean(schema.field("terminal").type):
         found = shorten(types["terminal"])
         raise ValueError(f"expert_data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
-    for name in ("obs", "acts", "rews"):
+    for name in _ARRAYS:
         if name in schema.names:
             inner = schema.field(name).type
             depth = 0
@@ -161,24 +188,46 @@ def _is_list(arrow_type: "pa.DataType") -> bool:
     return pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
 
 
-def read_row(folder: object, index: int, batch: dict[str, "pa.Array"], row: int, limit: int | None) -> Trajectory:
+def _n_bytes(columns: dict[str, "pa.Array"]) -> int:
+    """Return the size that the numbers will have in memory."""
+    import pyarrow as pa
+
+    total = 0
+    for name in _ARRAYS:
+        values = columns.get(name)
+        while values is not None and (isinstance(values, pa.ExtensionArray) or _is_list(values.type)):
+            values = values.storage if isinstance(values, pa.ExtensionArray) else values.flatten()
+        if values is not None and not pa.types.is_null(values.type):
+            total += len(values) * max(1, values.type.bit_width // 8)  # a bit becomes a byte
+    return total
+
+
+def read_row(
+    folder: object,
+    index: int,
+    batch: dict[str, "pa.Array"],
+    row: int,
+    limit: int | None,
+    keep: Callable[[np.ndarray], np.ndarray],
+) -> Trajectory:
     """
     :param folder: what is read, for messages
     :param index: the number of the episode, for messages
     :param batch: columns that were validated
     :param row: the row of the episode in the batch
     :param limit: the time limit, if known
-    :return: the episode, as arrays of its own, so that the file is not held open
+    :param keep: what makes an array to keep of one that shares the batch's memory
+    :return: the episode
     :raises ValueError: if the episode is malformed
     """
     with reading(folder, f"an Arrow data set (episode {index})"):
         terminal = batch["terminal"][row].as_py()
-        cells = {name: _list_values(batch[name], row) for name in ("obs", "acts", "rews") if name in batch}
+        cells = {name: _list_values(batch[name], row) for name in _ARRAYS if name in batch}
         info = _last_info(batch["infos"], row) if "infos" in batch else None
     try:
         if terminal is None:
             raise ValueError("terminal is null")
-        arrays = {name: None if cell is None else _to_numpy(name, cell) for name, cell in cells.items()}
+        arrays = {name: None if cell is None else keep(_to_numpy(name, cell)) for name, cell in cells.items()}
         for name in ("obs", "acts"):
             if arrays[name] is None:
                 raise ValueError(f"{name} is null")
@@ -198,7 +247,7 @@ def _list_values(column: "pa.Array", row: int) -> "pa.Array | None":
 
 
 def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
-    """Return nested lists of equal lengths as an array of the dtype that is stored."""
+    """Return nested lists of equal lengths as an array of the dtype that is stored, if possible without a copy."""
     import pyarrow as pa
 
     shape = [len(array)]
@@ -219,7 +268,7 @@ def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
             shape.append(int(lengths[0]) if len(lengths) else 0)
         array = array.flatten()
     numbers = np.zeros(0) if pa.types.is_null(array.type) else array.to_numpy(zero_copy_only=False)
-    return np.array(numbers).reshape(shape)
+    return numbers.reshape(shape)
 
 
 def _last_info(column: "pa.Array", row: int) -> str | dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.mapped import OwnMemory
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.arrow import COLUMNS, check_schema, read_row, valid_columns
 from sb3_iq.demonstrations.trajectory import Trajectory
@@ -54,11 +55,12 @@ def read_dataset(dataset: Any, select: Select, max_episode_steps: int | None) ->
         raise ValueError("expert_data is empty: expected at least one episode")
     # Rows as Arrow tables: Python lists would take a hundred times as long, and lose the dtypes
     rows = dataset.select_columns(names).with_format("arrow")
+    memory = OwnMemory()
     trajectories = []
     for index in select(len(dataset)):
         with reading(dataset, f"a data set (episode {index})"):
             columns = valid_columns(rows[index].combine_chunks().to_batches()[0])
-        trajectories.append(read_row(dataset, index, columns, 0, max_episode_steps))
+        trajectories.append(read_row(dataset, index, columns, 0, max_episode_steps, memory.copy))
     return trajectories
 
 
@@ -123,6 +125,7 @@ def _read_parquet_rows(file: Path, first: int, wanted: set[int], limit: int | No
     import pyarrow.parquet as pq
 
     found: dict[int, Trajectory] = {}
+    memory = OwnMemory()
     with pq.ParquetFile(file) as parquet:
         names = [name for name in COLUMNS if name in parquet.schema_arrow.names]
         batches = parquet.iter_batches(_ROWS_AT_A_TIME, columns=names)
@@ -133,5 +136,5 @@ def _read_parquet_rows(file: Path, first: int, wanted: set[int], limit: int | No
             if batch is None:
                 return found
             for index in sorted(wanted.intersection(range(first, first + len(batch)))):
-                found[index] = read_row(file, index, columns, index - first, limit)
+                found[index] = read_row(file, index, columns, index - first, limit, memory.copy)
             first += len(batch)
