@@ -1,5 +1,8 @@
 """How IQLearn's arguments become an environment, a policy class and demonstrations; and what is refused, with the reason."""
 
+import os
+import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +93,8 @@ def describe(model: "IQLearn") -> str:
     return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
-def check_objective(model: "IQLearn") -> None:
-    """:raises ValueError: if the objective is unknown, or has no maximiser"""
+def check_settings(model: "IQLearn") -> None:
+    """:raises ValueError: if the objective is unknown or has no maximiser, or if it can't be compiled"""
     occupancy_term, penalty = objective_terms(model)
     for name, value, known in (
         ("divergence", model.divergence, tuple(DIVERGENCES)),
@@ -108,6 +111,12 @@ def check_objective(model: "IQLearn") -> None:
         raise ValueError("`occupancy_term` is 'policy_mix': offline there are no transitions of the policy. Use 'expert'.")
     if model.offline and penalty == "mixture":
         raise ValueError("`penalty` is 'mixture': offline there are no transitions of the policy. Use 'expert'.")
+    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+    if model.compile and shutil.which(compiler) is None:
+        raise ValueError(
+            f"`compile` is True, and there is no C++ compiler ({compiler}) for torch.compile: install it, name another by the "
+            "environment variable CXX, or use compile=False."
+        )
 
 
 def check_callback(callback: MaybeCallback, offline: bool) -> None:

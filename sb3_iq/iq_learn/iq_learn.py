@@ -1,6 +1,5 @@
 import io
 import pathlib
-from collections import defaultdict
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,17 +11,18 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import get_parameters_by_name
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn import arguments, diagnostics, environment, replay, rng
+from sb3_iq.iq_learn import arguments, diagnostics, environment, losses, replay, rng
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DivergenceName
-from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty, iq_loss, soft_bellman_reward
+from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty, soft_bellman_reward
 from sb3_iq.iq_learn.observations import concatenate_obs
+from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, without_gradient
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
@@ -93,6 +93,7 @@ class IQLearn(OffPolicyAlgorithm):
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
         typically 0.001; 1 for the actor itself
+    :param compile: compile the losses and their gradients by ``torch.compile`` (False by default), which takes a C++ compiler
     :param observation_space: observation space, only if ``env`` is None and ``expert_data`` doesn't carry it
     :param action_space: action space, only if ``env`` is None and ``expert_data`` doesn't carry it
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
@@ -148,6 +149,7 @@ class IQLearn(OffPolicyAlgorithm):
         use_target: bool | None = None,
         actor_learning_rate: float | Schedule = 1e-4,
         actor_tau: float = 0.001,
+        compile: bool = False,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
         _init_setup_model: bool = True,
@@ -202,6 +204,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.use_target = use_target if use_target is not None else defaults.use_target
         self.actor_learning_rate = actor_learning_rate
         self.actor_tau = actor_tau
+        self.compile = compile
 
         self.expert_buffer: ExpertBuffer | None = None
         # What identifies the demonstrations in a saved model
@@ -216,7 +219,7 @@ class IQLearn(OffPolicyAlgorithm):
         self._statistics_warmed_up = False
 
         if _init_setup_model:
-            arguments.check_objective(self)
+            arguments.check_settings(self)
             self._setup_model()
             if not offline:
                 replay.make_replay_buffer(self, buffer_size=self.n_envs)  # its arguments are checked here, not in learn()
@@ -286,7 +289,9 @@ class IQLearn(OffPolicyAlgorithm):
             arguments.update_learning_rate(self.actor.optimizer, self.actor_learning_rate, self._current_progress_remaining)
 
         occupancy_term, penalty = arguments.objective_terms(self)
-        infos: dict[str, list[float]] = defaultdict(list)
+        objective = (self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef)
+        functions = losses.functions(self.compile)
+        infos: list[dict[str, th.Tensor]] = []
 
         for gradient_step in range(gradient_steps):
             # Sample the expert buffer and, online, as much from the replay buffer: expert rows come first
@@ -302,10 +307,10 @@ class IQLearn(OffPolicyAlgorithm):
             if self.use_sde:
                 self.actor.reset_noise()  # type: ignore[union-attr]
 
-            if self.actor is not None:
+            if isinstance(self.policy, SACPolicy):
                 # Action by the current actor for the sampled state
-                actions_pi, log_prob = self.actor.action_log_prob(obs)
-            elif self.ent_coef_optimizer is not None and isinstance(self.policy, SoftQPolicy):
+                actions_pi, log_prob = functions.action_log_prob(self.policy, obs)
+            elif self.ent_coef_optimizer is not None:
                 log_prob = self.policy.expected_log_prob(obs)
             # Entropy coefficient, also called entropy temperature or alpha
             ent_coef = self._ent_coef()
@@ -319,13 +324,12 @@ class IQLearn(OffPolicyAlgorithm):
                 value_obs = replay.sample_initial_observations(self, batch_size)
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            values = self.policy.soft_values(obs, actions, next_obs, value_obs, ent_coef, self.use_target)
-            critic_loss, info = iq_loss(
-                values, terminated, batch_size, self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef
+            critic_loss, info = functions.critic_loss(
+                self.policy, obs, actions, next_obs, terminated, value_obs, ent_coef, self.use_target, batch_size, *objective
             )
             critic_optimizer.zero_grad()
             critic_loss.backward()
-            diagnostics.check_finite(info, critic.parameters(), self._n_updates + gradient_step)
+            diagnostics.check_finite(info, critic_optimizer, self._n_updates + gradient_step)
             critic_optimizer.step()
 
             # Optimize the entropy coefficient
@@ -334,14 +338,13 @@ class IQLearn(OffPolicyAlgorithm):
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
             if isinstance(self.policy, SACPolicy):
-                q_values_pi = self.policy.q_values(obs, actions_pi).min(dim=0).values
-                actor_loss = (ent_coef * log_prob - q_values_pi).mean()
-                actor_info = {"actor_loss": actor_loss.detach(), "entropy": -log_prob.detach().mean()}
-                self.policy.actor.optimizer.zero_grad()
-                # The critic's parameters need no gradient here
-                actor_loss.backward(inputs=list(self.policy.actor.parameters()))
-                diagnostics.check_finite(actor_info, self.policy.actor.parameters(), self._n_updates + gradient_step)
-                self.policy.actor.optimizer.step()
+                actor_optimizer = self.policy.actor.optimizer
+                with without_gradient(parameters_of(critic_optimizer)):
+                    actor_loss, actor_info = functions.actor_loss(self.policy, obs, actions_pi, log_prob, ent_coef)
+                actor_optimizer.zero_grad()
+                actor_loss.backward()
+                diagnostics.check_finite(actor_info, actor_optimizer, self._n_updates + gradient_step)
+                actor_optimizer.step()
                 self.policy.average_actor(self.actor_tau)
                 info |= actor_info
 
@@ -351,15 +354,12 @@ class IQLearn(OffPolicyAlgorithm):
                 # Copy running stats, see SB3's GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
-            for name, value in info.items():
-                infos[name].append(value.item())
-            infos["ent_coef"].append(ent_coef.item())
+            infos.append({**info, "ent_coef": ent_coef.squeeze()})
 
         self._n_updates += gradient_steps
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, series in infos.items():
-            self.logger.record(f"train/{name}", np.mean(series))
+        diagnostics.record_means(self.logger, infos)
 
     def _ent_coef(self) -> th.Tensor:
         return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
@@ -398,7 +398,7 @@ class IQLearn(OffPolicyAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self.expert_buffer is None:
             arguments.read_expert_data_again(self)
-        arguments.check_objective(self)
+        arguments.check_settings(self)
         arguments.check_callback(callback, self.offline)
         arguments.check_vec_normalize(self)
         if self.offline:

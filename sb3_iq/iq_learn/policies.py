@@ -13,13 +13,13 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn import policies as dqn
 from stable_baselines3.sac import policies as sac
 from torch import nn
 
 from sb3_iq.iq_learn.objective import SoftValues
 from sb3_iq.iq_learn.observations import batch_length, concatenate_obs
+from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
 
 
 class SoftQPolicy(dqn.DQNPolicy):
@@ -46,7 +46,7 @@ class SoftQPolicy(dqn.DQNPolicy):
             action_space,
             lr_schedule,
             features_extractor_class=features_extractor_class or self.default_features_extractor,
-            **kwargs,
+            **with_fast_defaults(kwargs),
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -187,7 +187,7 @@ class SACPolicy(sac.SACPolicy):
             lr_schedule,
             features_extractor_class=features_extractor_class or self.default_features_extractor,
             n_critics=n_critics,
-            **kwargs,
+            **with_fast_defaults(kwargs),
         )
 
     def _build(self, lr_schedule: Schedule) -> None:

@@ -1,6 +1,7 @@
 """What IQ-Learn asks of SB3's replay buffer beyond SB3: to be allocated late, and its initial observations."""
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from gymnasium import spaces
@@ -58,34 +59,12 @@ def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormali
     """
     Draw from the first observations of the episodes in a replay buffer.
 
-    An episode starts where the buffer does, and after each step that ended one (terminated or truncated).
-
     :param buffer: a replay buffer that holds at least one transition
     :param batch_size: how many to draw, with replacement
     :param env: the ``VecNormalize`` to normalise with, if any
     :return: observations, shape (batch_size, *obs_shape), or a dictionary of such
     """
-    # SB3 stores done for both ways of ending, and row t + 1 follows row t, around the ring once it is full
-    rows, envs = np.nonzero(buffer.dones[: buffer.size()])
-    rows = rows + 1
-    if buffer.full:
-        rows = rows % buffer.buffer_size
-        # The oldest row follows none that is still there
-        known = rows != buffer.pos
-    else:
-        # What would follow the newest row isn't there yet
-        known = rows < buffer.pos
-        rows, envs = (
-            np.concatenate([np.zeros(buffer.n_envs, dtype=int), rows]),
-            np.concatenate([np.arange(buffer.n_envs), envs]),
-        )
-        known = np.concatenate([np.ones(buffer.n_envs, dtype=bool), known])
-    rows, envs = rows[known], envs[known]
-    if len(rows) == 0:
-        # One episode longer than the buffer: its oldest rows are all there is
-        rows, envs = np.full(buffer.n_envs, buffer.pos), np.arange(buffer.n_envs)
-    draw = np.random.randint(len(rows), size=batch_size)
-    rows, envs = rows[draw], envs[draw]
+    rows, envs = _EPISODE_STARTS.setdefault(buffer, EpisodeStarts()).draw(buffer, batch_size)
     if isinstance(buffer.observations, dict):
         obs: Any = {key: values[rows, envs] for key, values in buffer.observations.items()}
     else:
@@ -94,3 +73,70 @@ def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormali
     if isinstance(obs, dict):
         return {key: buffer.to_torch(values) for key, values in obs.items()}
     return buffer.to_torch(obs)
+
+
+class EpisodeStarts:
+    """
+    Where the episodes in a replay buffer start; it follows the buffer at the cost of what was added since the last draw.
+
+    An episode starts where the buffer does, and after each step that ended one (SB3 stores done for terminated and truncated).
+    Rows are counted on where the buffer goes round: row n is stored at n % buffer_size.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._n_rows = 0
+        # n * n_envs + env of each start, ascending, in an array that has room to grow
+        self._starts = np.empty(0, dtype=np.int64)
+        self._begin = self._end = 0
+
+    def draw(self, buffer: ReplayBuffer, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param buffer: the replay buffer, always the same
+        :param batch_size: how many to draw, with replacement
+        :return: where they are stored: rows and environments, both of shape (batch_size,)
+        """
+        self._follow(buffer)
+        if self._begin == self._end:
+            # One episode longer than the buffer: its oldest rows are all there is
+            return np.full(batch_size, buffer.pos), np.random.randint(buffer.n_envs, size=batch_size)
+        drawn = self._starts[np.random.randint(self._begin, self._end, size=batch_size)]
+        rows, envs = np.divmod(drawn, buffer.n_envs)
+        if ((rows > 0) & (buffer.dones[(rows - 1) % buffer.buffer_size, envs] == 0)).any():
+            # The buffer was emptied, or went round more than once: what is known of it is of no use
+            self.reset()
+            return self.draw(buffer, batch_size)
+        return rows % buffer.buffer_size, envs
+
+    def _follow(self, buffer: ReplayBuffer) -> None:
+        """Add the starts of the rows that are new, and leave out those of the rows that are gone."""
+        size, n_envs = buffer.buffer_size, buffer.n_envs
+        n_rows = self._n_rows + (buffer.pos - self._n_rows) % size
+        if (n_rows >= size) != buffer.full:
+            self.reset()
+            n_rows = buffer.pos + size * buffer.full
+        if n_rows == self._n_rows:
+            return
+        new = np.arange(max(self._n_rows, n_rows - size), n_rows)
+        starts = buffer.dones[(new - 1) % size] != 0
+        starts[new == 0] = True
+        rows, envs = np.nonzero(starts)
+        self._append(new[rows] * n_envs + envs)
+        # The step before the oldest row is gone, and with it whether an episode starts there
+        first = n_rows - size + 1 if buffer.full else 0
+        self._begin += int(np.searchsorted(self._starts[self._begin : self._end], first * n_envs))
+        self._n_rows = n_rows
+
+    def _append(self, starts: np.ndarray) -> None:
+        if self._end + len(starts) > len(self._starts):
+            known = self._starts[self._begin : self._end]
+            self._starts = np.concatenate([known, np.empty(len(known) + len(starts), dtype=np.int64)])
+            self._begin, self._end = 0, len(known)
+        self._starts[self._end : self._end + len(starts)] = starts
+        self._end += len(starts)
+
+
+# Nothing but what can be found out again: it is neither saved nor copied with a model
+_EPISODE_STARTS: WeakKeyDictionary[ReplayBuffer, EpisodeStarts] = WeakKeyDictionary()

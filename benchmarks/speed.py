@@ -1,0 +1,230 @@
+"""
+Gradient steps per second of IQLearn beside SB3's SAC and DQN, and how much of the machine they use. A table, never a test.
+
+Box actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks are the defaults. Replay buffer and
+demonstrations are random numbers: no environment is stepped. Blocks of steps are interleaved, so that whatever else the
+machine does meets all rows alike. A line of JSON for each number of threads is appended to ``results/speed.jsonl``.
+
+    python benchmarks/speed.py --threads 1 2 --blocks 5 --steps 500
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from run import RESULTS, git_commit
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.flop_counter import FlopCounterMode
+
+from sb3_iq import IQLearn
+from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn.environment import SpacesEnv
+
+OBSERVATIONS = spaces.Box(-np.inf, np.inf, (11,), np.float64)
+ACTIONS: dict[str, spaces.Space] = {"box": spaces.Box(-1.0, 1.0, (3,), np.float32), "discrete": spaces.Discrete(3)}
+BUFFER_SIZE = 500_000
+EPISODE_LENGTH = 500
+SGEMM_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    :param name: what is measured
+    :param actions: key of ``ACTIONS``
+    :param algorithm: its class
+    :param batch_size: as given to ``train``: IQLearn takes as many expert transitions and, online, as many of the policy
+    :param reference: name of the row that the ratio is to
+    :param offline: argument of IQLearn
+    :param compile: argument of IQLearn
+    """
+
+    name: str
+    actions: str
+    algorithm: type[OffPolicyAlgorithm]
+    batch_size: int
+    reference: str
+    offline: bool = False
+    compile: bool = False
+
+
+ROWS = [
+    Row("IQLearn, Box, 256 + 256 rows", "box", IQLearn, 256, "SAC, 512 rows"),
+    Row("IQLearn, Box, 256 + 256 rows, compiled", "box", IQLearn, 256, "SAC, 512 rows", compile=True),
+    Row("IQLearn, Box, offline, 256 rows", "box", IQLearn, 256, "SAC, 512 rows", offline=True),
+    Row("SAC, 256 rows", "box", SAC, 256, "SAC, 512 rows"),
+    Row("SAC, 512 rows", "box", SAC, 512, "SAC, 512 rows"),
+    Row("IQLearn, Discrete, 256 + 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows"),
+    Row("IQLearn, Discrete, offline, 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows", offline=True),
+    Row("IQLearn, Discrete, offline, 256 rows, compiled", "discrete", IQLearn, 256, "DQN, 512 rows", True, True),
+    Row("DQN, 256 rows", "discrete", DQN, 256, "DQN, 512 rows"),
+    Row("DQN, 512 rows", "discrete", DQN, 512, "DQN, 512 rows"),
+]
+
+
+def random_actions(actions: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-1, 1, (n, 3)).astype(np.float32) if actions == "box" else rng.integers(3, size=n)
+
+
+def random_replay_buffer(actions: str, rng: np.random.Generator) -> ReplayBuffer:
+    """:return: a full replay buffer of random transitions, in episodes of random lengths"""
+    buffer = ReplayBuffer(BUFFER_SIZE, OBSERVATIONS, ACTIONS[actions], device="cpu")
+    buffer.observations[:] = rng.normal(size=buffer.observations.shape)
+    buffer.next_observations[:] = rng.normal(size=buffer.observations.shape)
+    buffer.actions[:] = random_actions(actions, BUFFER_SIZE, rng).reshape(buffer.actions.shape)
+    buffer.dones[:] = rng.random(buffer.dones.shape) < 1 / EPISODE_LENGTH
+    buffer.full = True
+    return buffer
+
+
+def random_demonstrations(actions: str, rng: np.random.Generator, n_episodes: int = 10) -> list[Trajectory]:
+    return [
+        Trajectory(
+            obs=rng.normal(size=(EPISODE_LENGTH + 1, 11)),
+            acts=random_actions(actions, EPISODE_LENGTH, rng),
+            rews=None,
+            terminated=False,
+            truncated=True,
+        )
+        for _ in range(n_episodes)
+    ]
+
+
+def make_model(row: Row, buffer: ReplayBuffer) -> OffPolicyAlgorithm:
+    kwargs: dict[str, Any] = {}
+    if row.algorithm is IQLearn:
+        kwargs = {"expert_data": random_demonstrations(row.actions, np.random.default_rng(0)), "offline": row.offline}
+    env = SpacesEnv(OBSERVATIONS, ACTIONS[row.actions])
+    model = row.algorithm("MlpPolicy", env, buffer_size=1, seed=0, device="cpu", **kwargs)
+    model.replay_buffer = buffer
+    model.set_logger(configure(None, []))
+    return model
+
+
+def flop_per_step(model: OffPolicyAlgorithm, batch_size: int) -> int:
+    """:return: multiplications and additions of the matrix products in one gradient step, by torch's counter"""
+    with FlopCounterMode(display=False) as counter:
+        model.train(1, batch_size)
+    return counter.get_total_flops()
+
+
+def calls_per_second(function: Callable[[], Any], n_calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(n_calls):
+        function()
+    return n_calls / (time.perf_counter() - start)
+
+
+def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dict[str, Any]:
+    """
+    :return: the line of the results file
+    """
+    th.set_num_threads(n_threads)
+    buffers = {actions: random_replay_buffer(actions, np.random.default_rng(0)) for actions in ACTIONS}
+    models = {row: make_model(row, buffers[row.actions]) for row in rows}
+    flop = {row: flop_per_step(model, row.batch_size) for row, model in models.items()}
+    for row, model in models.items():
+        if isinstance(model, IQLearn):
+            model.compile = row.compile
+        # As SB3 calls it while it collects experience: once for each step
+        calls_per_second(partial(model.train, 1, row.batch_size), 20)
+
+    matrix = th.rand(SGEMM_SIZE, SGEMM_SIZE)
+    rates: dict[Row, list[float]] = {row: [] for row in rows}
+    sgemm = []
+    for block in range(n_blocks):
+        sgemm.append(calls_per_second(lambda: matrix @ matrix, 100) * 2 * SGEMM_SIZE**3)
+        for row, model in models.items():
+            rates[row].append(calls_per_second(partial(model.train, 1, row.batch_size), n_steps))
+        print(f"{n_threads} threads: block {block + 1} of {n_blocks}", file=sys.stderr, flush=True)
+
+    median = {row.name: statistics.median(rates[row]) for row in rows}
+    return {
+        "threads": n_threads,
+        "steps": n_steps,
+        "sgemm_gflop_per_s": round(statistics.median(sgemm) / 1e9, 1),
+        "rows": [
+            {
+                **{key: value for key, value in asdict(row).items() if key != "algorithm"},
+                "steps_per_s": [round(rate, 2) for rate in rates[row]],
+                "median": round(median[row.name], 2),
+                "ratio": round(median[row.name] / median[row.reference], 3),
+                "mflop_per_step": round(flop[row] / 1e6, 2),
+                "gflop_per_s": round(flop[row] * median[row.name] / 1e9, 2),
+            }
+            for row in rows
+        ],
+        "cpus": os.cpu_count(),
+        "cpu": cpu_name(),
+        "versions": {name: version(name) for name in ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy")},
+        "python": platform.python_version(),
+        "commit": git_commit(),
+    }
+
+
+def cpu_name() -> str:
+    """:return: the processor's model; on Linux, :mod:`platform` doesn't know it"""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def table(line: dict[str, Any]) -> str:
+    """:return: the line as a Markdown table"""
+    sgemm = line["sgemm_gflop_per_s"]
+    rows = [
+        f"{line['threads']} thread(s), sgemm {sgemm:.0f} GFLOP/s, blocks of {line['steps']} steps:\n",
+        "| | steps/s: median (min - max) | ratio | to | MFLOP a step | GFLOP/s | share of sgemm |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in line["rows"]:
+        cells = [
+            row["name"],
+            f"{row['median']:.1f} ({min(row['steps_per_s']):.1f} - {max(row['steps_per_s']):.1f})",
+            f"{row['ratio']:.2f}",
+            row["reference"],
+            f"{row['mflop_per_step']:.1f}",
+            f"{row['gflop_per_s']:.1f}",
+            f"{row['gflop_per_s'] / sgemm:.0%}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500, help="gradient steps of a block")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled rows")
+    parser.add_argument("--out", type=Path, default=RESULTS / "speed.jsonl")
+    args = parser.parse_args()
+    rows = [row for row in ROWS if not (row.compile and args.no_compile)]
+    for n_threads in args.threads:
+        command = ["python", "benchmarks/speed.py", "--threads", str(n_threads)]
+        command += ["--blocks", str(args.blocks), "--steps", str(args.steps), *["--no-compile"] * args.no_compile]
+        line = {**measure(rows, n_threads, args.blocks, args.steps), "command": shlex.join(command)}
+        with args.out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(table(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
