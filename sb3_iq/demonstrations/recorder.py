@@ -1,5 +1,6 @@
 """From an agent to a data set that imitation, and :func:`load_demonstrations`, can read."""
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,23 +32,35 @@ def record(
     :return: the episodes, with raw observations and exact flags
     """
     check_integer("n_episodes", n_episodes, 1)
-    trajectories = []
-    for episode in range(n_episodes):
-        obs, _ = env.reset(seed=seed + episode, options=reset_options)
-        observations, actions, rewards = [obs], [], []
-        terminated = truncated = False
-        while not (terminated or truncated):
-            action = predict(obs)
-            obs, reward, terminated, truncated, _ = env.step(action)
-            observations.append(obs)
-            actions.append(action)
-            rewards.append(float(reward))
-        stacked: Any = np.stack(observations) if not isinstance(obs, dict) else None
-        if isinstance(obs, dict):
-            stacked = {key: np.stack([step[key] for step in observations]) for key in obs}
-        terminated = bool(terminated)
-        trajectories.append(Trajectory(stacked, np.stack(actions), np.array(rewards), terminated, not terminated))
-    return trajectories
+    return [play(predict, env, seed + episode, reset_options) for episode in range(n_episodes)]
+
+
+def play(
+    predict: Callable[[Any], Any], env: gym.Env, seed: int | None = None, reset_options: dict[str, Any] | None = None
+) -> Trajectory:
+    """
+    Play one episode and record it.
+
+    :param predict: from one observation to one action, as in :func:`record`
+    :param env: a Gymnasium environment whose episodes end
+    :param seed: the seed of the reset, None to go on with the environment's generator
+    :param reset_options: the ``options`` of the reset
+    :return: the episode
+    """
+    obs, _ = env.reset(seed=seed, options=reset_options)
+    observations, actions, rewards = [copy.deepcopy(obs)], [], []  # copies: an environment may write into its own arrays
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = predict(obs)
+        actions.append(copy.deepcopy(action))
+        obs, reward, terminated, truncated, _ = env.step(action)
+        observations.append(copy.deepcopy(obs))
+        rewards.append(float(reward))
+    stacked: Any = np.stack(observations) if not isinstance(obs, dict) else None
+    if isinstance(obs, dict):
+        stacked = {key: np.stack([step[key] for step in observations]) for key in obs}
+    terminated = bool(terminated)
+    return Trajectory(stacked, np.stack(actions), np.array(rewards), terminated, not terminated)
 
 
 def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card: dict[str, Any] | None = None) -> None:
