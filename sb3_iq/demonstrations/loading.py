@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, reading, shorten
+from sb3_iq.demonstrations.reference import split_reference
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
 from sb3_iq.demonstrations.sources.legacy import is_legacy, is_pickle, read_legacy, unpickle
@@ -54,7 +55,8 @@ def load_demonstrations(
         which are downloaded once; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or
         alike, also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
         arrays (flat transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
-        :class:`Demonstrations`
+        :class:`Demonstrations`. A string may end with a choice of its own, ``"demos:Hopper-v5?n_trajectories=1&seed=0"``, of
+        ``n_trajectories``, ``subsample_freq``, ``seed`` and ``max_episode_steps``; arguments then choose among what it chose
     :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
     :param subsample_freq: keep one of so many transitions of each episode, each with its own next observation (the
         papers use 5 to 20), 1 for all
@@ -90,6 +92,12 @@ def load_demonstrations(
             return range(n_trajectories)
         return sorted(np.random.default_rng(seed).permutation(n_available)[:n_trajectories].tolist())
 
+    if isinstance(source, str):
+        base, choice = split_reference(source)
+        if choice:
+            limits = {"max_episode_steps": max_episode_steps} if max_episode_steps is not None else {}
+            chosen = load_demonstrations(base, env_id=env_id, allow_pickle=allow_pickle, **(choice | limits))
+            source = replace(chosen, reference=source)
     if isinstance(source, Demonstrations):
         trajectories = tuple(source.trajectories[i] for i in select(len(source.trajectories)))
         chosen = replace(source, trajectories=trajectories, subsample_freq=source.subsample_freq * subsample_freq)
@@ -166,14 +174,15 @@ def _resolve(reference: str, env_id: str | None) -> Path:
         if not root:
             raise ValueError(
                 f"expert_data {shorten(reference)}: the environment variable {DEMOS_VARIABLE} is not set. Set it to the "
-                "folder that holds one data set folder for each environment"
+                f"folder that holds one data set folder for each environment. {_how_to_get(name or env_id)}"
             )
         if not name and env_id is None:
             raise ValueError(f"expert_data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
         path = Path(root) / (name or str(env_id))
         if not path.exists():
             raise FileNotFoundError(
-                f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}"
+                f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}. "
+                f"{_how_to_get(name or env_id)}"
             )
         return path
     if scheme == "hf":
@@ -183,6 +192,16 @@ def _resolve(reference: str, env_id: str | None) -> Path:
     raise ValueError(
         f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME, "
         "minari:ID, hf:ORG/NAME or a path"
+    )
+
+
+def _how_to_get(name: str | None) -> str:
+    """Return the ways to demonstrations, for who has none."""
+    env_id = name or "ENV"
+    return (
+        f"To get demonstrations, record an agent of RL Zoo (python -m sb3_iq.record --algo ppo --env {env_id} -f logs/ "
+        f'--n-episodes 25 --out "${DEMOS_VARIABLE}/{env_id}"), or use those of Minari (minari:ID) or of the Hugging Face hub '
+        "(hf:ORG/NAME)"
     )
 
 

@@ -1,6 +1,7 @@
 """How IQLearn's arguments become an environment, a policy class and demonstrations; and what is refused, with the reason."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs, Sch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
+from sb3_iq.demonstrations.shared import read_shared
 from sb3_iq.iq_learn.defaults import defaults_for
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
@@ -130,6 +132,13 @@ def read_expert_data(expert_data: Any, env_id: str | None, max_episode_steps: in
     :param max_episode_steps: the environment's time limit
     :return: the demonstrations, with terminated and truncated told apart by that limit where nothing better is known
     """
+    if isinstance(expert_data, (str, Path)):
+        key = (str(expert_data), env_id, max_episode_steps)
+        return read_shared(key, lambda: _read_expert_data(expert_data, env_id, max_episode_steps))
+    return _read_expert_data(expert_data, env_id, max_episode_steps)
+
+
+def _read_expert_data(expert_data: Any, env_id: str | None, max_episode_steps: int | None) -> Demonstrations:
     demonstrations = load_demonstrations(expert_data, env_id=env_id)
     if max_episode_steps:
         demonstrations = demonstrations.with_time_limit(max_episode_steps)
