@@ -157,14 +157,15 @@ def make_env(files: AgentFiles, max_episode_steps: int | None = None) -> gym.Env
 def _wrapper(files: AgentFiles, key: str) -> Callable[[Any], Any]:
     """Return what wraps the environment: a dotted name here, or all that RL Zoo's settings allow."""
     value = files.wrappers.get(key)
-    if value is None:
-        return lambda env: env
     if isinstance(value, str):
         module, _, name = value.rpartition(".")
         return getattr(importlib.import_module(module), name)
-    from rl_zoo3.utils import get_wrapper_class
+    wrap: Callable[[Any], Any] | None = None
+    if value is not None:
+        from rl_zoo3.utils import get_wrapper_class
 
-    return get_wrapper_class({key: value}, key)
+        wrap = get_wrapper_class({key: value}, key)
+    return wrap or (lambda env: env)
 
 
 class _EnvOfVecEnv(gym.Env):
