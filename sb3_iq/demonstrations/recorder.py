@@ -12,6 +12,8 @@ import numpy as np
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 
+MAX_NUMBERS = 2**27
+
 
 def record(
     predict: Callable[[Any], Any],
@@ -85,18 +87,11 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     with_rewards = [trajectory.rews is not None for trajectory in trajectories]
     if any(with_rewards) and not all(with_rewards):
         raise ValueError("trajectories: only some episodes have rewards, expected all or none")
-    columns: dict[str, list[Any]] = {
-        "obs": [trajectory.obs for trajectory in trajectories],
-        "acts": [trajectory.acts for trajectory in trajectories],
-        "infos": [_infos(trajectory) for trajectory in trajectories],
-        "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
-    }
-    if all(with_rewards):
-        columns["rews"] = [trajectory.rews for trajectory in trajectories]
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_dict(columns).save_to_disk(str(path))
+        tables = [datasets.Dataset.from_dict(_columns(piece)) for piece in _pieces(trajectories)]
+        datasets.concatenate_datasets(tables).save_to_disk(str(path))
     except OSError as error:
         raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a folder that can be") from error
     finally:
@@ -105,6 +100,33 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     if card is not None:
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in card.items())
         (Path(path) / "card.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Return the episodes in groups, as an Arrow array can hold no more than 2^31 numbers."""
+    pieces: list[list[Trajectory]] = []
+    n_numbers = 0
+    for trajectory in trajectories:
+        size = np.asarray(trajectory.obs).size
+        if not pieces or n_numbers + size > MAX_NUMBERS:
+            pieces.append([])
+            n_numbers = 0
+        pieces[-1].append(trajectory)
+        n_numbers += size
+    return pieces
+
+
+def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
+    """Return imitation's columns, one entry for each episode."""
+    columns: dict[str, list[Any]] = {
+        "obs": [trajectory.obs for trajectory in trajectories],
+        "acts": [trajectory.acts for trajectory in trajectories],
+        "infos": [_infos(trajectory) for trajectory in trajectories],
+        "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
+    }
+    if trajectories[0].rews is not None:
+        columns["rews"] = [trajectory.rews for trajectory in trajectories]
+    return columns
 
 
 def _infos(trajectory: Trajectory) -> list[str]:
