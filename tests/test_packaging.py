@@ -1,10 +1,12 @@
 """What is inside the built package, and what importing it costs."""
 
 import email
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -15,7 +17,13 @@ VERSION = (ROOT / "sb3_iq" / "version.txt").read_text().strip()
 # What the build reads; a copy, so that leftovers of earlier builds in the checkout cannot help
 SOURCES = ["sb3_iq", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md", "CHANGELOG.md"]
 SOURCES += ["CITATION.cff", "Makefile", "constraints", "benchmarks", "examples", "scripts", "tests"]
+SOURCES += ["setup.py", "startup", "hyperparams"]
 HEAVY = ["datasets", "pandas", "pyarrow", "matplotlib", "imitation", "rl_zoo3", "minari"]
+
+
+# What lies elsewhere in the checkout than in the wheel
+START_UP = {f"startup/{name}": name for name in ("_sb3_iq_zoo/__init__.py", "sb3_iq_zoo.pth", "sb3_iq_zoo.start")}
+MOVED = START_UP | {"hyperparams/iq.yml": "sb3_iq/hyperparams/iq.yml"}
 
 
 def data_files() -> set[str]:
@@ -29,15 +37,26 @@ def modules() -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in (ROOT / "sb3_iq").rglob("*.py")}
 
 
+def wheel_names() -> dict[str, str]:
+    """From each file of the checkout to its name in the wheel."""
+    return {name: name for name in data_files() | modules()} | MOVED
+
+
+def copied_sources(folder: Path) -> Path:
+    folder.mkdir()
+    for path in (ROOT / name for name in SOURCES):
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(path, folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The sdist, and the wheel made from the sdist (as an installer would), without a network."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for path in (ROOT / name for name in SOURCES):
-        if path.is_dir():
-            shutil.copytree(path, source / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(path, source)
+    out = tmp_path_factory.mktemp("dist")
+    source = copied_sources(out / "source")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     result = subprocess.run(command, cwd=out, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
@@ -49,11 +68,10 @@ def test_wheel(built):
         names = set(wheel.namelist())
         dist_info = f"sb3_iq-{VERSION}.dist-info"
         metadata = email.message_from_bytes(wheel.read(f"{dist_info}/METADATA"))
-        for name in data_files():
-            assert wheel.read(name) == (ROOT / name).read_bytes(), name
-    assert data_files() | modules() <= names
+        for source, name in wheel_names().items():
+            assert wheel.read(name) == (ROOT / source).read_bytes(), name
     # Nothing else: no tests, no examples at the top of somebody's site-packages
-    assert {name for name in names if not name.startswith(dist_info)} == data_files() | modules()
+    assert {name for name in names if not name.startswith(dist_info)} == set(wheel_names().values())
     assert {f"{dist_info}/licenses/LICENSE", f"{dist_info}/licenses/NOTICE"} <= names
     assert metadata["Name"] == "sb3-iq"
     assert metadata["Version"] == VERSION
@@ -67,7 +85,55 @@ def test_sdist(built):
         names = {name.partition("/")[2] for name in sdist.getnames()}
     expected = {"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CITATION.cff", "setup.cfg", "pyproject.toml"}
     expected |= {"constraints/current.txt", "examples/iq_learn_single_file.py", "tests/conftest.py"}
-    assert data_files() | modules() | expected <= names
+    assert set(wheel_names()) | expected <= names
+
+
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory):
+    """The wheel of an editable install."""
+    out = tmp_path_factory.mktemp("editable")
+    code = f"import setuptools.build_meta as backend; backend.build_editable({str(out)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=copied_sources(out / "source"), capture_output=True, check=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.mark.parametrize("kind", ["built", "editable"])
+def test_start_up_files_come_and_go(kind, request, tmp_path):
+    wheel = request.getfixturevalue(kind)
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    packages = next((tmp_path / "venv").rglob("site-packages"))
+    before = sorted(packages.rglob("*"))
+
+    def pip(*arguments):
+        command = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", *arguments]
+        subprocess.run(command, capture_output=True, check=True)
+
+    def start(**variables):
+        """What a bare start prints: whether the hook is there, and any complaint."""
+        code = "import sys; print(sum(getattr(finder, '__module__', '') == '_sb3_iq_zoo' for finder in sys.meta_path))"
+        environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SB3_IQ_ZOO")} | variables
+        result = subprocess.run([str(python), "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
+        return result.stdout.strip(), result.stderr
+
+    pip("install", "--no-deps", "--no-index", str(wheel[-1] if isinstance(wheel, tuple) else wheel))
+    # Nothing that RL Zoo or this package need is installed here
+    assert start() == ("1", "")
+    assert start(SB3_IQ_ZOO="0") == ("0", "")
+    (packages / "sb3_iq_zoo.pth").rename(tmp_path / "kept.pth")
+    assert start() == ("0", "")
+    (tmp_path / "kept.pth").rename(packages / "sb3_iq_zoo.pth")
+    assert start() == ("1", "")
+    pip("uninstall", "--yes", "sb3-iq")
+    assert sorted(packages.rglob("*")) == before
+    assert start() == ("0", "")
+
+
+def test_start_up_file_without_its_package(tmp_path):
+    # As after a checkout was moved away: silence
+    code = (ROOT / "startup" / "sb3_iq_zoo.pth").read_text()
+    result = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_bundled_demonstrations_exist():
