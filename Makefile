@@ -34,6 +34,11 @@ test: check-codestyle lint type pytest
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Hyperparameter search by two processes, also on PostgreSQL: on a server of the script's own, installed if there is none
+test-distributed: $(SETUP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[zoo,distributed]"
+	scripts/test_distributed.sh $(BIN)/python
+
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
 
@@ -53,4 +58,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest test-distributed type lint format check-codestyle commit-checks clean

@@ -1,7 +1,10 @@
 """``python -m sb3_iq.record`` on RL Zoo's folders."""
 
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,3 +103,21 @@ def test_wrong_arguments_for_the_zoo(tmp_path, zoo_folder, capsys, arguments, me
     with pytest.raises(SystemExit) as stop:
         main(["--algo", "ppo", "--env", PENDULUM, "-f", str(zoo_folder), "--out", str(tmp_path / "set"), *arguments])
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_chain_of_commands(tmp_path):
+    """``examples/zoo_chain.sh`` as a reader runs it, on fewer steps."""
+    scripts = Path(sys.executable).parent
+    if find_spec("_sb3_iq_zoo") is None or not (scripts / "rl_zoo3").exists():
+        pytest.skip("needs an installed package: its start-up file makes rl_zoo3 know iq")
+    variables = {
+        "EXPERT_STEPS": "64",
+        "IQ_STEPS": "150",
+        "MIN_RETURN": "0",
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+    }
+    script = Path(__file__).parents[1] / "examples" / "zoo_chain.sh"
+    result = subprocess.run(["bash", script], cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert "Mean reward" in result.stdout and (tmp_path / "logs" / "iq" / "CartPole-v1_1" / "CartPole-v1.zip").is_file()
+    assert card(tmp_path / "demos" / "CartPole-v1")["agent"]["file"] == "ppo/CartPole-v1_1/CartPole-v1.zip"
