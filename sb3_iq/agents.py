@@ -223,6 +223,8 @@ class Agent:
                     f"{shorten(files.vecnormalize)}: the statistics of VecNormalize cannot be loaded for {files.env_id} "
                     f"({type(error).__name__}: {error})"
                 ) from error
+        self.sees_normalised = self._normalize is not None and bool(self._normalize.norm_obs)
+        """Whether the agent was trained with normalised observations."""
         self._stack = self._new_stack(venv.observation_space)
         seen = venv.observation_space if self._stack is None else self._stack.stacked_observation_space
         _check_spaces(self.model, seen, env.action_space)

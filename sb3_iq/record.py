@@ -213,7 +213,7 @@ def _card(
             "algorithm": type(agent.model).__name__,
             "file": files.name,
             "timesteps": int(agent.model.num_timesteps),
-            "normalised_observations": files.vecnormalize is not None,
+            "normalised_observations": agent.sees_normalised,
             "deterministic": agent.deterministic,
         },
         "made_by": "python -m sb3_iq.record",

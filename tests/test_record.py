@@ -1,6 +1,7 @@
 """``python -m sb3_iq.record``: what is written is what the environment gave, whoever the agent is."""
 
 import json
+import sys
 
 import datasets
 import gymnasium as gym
@@ -138,7 +139,8 @@ def test_normalisation_is_undone(tmp_path):
     test_env = VecNormalize.load(str(tmp_path / "stats.pkl"), make_vec_env(PENDULUM))
     test_env.training = False
     np.testing.assert_array_equal(demos.trajectories[0].acts, acts_of_sb3(model, test_env, seed=7))
-    assert np.abs(demos.trajectories[0].obs).max() > 1 and card(tmp_path / "set")["agent"]["normalised_observations"]
+    assert np.abs(demos.trajectories[0].obs).max() > 1
+    assert card(tmp_path / "set")["agent"]["normalised_observations"]
 
 
 @pytest.mark.parametrize("n_stack", [1, 3])
@@ -267,6 +269,13 @@ def test_wrong_arguments(tmp_path, monkeypatch, agent, capsys, arguments, messag
     with pytest.raises(SystemExit) as stop:
         main([*map(str, agent), "--out", "set", *arguments])
     assert stop.value.code == 2 and message in capsys.readouterr().err and not (tmp_path / "set").exists()
+
+
+def test_folder_of_the_zoo_without_the_zoo(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rl_zoo3", None)
+    with pytest.raises(SystemExit) as stop:
+        record(tmp_path / "set", "--algo", "ppo", "--env", CART, "-f", tmp_path)
+    assert stop.value.code == 2 and 'pip install "sb3-iq[zoo]"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
