@@ -51,6 +51,11 @@ doc: $(SETUP)
 	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "The documentation is in docs/_build/html/index.html"
 
+# Hyperparameter search by two processes, also on PostgreSQL: on a server of the script's own, installed if there is none
+test-distributed: $(SETUP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[zoo,distributed]"
+	scripts/test_distributed.sh $(BIN)/python
+
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
 
@@ -70,4 +75,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest pytest-imitation doc type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-imitation test-distributed doc type lint format check-codestyle commit-checks clean

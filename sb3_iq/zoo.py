@@ -125,6 +125,9 @@ def _complete_experiment_manager(manager_class: type) -> None:
     def objective_with_shared_data(self: Any, trial: "optuna.Trial") -> float:
         if self.algo != ALGO:
             return objective(self, trial)
+        if self.max_total_trials is not None and _is_surplus(trial, self.max_total_trials):
+            # The one exception that RL Zoo catches: the trial counts as failed, and this worker ends as if told to stop
+            raise KeyboardInterrupt(f"{self.max_total_trials} trials are done or running")
         try:
             # Every trial builds a model: the demonstrations are read by the first, also if trials run in threads
             with self._expert_data.in_use():
@@ -138,6 +141,15 @@ def _complete_experiment_manager(manager_class: type) -> None:
 
     init_with_config._completed_by_sb3_iq = True  # type: ignore[attr-defined]
     manager_class.__init__, manager_class.objective = init_with_config, objective_with_shared_data  # type: ignore[misc, attr-defined]
+
+
+def _is_surplus(trial: "optuna.Trial", max_total_trials: int) -> bool:
+    """Whether there are enough trials without this one: RL Zoo counts, then starts one, and so may two workers at once."""
+    from optuna.trial import TrialState
+
+    counted = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # as RL Zoo counts
+    earlier = [other for other in trial.study.get_trials(deepcopy=False, states=counted) if other.number < trial.number]
+    return len(earlier) >= max_total_trials
 
 
 def register() -> None:

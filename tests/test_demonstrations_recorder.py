@@ -112,6 +112,13 @@ def test_recorder_round_trip(tmp_path):
         save_trajectories([], tmp_path / "none")
 
 
+def test_more_numbers_than_one_arrow_array_holds(tmp_path, monkeypatch):
+    episodes = make_episodes()
+    monkeypatch.setattr("sb3_iq.demonstrations.recorder.MAX_NUMBERS", 2 * np.asarray(episodes[0].obs).size)
+    save_trajectories(episodes, tmp_path / "set")
+    assert load_demonstrations(tmp_path / "set").content_hash == load_demonstrations(episodes).content_hash
+
+
 def test_describe_and_card():
     text = load_demonstrations("bundled:CartPole-v1", n_trajectories=2, subsample_freq=5).describe()
     assert "bundled:CartPole-v1: 2 episodes, 200 transitions (one of 5), return 500.0" in text and "2 truncated" in text

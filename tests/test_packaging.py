@@ -76,7 +76,7 @@ def test_wheel(built):
     assert metadata["Name"] == "sb3-iq"
     assert metadata["Version"] == VERSION
     assert metadata["Requires-Python"] == ">=3.10"
-    extras = {"zoo", "imitation", "minari", "hub", "compare", "ray", "demo", "tests", "docs"}
+    extras = {"zoo", "imitation", "minari", "hub", "compare", "distributed", "ray", "demo", "tests", "docs"}
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

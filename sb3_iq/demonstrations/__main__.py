@@ -6,7 +6,6 @@ It tells what is in the data and what IQLearn will do about it, and exits with 1
 
 import argparse
 import sys
-import textwrap
 import warnings
 from collections.abc import Sequence
 
@@ -16,9 +15,7 @@ from gymnasium import spaces
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
 from sb3_iq.demonstrations.loading import load_demonstrations
-from sb3_iq.demonstrations.report import make_report
-
-_WIDTH, _LABEL = 110, 16
+from sb3_iq.demonstrations.report import Finding, make_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", UserWarning)
         status = _report(args, env)
     for text in dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
-        _print("warning", text)
+        print(Finding("warning", text))
     return status
 
 
@@ -59,16 +56,16 @@ def _report(args: argparse.Namespace, env: gym.Env | None) -> int:
         observation_space, action_space = env.observation_space, env.action_space
         if env.spec is not None and env.spec.max_episode_steps:
             demonstrations = demonstrations.with_time_limit(env.spec.max_episode_steps)
-    _print("demonstrations", str(args.path))
+    print(Finding("demonstrations", str(args.path)))
     for finding in make_report(demonstrations, observation_space, action_space):
-        _print(finding.name, finding.fact, finding.consequence)
+        print(finding)
     return _check(demonstrations, observation_space, action_space)
 
 
 def _check(demonstrations: Demonstrations, observation_space: spaces.Space | None, action_space: spaces.Space | None) -> int:
     """Do what IQLearn's constructor does with the data."""
     if observation_space is None or action_space is None:
-        _print("IQLearn", "reads this data; give --env to check it against an environment")
+        print(Finding("IQLearn", "reads this data; give --env to check it against an environment"))
         return 0
     try:
         buffer = ExpertBuffer(demonstrations, observation_space, action_space)
@@ -77,7 +74,7 @@ def _check(demonstrations: Demonstrations, observation_space: spaces.Space | Non
     where = f"{buffer.nbytes / 1e6:.1f} MB of memory"
     if buffer.mapped_bytes:
         where = f"{buffer.mapped_bytes / 1e6:.1f} MB of memory-mapped files"
-    _print("IQLearn", f"accepts this data: {buffer.size()} transitions in {where}")
+    print(Finding("IQLearn", f"accepts this data: {buffer.size()} transitions in {where}"))
     return 0
 
 
@@ -85,14 +82,6 @@ def _refuse(error: Exception) -> int:
     sys.stdout.flush()  # what was found comes before the reason
     print(f"IQLearn refuses this data: {error}", file=sys.stderr)
     return 1
-
-
-def _print(name: str, fact: str, consequence: str = "") -> None:
-    """Print one finding, and below it what follows from it."""
-    indent = " " * _LABEL
-    print(textwrap.fill(fact, _WIDTH, initial_indent=name.ljust(_LABEL), subsequent_indent=indent))
-    if consequence:
-        print(textwrap.fill(consequence, _WIDTH, initial_indent=indent + "-> ", subsequent_indent=indent + "   "))
 
 
 if __name__ == "__main__":

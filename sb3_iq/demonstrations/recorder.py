@@ -1,5 +1,6 @@
 """From an agent to a data set that imitation, and :func:`load_demonstrations`, can read."""
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
+
+MAX_NUMBERS = 2**27
 
 
 def record(
@@ -31,23 +34,35 @@ def record(
     :return: the episodes, with raw observations and exact flags
     """
     check_integer("n_episodes", n_episodes, 1)
-    trajectories = []
-    for episode in range(n_episodes):
-        obs, _ = env.reset(seed=seed + episode, options=reset_options)
-        observations, actions, rewards = [obs], [], []
-        terminated = truncated = False
-        while not (terminated or truncated):
-            action = predict(obs)
-            obs, reward, terminated, truncated, _ = env.step(action)
-            observations.append(obs)
-            actions.append(action)
-            rewards.append(float(reward))
-        stacked: Any = np.stack(observations) if not isinstance(obs, dict) else None
-        if isinstance(obs, dict):
-            stacked = {key: np.stack([step[key] for step in observations]) for key in obs}
-        terminated = bool(terminated)
-        trajectories.append(Trajectory(stacked, np.stack(actions), np.array(rewards), terminated, not terminated))
-    return trajectories
+    return [play(predict, env, seed + episode, reset_options) for episode in range(n_episodes)]
+
+
+def play(
+    predict: Callable[[Any], Any], env: gym.Env, seed: int | None = None, reset_options: dict[str, Any] | None = None
+) -> Trajectory:
+    """
+    Play one episode and record it.
+
+    :param predict: from one observation to one action, as in :func:`record`
+    :param env: a Gymnasium environment whose episodes end
+    :param seed: the seed of the reset, None to go on with the environment's generator
+    :param reset_options: the ``options`` of the reset
+    :return: the episode
+    """
+    obs, _ = env.reset(seed=seed, options=reset_options)
+    observations, actions, rewards = [copy.deepcopy(obs)], [], []  # copies: an environment may write into its own arrays
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = predict(obs)
+        actions.append(copy.deepcopy(action))
+        obs, reward, terminated, truncated, _ = env.step(action)
+        observations.append(copy.deepcopy(obs))
+        rewards.append(float(reward))
+    stacked: Any = np.stack(observations) if not isinstance(obs, dict) else None
+    if isinstance(obs, dict):
+        stacked = {key: np.stack([step[key] for step in observations]) for key in obs}
+    terminated = bool(terminated)
+    return Trajectory(stacked, np.stack(actions), np.array(rewards), terminated, not terminated)
 
 
 def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card: dict[str, Any] | None = None) -> None:
@@ -72,18 +87,11 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     with_rewards = [trajectory.rews is not None for trajectory in trajectories]
     if any(with_rewards) and not all(with_rewards):
         raise ValueError("trajectories: only some episodes have rewards, expected all or none")
-    columns: dict[str, list[Any]] = {
-        "obs": [trajectory.obs for trajectory in trajectories],
-        "acts": [trajectory.acts for trajectory in trajectories],
-        "infos": [_infos(trajectory) for trajectory in trajectories],
-        "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
-    }
-    if all(with_rewards):
-        columns["rews"] = [trajectory.rews for trajectory in trajectories]
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_dict(columns).save_to_disk(str(path))
+        tables = [datasets.Dataset.from_dict(_columns(piece)) for piece in _pieces(trajectories)]
+        datasets.concatenate_datasets(tables).save_to_disk(str(path))
     except OSError as error:
         raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a folder that can be") from error
     finally:
@@ -92,6 +100,33 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     if card is not None:
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in card.items())
         (Path(path) / "card.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Return the episodes in groups, as an Arrow array can hold no more than 2^31 numbers."""
+    pieces: list[list[Trajectory]] = []
+    n_numbers = 0
+    for trajectory in trajectories:
+        size = np.asarray(trajectory.obs).size
+        if not pieces or n_numbers + size > MAX_NUMBERS:
+            pieces.append([])
+            n_numbers = 0
+        pieces[-1].append(trajectory)
+        n_numbers += size
+    return pieces
+
+
+def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
+    """Return imitation's columns, one entry for each episode."""
+    columns: dict[str, list[Any]] = {
+        "obs": [trajectory.obs for trajectory in trajectories],
+        "acts": [trajectory.acts for trajectory in trajectories],
+        "infos": [_infos(trajectory) for trajectory in trajectories],
+        "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
+    }
+    if trajectories[0].rews is not None:
+        columns["rews"] = [trajectory.rews for trajectory in trajectories]
+    return columns
 
 
 def _infos(trajectory: Trajectory) -> list[str]:

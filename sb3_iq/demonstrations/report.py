@@ -1,5 +1,6 @@
 """What is in a set of demonstrations, and what IQLearn will do about it."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ RULES: dict[Ending, str] = {
 }
 REFUSED = "refused: all episodes must come from one environment"
 _MAX_LISTED = 12
+_WIDTH, _LABEL = 110, 16
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,17 @@ class Finding:
     name: str
     fact: str
     consequence: str = ""
+
+    def __str__(self) -> str:
+        """
+        :return: the finding as text, and below it what follows from it
+        """
+        indent = " " * _LABEL
+        text = textwrap.fill(self.fact, _WIDTH, initial_indent=self.name.ljust(_LABEL), subsequent_indent=indent)
+        if not self.consequence:
+            return text
+        below = textwrap.fill(self.consequence, _WIDTH, initial_indent=indent + "-> ", subsequent_indent=indent + "   ")
+        return f"{text}\n{below}"
 
 
 @dataclass(frozen=True)
