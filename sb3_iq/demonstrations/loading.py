@@ -102,12 +102,7 @@ def load_demonstrations(
         return sorted(np.random.default_rng(seed).permutation(n_available)[:n_trajectories].tolist())
 
     if isinstance(source, str):
-        base, choice = split_reference(source)
-        if choice:
-            limits = {"max_episode_steps": max_episode_steps} if max_episode_steps is not None else {}
-            how = dict(env_id=env_id, allow_pickle=allow_pickle, max_memory_gb=max_memory_gb)
-            chosen = load_demonstrations(base, **how, **(choice | limits))  # type: ignore[arg-type]
-            source = replace(chosen, reference=source)
+        source = _with_choice(source, max_episode_steps, env_id=env_id, allow_pickle=allow_pickle, max_memory_gb=max_memory_gb)
     if isinstance(source, Demonstrations):
         trajectories = tuple(source.trajectories[i] for i in select(len(source.trajectories)))
         chosen = replace(source, trajectories=trajectories, subsample_freq=source.subsample_freq * subsample_freq)
@@ -140,6 +135,15 @@ def load_demonstrations(
         if isinstance(source, ReplayBuffer):
             carried = {"observation_space": source.observation_space, "action_space": source.action_space}
     return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit, **carried)
+
+
+def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> str | Demonstrations:
+    """Return what was chosen by the reference itself, if it holds a choice."""
+    base, choice = split_reference(reference)
+    if not choice:
+        return reference
+    limits = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+    return replace(load_demonstrations(base, **how, **(choice | limits)), reference=reference)
 
 
 def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:
