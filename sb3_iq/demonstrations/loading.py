@@ -142,8 +142,10 @@ def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> s
     base, choice = split_reference(reference)
     if not choice:
         return reference
-    limits = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
-    return replace(load_demonstrations(base, **how, **(choice | limits)), reference=reference)
+    arguments = how | choice
+    if max_episode_steps is not None:
+        arguments["max_episode_steps"] = max_episode_steps
+    return replace(load_demonstrations(base, **arguments), reference=reference)
 
 
 def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:
