@@ -12,6 +12,7 @@ import ast
 import contextlib
 import importlib
 import json
+import os
 import platform
 import shlex
 import sys
@@ -110,10 +111,9 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive integer")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a positive integer")
+    return int(text)
 
 
 def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -133,6 +133,9 @@ def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) 
         parser.error(f"--max-attempts {args.max_attempts} is less than --n-episodes {args.n_episodes}")
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         parser.error(f"--out {shorten(args.out)} exists and is not empty: give another folder, or remove it")
+    above = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        parser.error(f"--out {shorten(args.out)}: {shorten(above)} is not a folder that can be written to")
     for name in ("folder", "model", "vecnormalize"):
         path = getattr(args, name)
         if path is not None and not path.exists():

@@ -17,6 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
 from sb3_iq.demonstrations.shared import SharedDemonstrations
 from sb3_iq.iq_learn import DivergenceError, IQLearn
 
@@ -106,8 +110,9 @@ def on_import(name: str, module: ModuleType) -> None:
 
 
 def _complete_experiment_manager(manager_class: type) -> None:
-    """Our hyperparameters where RL Zoo has none for ``iq``, and trials that share the demonstrations."""
-    init, objective = manager_class.__init__, manager_class.objective  # type: ignore[misc, attr-defined]
+    """Our hyperparameters where RL Zoo has none, and trials that know the kind of actions and share the demonstrations."""
+    manager: Any = manager_class
+    init, preprocess, objective = manager.__init__, manager._preprocess_action_noise, manager.objective
     if hasattr(init, "_completed_by_sb3_iq"):
         return
 
@@ -120,6 +125,13 @@ def _complete_experiment_manager(manager_class: type) -> None:
         if not given and not os.path.isfile(self.config):
             self.config = str(default_config())
         self._expert_data = SharedDemonstrations()
+
+    @functools.wraps(preprocess)
+    def preprocess_and_count_actions(self: Any, hyperparams: Any, saved_hyperparams: Any, env: VecEnv) -> Any:
+        # The search space depends on it, and RL Zoo 2.2 only counts where there is action noise
+        if self.algo == ALGO and isinstance(env.action_space, spaces.Box):
+            self.n_actions = int(np.prod(env.action_space.shape))
+        return preprocess(self, hyperparams, saved_hyperparams, env)
 
     @functools.wraps(objective)
     def objective_with_shared_data(self: Any, trial: "optuna.Trial") -> float:
@@ -140,7 +152,8 @@ def _complete_experiment_manager(manager_class: type) -> None:
             raise TrialPruned() from error
 
     init_with_config._completed_by_sb3_iq = True  # type: ignore[attr-defined]
-    manager_class.__init__, manager_class.objective = init_with_config, objective_with_shared_data  # type: ignore[misc, attr-defined]
+    manager.__init__, manager.objective = init_with_config, objective_with_shared_data
+    manager._preprocess_action_noise = preprocess_and_count_actions
 
 
 def _is_surplus(trial: "optuna.Trial", max_total_trials: int) -> bool:
