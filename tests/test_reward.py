@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, load_demonstrations
 from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
@@ -22,9 +22,10 @@ def rows(obs, index):
     return {key: value[index] for key, value in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
-def batch_of(model):
+def batch_of(model, trajectory=None):
     """Raw transitions, as an environment gives them (images as SB3's wrapper transposes them)."""
-    trajectory = model.expert_buffer.demonstrations.trajectories[0]
+    if trajectory is None:
+        trajectory = random_trajectories(RandomEnv(model.observation_space, model.action_space))[0]
     obs = trajectory.obs
     terminated = np.zeros(len(trajectory), dtype=bool)
     terminated[-1] = True
@@ -93,7 +94,7 @@ def test_tells_the_expert_from_random_actions():
     means = []
     for agent in ("expert", "random"):
         if agent == "expert":
-            obs, acts, next_obs, terminated = batch_of(model)
+            obs, acts, next_obs, terminated = batch_of(model, load_demonstrations("bundled:CartPole-v1").trajectories[0])
             terminated[:] = False
         else:
             steps = []
