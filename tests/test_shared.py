@@ -7,6 +7,7 @@ import pytest
 
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.demonstrations.shared import SharedDemonstrations, read_shared
+from sb3_iq.iq_learn import arguments
 
 CARTPOLE = "bundled:CartPole-v1"
 
@@ -15,15 +16,19 @@ def model(**kwargs):
     return IQLearn("MlpPolicy", "CartPole-v1", CARTPOLE, offline=True, **kwargs)
 
 
-def test_models_share_while_in_use_and_only_then():
-    shared = SharedDemonstrations()
+def test_models_share_while_in_use_and_only_then(monkeypatch):
+    shared, reads = SharedDemonstrations(), []
+    monkeypatch.setattr(
+        arguments, "load_demonstrations", lambda *args, **kw: reads.append(args) or load_demonstrations(*args, **kw)
+    )
     with shared.in_use():
         first, second = model(), model()
     with shared.in_use():  # another trial of the same study
         third = model()
-    used = [model.expert_buffer.demonstrations for model in (first, second, third)]
-    assert used[0] is used[1] is used[2]
-    assert model().expert_buffer.demonstrations is not used[0]
+    assert len(reads) == 1
+    assert first.expert_content_hash == second.expert_content_hash == third.expert_content_hash
+    model()
+    assert len(reads) == 2
     # The generator of batches is each model's own
     assert first.expert_rng is not second.expert_rng
 
