@@ -74,8 +74,8 @@ def load_demonstrations(
     :param allow_pickle: also read pickles: ``.pkl`` and ``.npy`` files with the dictionary of lists (``states``,
         ``next_states``, ``actions``, ``rewards``, ``dones``, ``lengths``) that the IQ-Learn paper's data comes in, or with
         trajectories. A pickle can run any code: only for files that you trust
-    :param max_memory_gb: the size of observations, actions and rewards of the chosen episodes, in GB (1e9 bytes), up to which
-        a folder is read into memory, typically a tenth of it. 0 maps any folder, ``float("inf")`` none
+    :param max_memory_gb: memory-map a folder of Arrow files if observations, actions and rewards of the chosen episodes are
+        larger, in GB (1e9 bytes). 0 maps any folder, ``float("inf")`` none. ``IQLearn`` itself takes the default for a path
     :return: the chosen episodes, validated
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range

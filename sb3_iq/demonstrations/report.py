@@ -1,5 +1,6 @@
 """What is in a set of demonstrations, and what IQLearn will do about it."""
 
+import hashlib
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -207,10 +208,18 @@ def _action_chunks(trajectories: tuple[Trajectory, ...], dtype: np.dtype) -> Ite
 
 
 def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
-    rows = [_transition_hashes(trajectory) for trajectory in trajectories]
-    n_rows = sum(len(row) for row in rows)
-    n_episodes = len(trajectories) - len({row.tobytes() for row in rows})
-    n_transitions = n_rows - len(np.unique(np.concatenate(rows)))
+    n_rows = sum(len(trajectory) for trajectory in trajectories)
+    hashes = np.empty(n_rows, np.uint64)
+    episodes = set()
+    first = 0
+    for trajectory in trajectories:
+        rows = _transition_hashes(trajectory)
+        hashes[first : first + len(rows)] = rows
+        episodes.add(hashlib.sha256(rows.data).digest())
+        first += len(rows)
+    hashes.sort()
+    n_episodes = len(trajectories) - len(episodes)
+    n_transitions = int((hashes[1:] == hashes[:-1]).sum())
     fact = f"{n_episodes} episodes repeat another, {n_transitions} transitions ({_percent(n_transitions / n_rows)}) repeat one"
     return [Finding("duplicates", fact, "kept: what is there twice is drawn twice as often" if n_transitions else "")]
 
