@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # written when a set-up is complete; older than the files it depends on: the set-up is done again
 SETUP := $(VENV)/.setup-complete
 SETUP_IMITATION := $(VENV_IMITATION)/.setup-complete
-LINT_PATHS := $(wildcard sb3_iq examples tests benchmarks scripts docs)
+LINT_PATHS := $(wildcard sb3_iq startup examples tests benchmarks scripts docs setup.py)
 
 # small networks on few cores: more threads only cost time, and one thread makes runs repeatable
 export OMP_NUM_THREADS ?= 1
