@@ -2,8 +2,9 @@
 Gradient steps per second of IQLearn beside SB3's SAC and DQN, and how much of the machine they use. A table, never a test.
 
 Box actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks are the defaults. Replay buffer and
-demonstrations are random numbers: no environment is stepped. Blocks of steps are interleaved, so that whatever else the
-machine does meets all rows alike. A line of JSON for each number of threads is appended to ``results/speed.jsonl``.
+demonstrations are random numbers: no environment is stepped. The rows of a block take turns of 10 steps, so that whatever
+else the machine does meets all of them alike; a ratio is the median of those within the blocks. A line of JSON for each
+number of threads is appended to ``results/speed.jsonl``.
 
     python benchmarks/speed.py --threads 1 2 --blocks 5 --steps 500
 """
@@ -42,6 +43,8 @@ ACTIONS: dict[str, spaces.Space] = {"box": spaces.Box(-1.0, 1.0, (3,), np.float3
 BUFFER_SIZE = 500_000
 EPISODE_LENGTH = 500
 SGEMM_SIZE = 1024
+# Steps that a row takes before it is the next one's turn
+TURN = 10
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,11 @@ def flop_per_step(model: OffPolicyAlgorithm, batch_size: int) -> int:
     return counter.get_total_flops()
 
 
-def calls_per_second(function: Callable[[], Any], n_calls: int) -> float:
+def seconds(function: Callable[[], Any], n_calls: int) -> float:
     start = time.perf_counter()
     for _ in range(n_calls):
         function()
-    return n_calls / (time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dict[str, Any]:
@@ -144,18 +147,24 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
         if isinstance(model, IQLearn):
             model.compile = row.compile
         # As SB3 calls it while it collects experience: once for each step
-        calls_per_second(partial(model.train, 1, row.batch_size), 20)
+        seconds(partial(model.train, 1, row.batch_size), 20)
 
     matrix = th.rand(SGEMM_SIZE, SGEMM_SIZE)
-    rates: dict[Row, list[float]] = {row: [] for row in rows}
+    rates: dict[str, list[float]] = {row.name: [] for row in rows}
     sgemm = []
     for block in range(n_blocks):
-        sgemm.append(calls_per_second(lambda: matrix @ matrix, 100) * 2 * SGEMM_SIZE**3)
-        for row, model in models.items():
-            rates[row].append(calls_per_second(partial(model.train, 1, row.batch_size), n_steps))
+        times, sgemm_time = dict.fromkeys(rates, 0.0), 0.0
+        for _ in range(0, n_steps, TURN):
+            sgemm_time += seconds(lambda: matrix @ matrix, TURN)
+            for row, model in models.items():
+                times[row.name] += seconds(partial(model.train, 1, row.batch_size), TURN)
+        n_calls = TURN * len(range(0, n_steps, TURN))
+        sgemm.append(n_calls * 2 * SGEMM_SIZE**3 / sgemm_time)
+        for name, elapsed in times.items():
+            rates[name].append(n_calls / elapsed)
         print(f"{n_threads} threads: block {block + 1} of {n_blocks}", file=sys.stderr, flush=True)
 
-    median = {row.name: statistics.median(rates[row]) for row in rows}
+    median = {name: statistics.median(series) for name, series in rates.items()}
     return {
         "threads": n_threads,
         "steps": n_steps,
@@ -163,9 +172,9 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
         "rows": [
             {
                 **{key: value for key, value in asdict(row).items() if key != "algorithm"},
-                "steps_per_s": [round(rate, 2) for rate in rates[row]],
+                "steps_per_s": [round(rate, 2) for rate in rates[row.name]],
                 "median": round(median[row.name], 2),
-                "ratio": round(median[row.name] / median[row.reference], 3),
+                "ratio": round(statistics.median(np.divide(rates[row.name], rates[row.reference])), 3),
                 "mflop_per_step": round(flop[row] / 1e6, 2),
                 "gflop_per_s": round(flop[row] * median[row.name] / 1e9, 2),
             }
@@ -191,7 +200,7 @@ def table(line: dict[str, Any]) -> str:
     sgemm = line["sgemm_gflop_per_s"]
     rows = [
         f"{line['threads']} thread(s), sgemm {sgemm:.0f} GFLOP/s, blocks of {line['steps']} steps:\n",
-        "| | steps/s: median (min - max) | ratio | to | MFLOP a step | GFLOP/s | share of sgemm |",
+        "| | steps/s: median (min - max) | ratio | to the rate of | MFLOP a step | GFLOP/s | share of sgemm |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in line["rows"]:

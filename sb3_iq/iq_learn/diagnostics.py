@@ -1,5 +1,7 @@
 """Whether a run is healthy, and its log."""
 
+import math
+
 import torch as th
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -19,7 +21,7 @@ def check_finite(info: dict[str, th.Tensor], optimizer: th.optim.Optimizer, n_up
     """
     gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
     total = th.stack([*info.values(), *th._foreach_norm(gradients)]).sum()
-    if not th.isfinite(total):
+    if not math.isfinite(total.item()):
         terms = ", ".join(f"{name} = {value.item():.3g}" for name, value in info.items())
         raise DivergenceError(
             f"Training diverged at gradient step {n_updates}, before the optimiser's step: {terms}. "
