@@ -37,8 +37,11 @@ setup: $(SETUP) $(SETUP_IMITATION)
 demo: $(SETUP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
-# All checks, from set-up to the tests on both stacks. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
-test: check-codestyle lint type doc pytest pytest-imitation
+# All checks, from set-up to the tests on both stacks, which run side by side, each printed when it ends.
+# Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
+test: setup check-codestyle lint type doc
+	@echo "The tests on both stacks, side by side: this takes some minutes ..."
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target pytest pytest-imitation
 
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
