@@ -21,8 +21,8 @@ def with_fast_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     :return: the same, and what the user has not chosen: ReLU in place, and Adam's step fused
     """
     defaults: dict[str, Any] = {"activation_fn": InPlaceReLU}
-    # PyTorch before 2.4 has no fused step on CPUs
-    fused = th.__version__ >= (2, 4)  # type: ignore[operator]
+    # Older versions of PyTorch have it for some devices only
+    fused = th.__version__ >= (2, 5)  # type: ignore[operator]
     if fused and policy_kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam:
         defaults["optimizer_kwargs"] = {"fused": True}
     return {**defaults, **policy_kwargs}
