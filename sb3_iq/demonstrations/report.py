@@ -50,23 +50,6 @@ class Finding:
         return f"{text}\n{below}"
 
 
-@dataclass(frozen=True)
-class Dimensions:
-    """
-    Statistics of each number of an observation, over all observations.
-
-    :param low: the least value
-    :param high: the greatest value
-    :param mean: the mean
-    :param std: the standard deviation
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-
-
 def make_report(
     demonstrations: Demonstrations, observation_space: spaces.Space | None = None, action_space: spaces.Space | None = None
 ) -> list[Finding]:
@@ -137,20 +120,21 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
     shape, dtype = arrays[0].shape[1:], arrays[0].dtype
     if any(array.shape[1:] != shape for array in arrays):
         return [Finding(name, "of several shapes", REFUSED)]
-    lows, highs = zip(*((low.min(), high.max()) for low, high in map(extremes, arrays)), strict=True)
-    low, high = min(lows), max(highs)
+    lows, highs = zip(*map(extremes, arrays), strict=True)
+    least, greatest = np.min(lows, axis=0), np.max(highs, axis=0)
+    low, high = least.min(), greatest.max()
     findings = [Finding(name, f"shape {shape}, {dtype}, from {low:.4g} to {high:.4g}")]
     if len(shape) >= 2:
         if dtype.kind == "f" and low >= 0 and high <= 1:
             findings.append(Finding("  scaled", "images between 0 and 1", "record them as the environment gives them"))
         return findings
-    stats = _dimensions(arrays)
-    constant = stats.low == stats.high
+    mean, std = _moments(arrays)
+    constant = np.reshape(least == greatest, -1)
     if constant.any():
         use = "kept; they tell nothing, and values that differ from them in the environment are new to the networks"
         findings.append(Finding("  constant", _listed(constant), use))
     continuous = dtype.kind == "f" and not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary))
-    normalised = ~constant & (np.abs(stats.mean) < 0.3) & (stats.std > 0.7) & (stats.std < 1.4) & continuous
+    normalised = ~constant & (np.abs(mean) < 0.3) & (std > 0.7) & (std < 1.4) & continuous
     if normalised.any():
         use = (
             "taken as raw, and normalised again if the environment is a VecNormalize: if the recording was normalised, record "
@@ -245,8 +229,8 @@ def _row_hashes(array: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(hashes)
 
 
-def _dimensions(arrays: list[np.ndarray]) -> Dimensions:
-    """Return statistics of each number of an observation, one episode or less in memory at a time."""
+def _moments(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each number of an observation, one episode or less in memory at a time."""
 
     def each(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         pieces = (chunk for array in arrays for chunk in chunks(array))
@@ -255,8 +239,7 @@ def _dimensions(arrays: list[np.ndarray]) -> Dimensions:
     n_rows = sum(len(array) for array in arrays)
     mean = each(lambda rows: rows.sum(axis=0)).sum(axis=0) / n_rows
     variance = each(lambda rows: ((rows - mean) ** 2).sum(axis=0)).sum(axis=0) / n_rows
-    low, high = each(lambda rows: rows.min(axis=0)).min(axis=0), each(lambda rows: rows.max(axis=0)).max(axis=0)
-    return Dimensions(low, high, mean, np.sqrt(variance))
+    return mean, np.sqrt(variance)
 
 
 def _listed(mask: np.ndarray) -> str:
