@@ -84,9 +84,11 @@ def iq_loss(
     rewards = soft_bellman_reward(values.q, values.next_v, terminated, gamma)
     expert_rewards, policy_rewards = rewards[:, :n_expert], rewards[:, n_expert:]
 
-    # chi-squared on the mixture: phi is linear and both halves carry the penalty, whatever their sizes
-    phi_coef = penalty_coef if penalty == "expert" else 0.0
-    expert_term = -DIVERGENCES[divergence].phi(expert_rewards, phi_coef).mean()
+    row = DIVERGENCES[divergence]
+    # chi-squared to the mixture: phi is linear and both halves carry the penalty, whatever their sizes
+    linear = divergence == "chi2" and penalty == "mixture"
+    phi = expert_rewards if linear else row.phi(expert_rewards, penalty_coef)
+    expert_term = -row.expectation(phi).mean()
     penalty_term = th.zeros((), device=rewards.device)
     if penalty == "mixture":
         penalty_term = 0.5 * penalty_coef * ((expert_rewards**2).mean() + (policy_rewards**2).mean())
