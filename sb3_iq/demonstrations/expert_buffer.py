@@ -91,6 +91,11 @@ class ExpertBuffer:
             )
             self._initial = np.arange(len(trajectories))
 
+    @property
+    def terminated_share(self) -> float:
+        """The number of terminal states for each step of the demonstrations, before subsampling."""
+        return float(self._terminated.sum() / self._lengths.sum())
+
     def size(self) -> int:
         """
         :return: the number of transitions after subsampling
@@ -107,12 +112,16 @@ class ExpertBuffer:
         check_integer("batch_size", batch_size, 1)
         return self._batch(self.rng.integers(self.size(), size=batch_size), env)
 
-    def all(self, env: VecNormalize | None = None) -> ReplayBufferSamples | DictReplayBufferSamples:
+    def all(
+        self, env: VecNormalize | None = None, at_most: int | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
         :param env: the normalising wrapper, if there is one
+        :param at_most: with more transitions than this, only so many, evenly spread
         :return: every transition once, in the order of the data
         """
-        return self._batch(np.arange(self.size()), env)
+        n = self.size() if at_most is None else min(at_most, self.size())
+        return self._batch(np.linspace(0, self.size() - 1, n).round().astype(np.int64), env)
 
     def sample_initial_observations(self, batch_size: int, env: VecNormalize | None = None) -> Tensors:
         """

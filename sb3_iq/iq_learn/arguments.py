@@ -5,23 +5,25 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 from sb3_iq.demonstrations.shared import read_shared
-from sb3_iq.iq_learn.defaults import defaults_for
-from sb3_iq.iq_learn.divergences import DIVERGENCES
-from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty
+from sb3_iq.iq_learn.batches import ExpertActions
+from sb3_iq.iq_learn.divergences import DivergenceName
+from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, Penalty, TerminalValue, value_bound
 from sb3_iq.iq_learn.observations import batch_length
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.presets import settings_for
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
@@ -71,52 +73,129 @@ def check_one_step(n_steps: int, replay_buffer_class: type | None) -> None:
         )
 
 
-def objective_terms(model: "IQLearn") -> tuple[OccupancyTerm, Penalty]:
-    """:return: the occupancy term and the penalty in force: the user's, else the defaults for learning online or offline"""
-    defaults = defaults_for(model.action_space)
-    default_term = defaults.offline_occupancy_term if model.offline else defaults.occupancy_term
-    default_penalty = defaults.offline_penalty if model.offline else defaults.penalty
-    return model.occupancy_term or default_term, model.penalty or default_penalty
+class ObjectiveTerms(NamedTuple):
+    """What the preset sets in another way offline."""
+
+    occupancy_term: OccupancyTerm
+    penalty: Penalty
+    expert_target: ExpertTarget
+
+
+def objective_terms(model: "IQLearn") -> ObjectiveTerms:
+    """:return: the terms of the objective in force: the user's, else those of the preset for learning online or offline"""
+    settings = settings_for(model.preset, model.env or model, model._env_spec[0])
+    if model.offline:
+        presets = (settings.offline_occupancy_term, settings.offline_penalty, settings.offline_expert_target)
+    else:
+        presets = (settings.occupancy_term, settings.penalty, settings.expert_target)
+    chosen = (model.occupancy_term, model.penalty, model.expert_target)
+    return ObjectiveTerms(*(given or preset for given, preset in zip(chosen, presets, strict=True)))  # type: ignore[arg-type]
 
 
 def describe(model: "IQLearn") -> str:
     """:return: the settings in force, in one line for the console"""
-    occupancy_term, penalty = objective_terms(model)
+    names = ("terminal_value", "critic_bound", "penalty_coef", "use_target", "gamma", "ent_coef", "batch_size")
     settings = {
         "offline": model.offline,
+        "preset": model.preset,
         "divergence": model.divergence,
-        "occupancy_term": occupancy_term,
-        "penalty": penalty,
-        **{name: getattr(model, name) for name in ("penalty_coef", "use_target", "gamma", "ent_coef", "batch_size")},
+        **objective_terms(model)._asdict(),
+        **{name: getattr(model, name) for name in names},
     }
     data = model.expert_buffer.description if model.expert_buffer is not None else "no demonstrations"
     return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
+def q_bound(model: "IQLearn") -> float:
+    """:return: the size that values cannot exceed in theory, infinite if the divergence has no bounded reward"""
+    if model.divergence not in ("chi2", "total_variation"):
+        return float("inf")
+    # Rewards in [-1/c, 1/c], and the entropy bonus, which for a Box has no bound but is far from 10 nats a dimension
+    space = model.action_space
+    entropy = np.log(space.n) if isinstance(space, spaces.Discrete) else 10 * get_action_dim(space)
+    return value_bound(model.gamma, model.penalty_coef) + float(model._ent_coef()) * float(entropy) / (1 - model.gamma)
+
+
 def check_settings(model: "IQLearn") -> None:
-    """:raises ValueError: if the objective is unknown or has no maximiser, or if it can't be compiled"""
-    occupancy_term, penalty = objective_terms(model)
-    for name, value, known in (
-        ("divergence", model.divergence, tuple(DIVERGENCES)),
-        ("occupancy_term", occupancy_term, ("policy_mix", "expert", "start_states")),
-        ("penalty", penalty, ("expert", "mixture")),
+    """:raises ValueError: if a name or number is unknown, or the combination has no maximiser, or it can't be compiled"""
+    terms = objective_terms(model)
+    for name, value, literal in (
+        ("divergence", model.divergence, DivergenceName),
+        ("occupancy_term", terms.occupancy_term, OccupancyTerm),
+        ("penalty", terms.penalty, Penalty),
+        ("terminal_value", model.terminal_value, TerminalValue),
+        ("critic_bound", model.critic_bound, CriticBound),
+        ("expert_target", terms.expert_target, ExpertTarget),
+        ("expert_actions", model.expert_actions, ExpertActions),
     ):
+        known = get_args(literal)
         if value not in known:
             raise ValueError(f"`{name}` is {str(value)[:80]!r}: choose one of {', '.join(known)}.")
+    for name, minimum in (("policy_delay", 1), ("pretrain_steps", 0), ("replay_window", 1)):
+        number = getattr(model, name)
+        if number is not None and (not isinstance(number, (int, np.integer)) or number < minimum):
+            raise ValueError(f"`{name}` is {str(number)[:80]}: give an integer of at least {minimum}.")
+    for name in ("gradient_penalty", "bc_coef"):
+        number = getattr(model, name)
+        if not callable(number) and not 0 <= number < np.inf:
+            raise ValueError(f"`{name}` is {str(number)[:80]}: it must be finite and not negative.")
     if not 0 < model.penalty_coef < np.inf:
         raise ValueError(f"`penalty_coef` is {model.penalty_coef}: it must be positive and finite, else Q has no maximiser.")
     if not 0 <= model.gamma < 1:
         raise ValueError(f"`gamma` is {model.gamma}: it must be in [0, 1), else the values of an endless episode diverge.")
-    if model.offline and occupancy_term == "policy_mix":
-        raise ValueError("`occupancy_term` is 'policy_mix': offline there are no transitions of the policy. Use 'expert'.")
-    if model.offline and penalty == "mixture":
-        raise ValueError("`penalty` is 'mixture': offline there are no transitions of the policy. Use 'expert'.")
+    if not 0 < model.actor_tau <= 1:
+        raise ValueError(f"`actor_tau` is {model.actor_tau}: it must be in (0, 1].")
+    for refused, reason in refusals(model, terms):
+        if refused:
+            raise ValueError(reason)
+
+
+def refusals(model: "IQLearn", terms: ObjectiveTerms) -> list[tuple[bool, str]]:
+    """:return: combinations that have no maximiser or no data, each with the reason"""
     compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
-    if model.compile and shutil.which(compiler) is None:
-        raise ValueError(
+    space = model.observation_space
+    observation_spaces = space.values() if isinstance(space, spaces.Dict) else [space]
+    absent = "offline there are no transitions of the policy."
+    return [
+        (
+            model.offline and terms.occupancy_term in ("policy_mix", "policy"),
+            f"`occupancy_term` is {terms.occupancy_term!r}: {absent} Use 'expert'.",
+        ),
+        (model.offline and terms.penalty == "mixture", f"`penalty` is 'mixture': {absent} Use 'expert'."),
+        (
+            model.offline and model.expert_actions == "inverse_dynamics",
+            f"`expert_actions` is 'inverse_dynamics': {absent} There is nothing to learn the dynamics from; use 'policy'.",
+        ),
+        (
+            terms.expert_target == "fixed" and (model.divergence != "chi2" or terms.penalty != "mixture"),
+            "`expert_target` is 'fixed': that is a target of least squares, which only divergence='chi2' with "
+            "penalty='mixture' is.",
+        ),
+        (
+            model.divergence == "total_variation" and model.critic_bound != "tanh",
+            "`divergence` is 'total_variation': its reward has no bound of its own, Q would go to infinity. "
+            "Use critic_bound='tanh'.",
+        ),
+        (
+            model.divergence == "wasserstein" and model.gradient_penalty == 0,
+            "`divergence` is 'wasserstein': without a Lipschitz constant Q would go to infinity. Use gradient_penalty=10.",
+        ),
+        (
+            model.expert_actions != "given" and (model.pretrain_steps > 0 or callable(model.bc_coef) or model.bc_coef > 0),
+            f"`expert_actions` is {model.expert_actions!r}: `pretrain_steps` and `bc_coef` clone the expert's actions, which "
+            "are then not read. Leave them at 0.",
+        ),
+        (
+            model.gradient_penalty > 0 and not all(isinstance(space, spaces.Box) for space in observation_spaces),
+            f"`gradient_penalty` is {model.gradient_penalty}: observations of {str(model.observation_space)[:80]} cannot be "
+            "interpolated. Use 0.",
+        ),
+        (
+            model.compile and shutil.which(compiler) is None,
             f"`compile` is True, and there is no C++ compiler ({compiler}) for torch.compile: install it, name another by the "
-            "environment variable CXX, or use compile=False."
-        )
+            "environment variable CXX, or use compile=False.",
+        ),
+    ]
 
 
 def check_callback(callback: MaybeCallback, offline: bool) -> None:

@@ -17,15 +17,26 @@ from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn import arguments, diagnostics, environment, losses, replay, rng
-from sb3_iq.iq_learn.defaults import defaults_for
+from sb3_iq.iq_learn import arguments, batches, cloning, diagnostics, environment, losses, replay, rng
+from sb3_iq.iq_learn.batches import ExpertActions
 from sb3_iq.iq_learn.divergences import DivergenceName
-from sb3_iq.iq_learn.objective import OccupancyTerm, Penalty, soft_bellman_reward
-from sb3_iq.iq_learn.observations import concatenate_obs
+from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
+from sb3_iq.iq_learn.objective import (
+    CriticBound,
+    ExpertTarget,
+    OccupancyTerm,
+    Penalty,
+    TerminalValue,
+    soft_bellman_reward,
+    value_bound,
+)
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, without_gradient
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.presets import Preset, settings_for
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
+# Gradient steps between two looks at what changes slowly: the value of terminal states, and how well the policy fits
+UPDATE_INTERVAL = 100
 
 
 class IQLearn(OffPolicyAlgorithm):
@@ -35,8 +46,8 @@ class IQLearn(OffPolicyAlgorithm):
     Paper: https://arxiv.org/abs/2106.12142
 
     Discrete actions are learned by a soft Q-network, Box actions by SAC's actor and critics. The reward of the environment is
-    never used. An argument left at ``None`` takes the default of the kind of action space, see
-    :mod:`sb3_iq.iq_learn.defaults`.
+    never used. An argument left at ``None`` is set by ``preset``, for the kind of action space, see
+    :mod:`sb3_iq.iq_learn.presets`.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy), or a class derived from
         :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (Box)
@@ -81,14 +92,33 @@ class IQLearn(OffPolicyAlgorithm):
         Setting it to auto, the code will be run on the GPU if possible.
     :param offline: Learn from the demonstrations alone (False by default): ``learn(n)`` takes n gradient steps and no
         environment step. May be changed between calls of ``learn``
-    :param divergence: the statistical divergence between expert and policy, ``"chi2"``
+    :param preset: the settings for arguments that are left at ``None``: the ``"default"`` of this project, the published
+        configuration (``"paper"``), or that of LS-IQ (``"ls-iq"``, https://arxiv.org/abs/2303.00599)
+    :param divergence: the statistical divergence between expert and policy, a row of
+        :data:`~sb3_iq.iq_learn.divergences.DIVERGENCES`. ``"total_variation"`` needs ``critic_bound="tanh"``,
+        ``"wasserstein"`` a ``gradient_penalty``
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
-        runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), or as it stands, over initial
-        states of both (``"start_states"``)
+        runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it
+        took (``"policy"``, E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as
+        if all of the expert's states were initial ones (``"expert_states"``)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
+    :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
+        the sign of rewards, or ``"absorbing"``: as if an episode went on for ever there, see
+        :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
+    :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
+    :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
+    :param gradient_penalty: coefficient of a penalty of gradients of Q larger than 1; typically 0, 10 with ``"wasserstein"``
+    :param expert_actions: ``"given"``; or for demonstrations of states alone, whose actions are then never read, drawn from
+        the ``"policy"`` at the expert's states (section 5.4), or told from s and s' by a model of the ``"inverse_dynamics"``,
+        learned from the replay buffer
+    :param replay_window: draw from so many of the newest transitions of the replay buffer; all by default
+    :param policy_delay: gradient steps of the Q-function for each step of the actor (Box actions), typically 1
+    :param pretrain_steps: steps of behavioural cloning before anything else is learned, typically 0 or some thousands
+    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss: a number, which falls linearly to 0 over
+        ``learn()``, or a function of the current progress remaining. Typically 0 to 0.1
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
@@ -142,13 +172,23 @@ class IQLearn(OffPolicyAlgorithm):
         seed: int | None = None,
         device: th.device | str = "auto",
         offline: bool = False,
+        preset: Preset = "default",
         divergence: DivergenceName = "chi2",
         occupancy_term: OccupancyTerm | None = None,
         penalty: Penalty | None = None,
         penalty_coef: float | None = None,
+        terminal_value: TerminalValue | None = None,
+        critic_bound: CriticBound | None = None,
+        expert_target: ExpertTarget | None = None,
         use_target: bool | None = None,
-        actor_learning_rate: float | Schedule = 1e-4,
-        actor_tau: float = 0.001,
+        gradient_penalty: float | None = None,
+        expert_actions: ExpertActions = "given",
+        replay_window: int | None = None,
+        actor_learning_rate: float | Schedule | None = None,
+        actor_tau: float | None = None,
+        policy_delay: int = 1,
+        pretrain_steps: int = 0,
+        bc_coef: float | Schedule = 0.0,
         compile: bool = False,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
@@ -161,24 +201,24 @@ class IQLearn(OffPolicyAlgorithm):
         if _init_setup_model:
             vec_env, self._env_spec = environment.make_env(env, observation_space, action_space, offline, verbose, expert_data)
             action_space = vec_env.action_space
-        defaults = defaults_for(action_space)
+        settings = settings_for(preset, vec_env, self._env_spec.env_id)
 
         super().__init__(
             arguments.policy_class(policy, vec_env),
             vec_env if _init_setup_model else env,  # type: ignore[arg-type]
-            learning_rate if learning_rate is not None else defaults.learning_rate,
+            learning_rate if learning_rate is not None else settings.learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
-            batch_size=batch_size if batch_size is not None else defaults.batch_size,
+            batch_size=batch_size if batch_size is not None else settings.batch_size,
             tau=tau,
-            gamma=gamma if gamma is not None else defaults.gamma,
+            gamma=gamma if gamma is not None else settings.gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
             action_noise=action_noise,
             replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
-            policy_kwargs=policy_kwargs,
+            policy_kwargs={**settings.policy_kwargs, **(policy_kwargs or {})},
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -194,16 +234,31 @@ class IQLearn(OffPolicyAlgorithm):
 
         self.target_entropy = target_entropy
         self.log_ent_coef = None  # type: th.Tensor | None
-        self.ent_coef = ent_coef if ent_coef is not None else defaults.ent_coef
+        self.ent_coef = ent_coef if ent_coef is not None else settings.ent_coef
         self.target_update_interval = target_update_interval
         self.ent_coef_optimizer: th.optim.Adam | None = None
+        self.preset = preset
         self.divergence = divergence
         self.occupancy_term = occupancy_term
         self.penalty = penalty
-        self.penalty_coef = penalty_coef if penalty_coef is not None else defaults.penalty_coef
-        self.use_target = use_target if use_target is not None else defaults.use_target
-        self.actor_learning_rate = actor_learning_rate
-        self.actor_tau = actor_tau
+        self.penalty_coef = penalty_coef if penalty_coef is not None else settings.penalty_coef
+        self.terminal_value = terminal_value if terminal_value is not None else settings.terminal_value
+        self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
+        self.expert_target = expert_target
+        self.use_target = use_target if use_target is not None else settings.use_target
+        self.gradient_penalty = gradient_penalty if gradient_penalty is not None else settings.gradient_penalty
+        self.expert_actions = expert_actions
+        self.replay_window = replay_window
+        self.actor_learning_rate = actor_learning_rate if actor_learning_rate is not None else settings.actor_learning_rate
+        self.actor_tau = actor_tau if actor_tau is not None else settings.actor_tau
+        self.policy_delay = policy_delay
+        self.pretrain_steps = pretrain_steps
+        self.bc_coef = bc_coef
+        # V of terminal states with terminal_value="absorbing", and the reward it comes from
+        self.absorbing_value = self._absorbing_reward = 0.0
+        self.inverse_dynamics: InverseDynamics | None = None
+        self.alarms = diagnostics.Alarms()
+        self._fit: dict[str, float] = {}
         self.compile = compile
 
         self.expert_buffer: ExpertBuffer | None = None
@@ -230,9 +285,13 @@ class IQLearn(OffPolicyAlgorithm):
         # The replay buffer is allocated by the first online learn(), see _setup_learn; a loaded model's generators are kept
         replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED
         expert_rng, rng_states = self.expert_rng, self._rng_states
+        if self.critic_bound == "tanh":
+            self.policy_kwargs["q_bound"] = value_bound(self.gamma, self.penalty_coef)
         super()._setup_model()
         self.replay_buffer, self.expert_rng, self._rng_states = replay_buffer, expert_rng, rng_states
         self._create_aliases()
+        if self.expert_actions == "inverse_dynamics":
+            self.inverse_dynamics = InverseDynamics(self.policy, self.lr_schedule(1)).to(self.device)
         critic, critic_target, _ = self.policy.critic_networks()
         # Running mean and running var
         self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
@@ -279,7 +338,6 @@ class IQLearn(OffPolicyAlgorithm):
         self.expert_content_hash = demonstrations.content_hash
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
-        assert self.expert_buffer is not None
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
         critic, critic_target, critic_optimizer = self.policy.critic_networks()
@@ -288,20 +346,15 @@ class IQLearn(OffPolicyAlgorithm):
         if self.actor is not None:
             arguments.update_learning_rate(self.actor.optimizer, self.actor_learning_rate, self._current_progress_remaining)
 
-        occupancy_term, penalty = arguments.objective_terms(self)
-        objective = (self.gamma, self.divergence, occupancy_term, penalty, self.penalty_coef)
+        terms = arguments.objective_terms(self)
+        objective = (self.gamma, self.divergence, terms.occupancy_term, terms.penalty, self.penalty_coef)
         functions = losses.functions(self.compile)
+        bc_coef = cloning.coefficient(self.bc_coef, self._current_progress_remaining)
         infos: list[dict[str, th.Tensor]] = []
 
-        for gradient_step in range(gradient_steps):
+        for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
             # Sample the expert buffer and, online, as much from the replay buffer: expert rows come first
-            batches = [self.expert_buffer.sample(batch_size, env=self._vec_normalize_env)]
-            if not self.offline:
-                batches.append(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))  # type: ignore[union-attr]
-            obs = concatenate_obs(*(batch.observations for batch in batches))
-            next_obs = concatenate_obs(*(batch.next_observations for batch in batches))
-            actions = th.cat([batch.actions for batch in batches])
-            terminated = th.cat([batch.dones for batch in batches]).flatten()
+            batch = batches.sample(self, batch_size, terms.occupancy_term)
 
             # We need to sample because `log_std` may have changed between two gradient steps
             if self.use_sde:
@@ -309,27 +362,24 @@ class IQLearn(OffPolicyAlgorithm):
 
             if isinstance(self.policy, SACPolicy):
                 # Action by the current actor for the sampled state
-                actions_pi, log_prob = functions.action_log_prob(self.policy, obs)
+                actions_pi, log_prob = functions.action_log_prob(self.policy, batch.obs)
             elif self.ent_coef_optimizer is not None:
-                log_prob = self.policy.expected_log_prob(obs)
+                log_prob = self.policy.expected_log_prob(batch.obs)
             # Entropy coefficient, also called entropy temperature or alpha
             ent_coef = self._ent_coef()
 
-            # States of the occupancy term E_mu[V(s) - gamma V(s')], equal to (1 - gamma) E_{s0}[V(s0)] for any mu
-            if occupancy_term == "policy_mix":
-                value_obs = obs
-            elif occupancy_term == "expert":
-                value_obs = batches[0].observations
-            else:
-                value_obs = replay.sample_initial_observations(self, batch_size)
-
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            critic_loss, info = functions.critic_loss(
-                self.policy, obs, actions, next_obs, terminated, value_obs, ent_coef, self.use_target, batch_size, *objective
-            )
+            bounds = (th.tensor(self.absorbing_value, device=self.device), self.critic_bound, terms.expert_target)
+            critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
+            if self.gradient_penalty > 0:
+                info["gradient_penalty"] = losses.gradient_penalty(self.policy, batch)
+                critic_loss = critic_loss + self.gradient_penalty * info["gradient_penalty"]
+            if self.actor is None and bc_coef > 0:
+                info["bc_loss"] = losses.bc_loss(self.policy, batch.expert_obs, batch.expert_actions)
+                critic_loss = critic_loss + bc_coef * info["bc_loss"]
             critic_optimizer.zero_grad()
             critic_loss.backward()
-            diagnostics.check_finite(info, critic_optimizer, self._n_updates + gradient_step)
+            info["critic_grad_norm"] = diagnostics.check_finite(info, critic_optimizer, n_updates)
             critic_optimizer.step()
 
             # Optimize the entropy coefficient
@@ -337,29 +387,48 @@ class IQLearn(OffPolicyAlgorithm):
                 info["ent_coef_loss"] = self._update_ent_coef(log_prob.detach())
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
-            if isinstance(self.policy, SACPolicy):
+            if isinstance(self.policy, SACPolicy) and n_updates % self.policy_delay == 0:
                 actor_optimizer = self.policy.actor.optimizer
                 with without_gradient(parameters_of(critic_optimizer)):
-                    actor_loss, actor_info = functions.actor_loss(self.policy, obs, actions_pi, log_prob, ent_coef)
+                    actor_loss, actor_info = functions.actor_loss(self.policy, batch.obs, actions_pi, log_prob, ent_coef)
+                if bc_coef > 0:
+                    actor_info["bc_loss"] = losses.bc_loss(self.policy, batch.expert_obs, batch.expert_actions)
+                    actor_loss = actor_loss + bc_coef * actor_info["bc_loss"]
                 actor_optimizer.zero_grad()
                 actor_loss.backward()
-                diagnostics.check_finite(actor_info, actor_optimizer, self._n_updates + gradient_step)
+                actor_info["actor_grad_norm"] = diagnostics.check_finite(actor_info, actor_optimizer, n_updates)
                 actor_optimizer.step()
                 self.policy.average_actor(self.actor_tau)
                 info |= actor_info
 
+            # The value of terminal states is learned too, see objective.absorbing_reward
+            if self.terminal_value == "absorbing":
+                self._update_absorbing_value(n_updates, terms)
+
             # Update target networks
-            if self.use_target and (self._n_updates + gradient_step) % self.target_update_interval == 0:
+            if self.use_target and n_updates % self.target_update_interval == 0:
                 polyak_update(critic.parameters(), critic_target.parameters(), self.tau)
                 # Copy running stats, see SB3's GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
+            if n_updates % UPDATE_INTERVAL == 0:
+                self._fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
             infos.append({**info, "ent_coef": ent_coef.squeeze()})
 
         self._n_updates += gradient_steps
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        diagnostics.record_means(self.logger, infos)
+        means = diagnostics.record_means(self.logger, infos, self._fit)
+        self.alarms.check(means, arguments.q_bound(self), self._n_updates)
+
+    def _update_absorbing_value(self, n_updates: int, terms: arguments.ObjectiveTerms) -> None:
+        """V of terminal states is learned like that of any other, V = r + gamma V; there, without a network."""
+        if n_updates % UPDATE_INTERVAL == 0:
+            self._absorbing_reward = replay.absorbing_reward(self, terms)
+        # As fast as that of other states: with the target network, if there is one
+        step = self.tau if self.use_target else 1.0
+        if not self.use_target or n_updates % self.target_update_interval == 0:
+            self.absorbing_value += step * (self._absorbing_reward + self.gamma * self.absorbing_value - self.absorbing_value)
 
     def _ent_coef(self) -> th.Tensor:
         return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
@@ -409,6 +478,11 @@ class IQLearn(OffPolicyAlgorithm):
         elif self.replay_buffer is None:
             self.replay_buffer = replay.make_replay_buffer(self)
         arguments.warm_up_statistics(self)
+        if not self.policy.normalizer.fitted:
+            expert = self.expert_buffer.all(self._vec_normalize_env, at_most=2_000)  # type: ignore[union-attr]
+            self.policy.normalizer.fit(expert.observations)
+        if self._n_updates == 0 and self.pretrain_steps > 0:
+            cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:
             print(arguments.describe(self))
         timesteps_and_callback = super()._setup_learn(
@@ -470,8 +544,8 @@ class IQLearn(OffPolicyAlgorithm):
         terminated: np.ndarray,
     ) -> np.ndarray:
         """
-        The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11). It is deterministic: for Box actions, V(s')
-        is a mean over fixed draws of the policy's noise.
+        The recovered reward r = Q(s, a) - gamma V(s') (Eq. 11), where V of a terminal state is what ``terminal_value`` says.
+        It is deterministic: for Box actions, V(s') is a mean over fixed draws of the policy's noise.
 
         :param obs: observations as given to ``predict``, shape (batch, \\*obs_shape), or a dictionary of such
         :param actions: actions in the environment's units, shape (batch, \\*action_shape)
@@ -487,9 +561,9 @@ class IQLearn(OffPolicyAlgorithm):
             raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
         q_actions, dones = arguments.reward_arguments(self, obs_tensor, actions, next_obs_tensor, terminated)
         with th.no_grad():
-            q_values = self.policy.q_values(obs_tensor, q_actions).min(dim=0).values
+            q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
             next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
-            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma)
+            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.absorbing_value)
         return rewards.cpu().numpy()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
@@ -553,12 +627,23 @@ class IQLearn(OffPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [
             *super()._excluded_save_params(),
-            *["q_net", "q_net_target", "actor", "critic", "critic_target", "expert_buffer", "ent_coef_tensor"],
+            *[
+                "q_net",
+                "q_net_target",
+                "actor",
+                "critic",
+                "critic_target",
+                "expert_buffer",
+                "ent_coef_tensor",
+                "inverse_dynamics",
+            ],
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy"]
         state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
+        if self.inverse_dynamics is not None:
+            state_dicts += ["inverse_dynamics", "inverse_dynamics.optimizer"]
         if self.ent_coef_optimizer is None:
             return state_dicts, []
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

@@ -16,8 +16,11 @@ import torch as th
 
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 
-OccupancyTerm = Literal["policy_mix", "expert", "start_states"]
+OccupancyTerm = Literal["policy_mix", "expert", "policy", "start_states", "expert_states"]
 Penalty = Literal["expert", "mixture"]
+TerminalValue = Literal["zero", "absorbing"]
+CriticBound = Literal["none", "clip", "tanh"]
+ExpertTarget = Literal["bootstrap", "fixed"]
 
 
 class DivergenceError(RuntimeError):
@@ -30,7 +33,7 @@ class SoftValues(NamedTuple):
 
     :param q: Q(s, a), shape (n_critics, batch)
     :param next_v: V(s') of the bootstrap, shape (batch,)
-    :param v: V at the states of the occupancy term, shape (n_states,)
+    :param v: V at the states of the occupancy term, shape (n_states,); empty for ``"policy"``
     """
 
     q: th.Tensor
@@ -38,9 +41,20 @@ class SoftValues(NamedTuple):
     v: th.Tensor
 
 
-def soft_bellman_reward(q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, gamma: float) -> th.Tensor:
+def value_bound(gamma: float, penalty_coef: float) -> float:
     """
-    The reward that Q stands for, r = Q(s, a) - gamma (1 - terminated) V(s') (Eq. 11).
+    :param gamma: the discount factor
+    :param penalty_coef: the coefficient c
+    :return: the largest value of rewards in [-1/c, 1/c], 1 / (c (1 - gamma)) (https://arxiv.org/abs/2303.00599)
+    """
+    return 1 / (penalty_coef * (1 - gamma))
+
+
+def soft_bellman_reward(
+    q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, gamma: float, terminal_value: th.Tensor | float = 0.0
+) -> th.Tensor:
+    """
+    The reward that Q stands for, r = Q(s, a) - gamma V(s') (Eq. 11), where V of a terminal state is ``terminal_value``.
 
     A time limit is no termination: there V(s') is bootstrapped like anywhere else.
 
@@ -48,9 +62,10 @@ def soft_bellman_reward(q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, 
     :param next_v: V(s'), shape (batch,)
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
     :param gamma: the discount factor
+    :param terminal_value: the value of terminal states, a scalar
     :return: rewards, shape of ``q``
     """
-    return q - gamma * (1 - terminated) * next_v
+    return q - gamma * th.where(terminated > 0, terminal_value, next_v)
 
 
 def iq_loss(
@@ -62,12 +77,18 @@ def iq_loss(
     occupancy_term: OccupancyTerm = "policy_mix",
     penalty: Penalty = "mixture",
     penalty_coef: float = 0.5,
+    terminal_value: th.Tensor | float = 0.0,
+    critic_bound: CriticBound = "none",
+    expert_target: ExpertTarget = "bootstrap",
 ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
     """
     The critic's loss, -J(Q), averaged over the critics (every critic has a loss of its own, V is shared).
 
     ``values.v`` holds V at the states over which the occupancy term runs: the whole batch for ``"policy_mix"``,
-    the expert's rows for ``"expert"``, initial states for ``"start_states"``.
+    the expert's rows for ``"expert"`` and ``"expert_states"``, initial states for ``"start_states"``.
+
+    With ``"policy"`` and ``"mixture"``, chi-squared is least squares: up to a constant, the loss is
+    c / 2 (E_expert[(r - 1/c)^2] + E_policy[(r + 1/c)^2]) (https://arxiv.org/abs/2303.00599).
 
     :param values: Q(s, a), V(s') and V at the states of the occupancy term
     :param terminated: shape (batch,), 1 where the episode ended in a terminal state
@@ -75,13 +96,20 @@ def iq_loss(
     :param gamma: the discount factor
     :param divergence: name of a row of :data:`~sb3_iq.iq_learn.divergences.DIVERGENCES`
     :param occupancy_term: which occupancy mu the term E_mu[V(s) - gamma V(s')] is taken under
-    :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's chi-squared,
-        in phi) or the mixture of expert and policy (chi-squared to the mixture, https://arxiv.org/abs/2303.00599)
+    :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's own form, in
+        phi) or the mixture of expert and policy (with chi-squared, the divergence to the mixture)
     :param penalty_coef: c, rewards are of size 1/c; typically 0.5
+    :param terminal_value: the value of terminal states
+    :param critic_bound: with ``"clip"``, V(s') is clipped to what rewards in [-1/c, 1/c] can amount to
+    :param expert_target: with ``"fixed"``, the expert's Q(s, a) is drawn to that bound instead of r to 1/c
     :return: the loss and its parts (scalars without gradient)
     """
-    next_v = gamma * (1 - terminated) * values.next_v
-    rewards = soft_bellman_reward(values.q, values.next_v, terminated, gamma)
+    bound = value_bound(gamma, penalty_coef)
+    next_v = values.next_v
+    if critic_bound == "clip":
+        next_v = next_v.clamp(-bound, bound)
+    rewards = soft_bellman_reward(values.q, next_v, terminated, gamma, terminal_value)
+    next_v = gamma * th.where(terminated > 0, terminal_value, next_v)
     expert_rewards, policy_rewards = rewards[:, :n_expert], rewards[:, n_expert:]
 
     row = DIVERGENCES[divergence]
@@ -92,22 +120,83 @@ def iq_loss(
     penalty_term = th.zeros((), device=rewards.device)
     if penalty == "mixture":
         penalty_term = 0.5 * penalty_coef * ((expert_rewards**2).mean() + (policy_rewards**2).mean())
+    if expert_target == "fixed":
+        expert_term = 0.5 * penalty_coef * ((values.q[:, :n_expert] - bound) ** 2).mean()
+        penalty_term = 0.5 * penalty_coef * (policy_rewards**2).mean()
 
-    if occupancy_term == "start_states":
+    if occupancy_term in ("start_states", "expert_states"):
         value_term = (1 - gamma) * values.v.mean()
+    elif occupancy_term == "policy":
+        value_term = policy_rewards.mean()
     else:
         value_term = (values.v - next_v[: len(values.v)]).mean()
 
     loss = expert_term + value_term + penalty_term
-    info = {
-        "critic_loss": loss,
-        "expert_term": expert_term,
-        "value_term": value_term,
-        "penalty_term": penalty_term,
-        "expert_reward": expert_rewards.mean(),
-        "q_expert": values.q[:, :n_expert].mean(),
-    }
+    info = {"critic_loss": loss, "expert_term": expert_term, "value_term": value_term, "penalty_term": penalty_term}
+    info |= statistics("expert", expert_rewards, values.q[:, :n_expert])
     if policy_rewards.numel() > 0:
-        info["policy_reward"] = policy_rewards.mean()
-        info["q_policy"] = values.q[:, n_expert:].mean()
+        info |= statistics("policy", policy_rewards, values.q[:, n_expert:])
+    info |= {"q_min": values.q.min(), "q_max": values.q.max()}
+    if critic_bound == "clip":
+        info["clip_fraction"] = (values.next_v.abs() > bound).float().mean()
     return loss, {name: term.detach() for name, term in info.items()}
+
+
+def statistics(who: str, rewards: th.Tensor, q_values: th.Tensor) -> dict[str, th.Tensor]:
+    """:return: what is logged of the rewards and Q-values of a batch"""
+    return {
+        f"{who}_reward": rewards.mean(),
+        f"{who}_reward_min": rewards.min(),
+        f"{who}_reward_max": rewards.max(),
+        f"q_{who}": q_values.mean(),
+    }
+
+
+def absorbing_reward(
+    expert_share: float,
+    policy_share: float,
+    divergence: str,
+    occupancy_term: OccupancyTerm,
+    penalty: Penalty,
+    penalty_coef: float,
+) -> float:
+    """
+    The reward of a terminal state, as IQ-Learn would learn it if an episode went on for ever there, in an absorbing state.
+
+    There nothing is left to choose, V = Q, and the objective is a function of one reward r that is paid for ever: with the
+    shares e and p of terminations among the expert's and the policy's transitions (the occupancies of entering the absorbing
+    state, both times 1 / (1 - gamma) for being in it), its derivative is
+
+        e phi'(r) - w - [c (e + p) r],    w = 0, e, (e + p) / 2, p
+
+    for initial states, ``"expert"``, ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture. As it falls
+    with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
+    Where only the policy terminates, its end is thus as bad as its other transitions can be; where both do alike, it is
+    neutral. Donsker and Varadhan's reward has a free constant, which is chosen here as in ``"reverse_kl_shifted"``.
+
+    :param expert_share: terminations among the expert's transitions, in [0, 1]
+    :param policy_share: terminations among the policy's transitions, in [0, 1]; 0 offline
+    :param divergence: the objective's, as are the others
+    :param occupancy_term: the occupancy term
+    :param penalty: the penalty
+    :param penalty_coef: the coefficient c
+    :return: the reward r, and thus V = r / (1 - gamma); 0 if nothing ever terminates
+    """
+    expert, policy = expert_share, policy_share
+    if expert + policy == 0:
+        return 0.0
+    row = DIVERGENCES["reverse_kl_shifted" if divergence == "donsker_varadhan" else divergence]
+    weight = {"expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(occupancy_term, 0.0)
+
+    def derivative(reward: float) -> float:
+        mixture = penalty == "mixture"
+        linear = divergence == "chi2" and mixture
+        r = th.tensor(reward, dtype=th.float64)
+        slope = 1.0 if linear else float(row.phi_prime(r, penalty_coef))
+        return expert * slope - weight - mixture * penalty_coef * (expert + policy) * reward
+
+    low, high = -1 / penalty_coef, 1 / penalty_coef
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if derivative(middle) > 0 else (low, middle)
+    return (low + high) / 2

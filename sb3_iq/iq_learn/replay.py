@@ -6,12 +6,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_iq.iq_learn import objective
 from sb3_iq.iq_learn.observations import concatenate_obs
 
 if TYPE_CHECKING:
+    from sb3_iq.iq_learn.arguments import ObjectiveTerms
     from sb3_iq.iq_learn.iq_learn import IQLearn
 
 # Stands where SB3 would otherwise allocate a buffer while it builds the model
@@ -35,6 +37,39 @@ def make_replay_buffer(model: "IQLearn", buffer_size: int | None = None) -> Repl
         optimize_memory_usage=model.optimize_memory_usage,
         **model.replay_buffer_kwargs,
     )
+
+
+def sample(model: "IQLearn", batch_size: int) -> ReplayBufferSamples | DictReplayBufferSamples:
+    """
+    :param model: the algorithm, with a replay buffer that is not empty
+    :param batch_size: how many transitions to draw, with replacement
+    :return: transitions of the whole buffer, or of its ``replay_window`` newest
+    """
+    buffer, env = model.replay_buffer, model.get_vec_normalize_env()
+    assert buffer is not None
+    rows = None if model.replay_window is None else -(-model.replay_window // buffer.n_envs)
+    if rows is None or rows >= buffer.size():
+        return buffer.sample(batch_size, env=env)
+    newest = buffer.pos - 1 - np.random.randint(rows, size=batch_size)
+    return buffer._get_samples(newest % buffer.buffer_size, env=env)
+
+
+def absorbing_reward(model: "IQLearn", terms: "ObjectiveTerms") -> float:
+    """
+    :param model: the algorithm, with its demonstrations and, online, its replay buffer
+    :param terms: the terms of the objective in force
+    :return: the reward of staying in a terminal state, from how often the expert's and the policy's transitions end in one
+    """
+    expert_buffer, buffer = model.expert_buffer, model.replay_buffer
+    assert expert_buffer is not None
+    policy_share = 0.0
+    if not model.offline and buffer is not None:
+        n = buffer.size()
+        # A buffer that doesn't tell time limits apart (optimize_memory_usage) has none of them marked
+        terminated = buffer.dones[:n] * (1 - buffer.timeouts[:n]) if buffer.handle_timeout_termination else buffer.dones[:n]
+        policy_share = float(terminated.mean())
+    settings = (model.divergence, terms.occupancy_term, terms.penalty, model.penalty_coef)
+    return objective.absorbing_reward(expert_buffer.terminated_share, policy_share, *settings)
 
 
 def sample_initial_observations(model: "IQLearn", batch_size: int) -> PyTorchObs:

@@ -1,0 +1,100 @@
+"""Observations standardised by the mean and standard deviation of the demonstrations, inside of the networks."""
+
+from typing import TypeVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+# What is constant in the demonstrations is not blown up without end, and what is far from them stays in a network's range
+MIN_VARIANCE = 1e-4
+MAX_SIZE = 10.0
+
+AnyObs = TypeVar("AnyObs", th.Tensor, dict[str, th.Tensor])
+
+
+class Standardize(nn.Module):
+    """
+    x -> (x - mean) / std, clipped to [-10, 10]; the identity until it is fitted.
+
+    :param shape: shape of an observation
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+    fitted: th.Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", th.zeros(shape))
+        self.register_buffer("std", th.ones(shape))
+        self.register_buffer("fitted", th.zeros((), dtype=th.bool))
+
+    def fit(self, obs: th.Tensor) -> None:
+        """
+        :param obs: observations, batch first
+        """
+        obs = obs.to(self.mean)
+        self.mean.copy_(obs.mean(dim=0))
+        self.std.copy_((obs.var(dim=0, unbiased=False) + MIN_VARIANCE).sqrt())
+        self.fitted.fill_(True)
+
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        limit = th.where(self.fitted, MAX_SIZE, th.inf)
+        return ((obs - self.mean) / self.std).clamp(-limit, limit)
+
+
+class ObservationNormalizer(nn.Module):
+    """
+    Standardises vectors, be they an observation or entries of a dictionary of such. Images and one-hot codes stay as they are.
+
+    It is one object, shared by all networks of a policy and saved with it.
+
+    :param observation_space: the observation space
+    """
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__()
+        named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
+        vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image_space(space)}
+        self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is nothing to be fitted (any more)."""
+        return all(part.fitted for part in self.parts.values())
+
+    def fit(self, obs: PyTorchObs) -> None:
+        """
+        :param obs: observations, batch first
+        """
+        for key, part in self.parts.items():
+            part.fit(obs[key] if isinstance(obs, dict) else obs)  # type: ignore[operator]
+
+    def forward(self, obs: AnyObs) -> AnyObs:
+        if isinstance(obs, dict):
+            return {key: self.parts[key](values) if key in self.parts else values for key, values in obs.items()}
+        return self.parts["obs"](obs) if "obs" in self.parts else obs
+
+
+class NormalizedExtractor(BaseFeaturesExtractor):
+    """
+    A features extractor of normalised observations.
+
+    :param observation_space: the observation space
+    :param extractor: what features are extracted by
+    :param normalizer: what observations go through before
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space, extractor: BaseFeaturesExtractor, normalizer: ObservationNormalizer
+    ) -> None:
+        super().__init__(observation_space, extractor.features_dim)
+        self.extractor = extractor
+        self.normalizer = normalizer
+
+    def forward(self, observations: PyTorchObs) -> th.Tensor:
+        return self.extractor(self.normalizer(observations))

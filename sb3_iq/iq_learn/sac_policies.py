@@ -1,0 +1,257 @@
+"""
+SAC's actor and critics, for continuous actions: V(s) = Q(s, a) - alpha log pi(a|s) with a ~ pi (Eq. 10).
+
+What differs from SB3's policy is that the critics may be normalised, bounded, and aggregated in two ways, and that
+deterministic predictions are made by a moving average of the actor.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac import policies as sac
+from torch import nn
+
+from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
+from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
+from sb3_iq.iq_learn.objective import SoftValues
+from sb3_iq.iq_learn.observations import batch_length, concatenate_obs
+from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
+
+Aggregation = Literal["min", "mean"]
+# An action on the bound is infinitely far out before the tanh
+MAX_ACTION = 0.999
+
+
+class SACPolicy(sac.SACPolicy):
+    """
+    Policy for continuous actions: SAC's actor and critics, and a moving average of the actor for deterministic prediction
+    (exploration samples from the actor itself). The parameters are those of SB3's ``SACPolicy`` and
+
+    :param n_critics: number of critics, each with a loss of its own; typically 1 or 2
+    :param critic_aggregation: whether V and the actor take the smallest (``"min"``) or the ``"mean"`` value of the critics
+    :param layer_norm: whether the critics' hidden layers are normalised (LayerNorm); typically True
+    :param q_bound: bound Q to this size by a tanh, if given
+    :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations
+    """
+
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    averaged_actor: sac.Actor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        n_critics: int = 1,
+        critic_aggregation: Aggregation = "min",
+        layer_norm: bool = True,
+        q_bound: float | None = None,
+        normalize_obs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if critic_aggregation not in ("min", "mean"):
+            raise ValueError(f"`critic_aggregation` is {critic_aggregation!r}: choose one of min, mean.")
+        self.critic_aggregation = critic_aggregation
+        self.layer_norm = layer_norm
+        self.q_bound = q_bound
+        self.normalize_obs = normalize_obs
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=features_extractor_class or self.default_features_extractor,
+            n_critics=n_critics,
+            **with_fast_defaults(kwargs),
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.normalizer = ObservationNormalizer(self.observation_space)
+        super()._build(lr_schedule)
+        self.averaged_actor = self.make_actor()
+        self.averaged_actor.load_state_dict(self.actor.state_dict())
+        self.averaged_actor.requires_grad_(False)
+        self.averaged_actor.set_training_mode(False)
+        self.critic_target.requires_grad_(False)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        extractor = super().make_features_extractor()
+        return NormalizedExtractor(self.observation_space, extractor, self.normalizer) if self.normalize_obs else extractor
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
+        critic_class = LayerNormCritic if self.layer_norm else ContinuousCritic
+        critic = critic_class(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+        if self.q_bound is not None:
+            for idx, q_net in enumerate(critic.q_networks):
+                critic.q_networks[idx] = nn.Sequential(*q_net.children(), ScaledTanh(self.q_bound))  # type: ignore[call-overload]
+                setattr(critic, f"qf{idx}", critic.q_networks[idx])
+        return critic
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs")
+        return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self.averaged_actor(observation, deterministic=True) if deterministic else self.actor(observation)
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """:return: the networks that the objective is maximised over, their targets, and their optimizer"""
+        return self.critic, self.critic_target, self.critic.optimizer
+
+    def average_actor(self, tau: float) -> None:
+        """
+        Move the averaged actor towards the actor; statistics of normalisation layers are copied (see SB3's GH issue #996).
+
+        :param tau: the share of the actor in the new average
+        """
+        polyak_update(self.actor.parameters(), self.averaged_actor.parameters(), tau)
+        for buffer, averaged in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
+            averaged.copy_(buffer)
+
+    def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: actions scaled to [-1, 1], shape (batch, \\*action_shape)
+        :return: Q(s, a), shape (n_critics, batch)
+        """
+        return th.cat(self.critic(obs, actions), dim=1).T
+
+    def aggregate(self, q_values: th.Tensor) -> th.Tensor:
+        """
+        :param q_values: Q(s, a), shape (n_critics, batch)
+        :return: the smallest or the mean value of the critics, shape (batch,)
+        """
+        return q_values.min(dim=0).values if self.critic_aggregation == "min" else q_values.mean(dim=0)
+
+    def _sampled_value(self, q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+        return self.aggregate(q_values) - ent_coef * log_prob
+
+    def _distribution(self, obs: PyTorchObs) -> Any:
+        mean_actions, log_std, kwargs = self.actor.get_action_dist_params(obs)
+        return self.actor.action_dist.proba_distribution(mean_actions, log_std, **kwargs)
+
+    def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :return: actions of the actor, without gradient, shape (batch, action_dim)
+        """
+        with th.no_grad():
+            return self.actor(obs)
+
+    def log_likelihood(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: actions scaled to [-1, 1], shape (batch, action_dim); what is beyond 0.999 is taken there
+        :return: log pi(a|s) of the actor, shape (batch,)
+        """
+        return self._distribution(obs).log_prob(actions.clamp(-MAX_ACTION, MAX_ACTION))
+
+    def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: actions scaled to [-1, 1], shape (batch, action_dim)
+        :return: the mean distance of the actor's deterministic actions in each dimension, a scalar without gradient
+        """
+        with th.no_grad():
+            return (self.actor(obs, deterministic=True) - actions).abs().mean()
+
+    def state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param ent_coef: the temperature alpha
+        :return: one-sample estimate of V(s) = E_{a~pi}[Q(s, a) - alpha log pi(a|s)], shape (batch,).
+            The gradient is that of the critic: the actor has a loss of its own (Eq. 10).
+        """
+        with th.no_grad():
+            actions, log_prob = self.actor.action_log_prob(obs)
+        return self._sampled_value(self.q_values(obs, actions), log_prob, ent_coef)
+
+    def target_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param ent_coef: the temperature alpha
+        :return: one-sample estimate of V(s) of the target critics without gradient, shape (batch,)
+        """
+        with th.no_grad():
+            actions, log_prob = self.actor.action_log_prob(obs)
+            return self._sampled_value(th.cat(self.critic_target(obs, actions), dim=1).T, log_prob, ent_coef)
+
+    def soft_values(
+        self,
+        obs: PyTorchObs,
+        actions: th.Tensor,
+        next_obs: PyTorchObs,
+        value_obs: PyTorchObs | None,
+        ent_coef: th.Tensor,
+        use_target: bool,
+    ) -> SoftValues:
+        """
+        Everything the objective asks of the networks, in one critic pass where the inputs can be concatenated.
+
+        :param obs: observations, batch first
+        :param actions: actions scaled to [-1, 1], shape (batch, \\*action_shape)
+        :param next_obs: next observations, batch first
+        :param value_obs: the states of the occupancy term, None for none
+        :param ent_coef: the temperature alpha
+        :param use_target: bootstrap with the target critics, or through the gradient of the online ones
+        :return: Q(s, a), V(s') and V of ``value_obs``
+        """
+        value_batches = [] if value_obs is None else [value_obs]
+        n, n_next, n_value = batch_length(obs), batch_length(next_obs), sum(map(batch_length, value_batches))
+        policy_obs = concatenate_obs(next_obs, *value_batches)
+        with th.no_grad():
+            policy_actions, log_prob = self.actor.action_log_prob(policy_obs)
+        (next_actions, value_actions), (next_log_prob, value_log_prob) = (
+            tensor.split([n_next, n_value]) for tensor in (policy_actions, log_prob)
+        )
+        if use_target:
+            with th.no_grad():
+                next_q = th.cat(self.critic_target(next_obs, next_actions), dim=1).T
+            all_q = self.q_values(concatenate_obs(obs, *value_batches), th.cat([actions, value_actions]))
+            q_values, value_q = all_q.split([n, n_value], dim=1)
+        else:
+            all_q = self.q_values(concatenate_obs(obs, policy_obs), th.cat([actions, policy_actions]))
+            q_values, next_q, value_q = all_q.split([n, n_next, n_value], dim=1)
+        return SoftValues(
+            q_values,
+            self._sampled_value(next_q, next_log_prob, ent_coef),
+            self._sampled_value(value_q, value_log_prob, ent_coef),
+        )
+
+    def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor, n_samples: int = 16) -> th.Tensor:
+        """
+        V(s) as a mean over the same few draws of noise for every state: deterministic, and independent of the rest of a batch.
+
+        :param obs: observations, batch first
+        :param ent_coef: the temperature alpha
+        :param n_samples: number of actions per state, made of antithetic pairs
+        :return: V(s), shape (batch,)
+        """
+        gaussian = self._distribution(obs).distribution
+        noise = th.randn(n_samples // 2, gaussian.mean.shape[1], generator=th.Generator().manual_seed(0))
+        values = []
+        for eps in th.cat([noise, -noise]).to(gaussian.mean.device):
+            pre_tanh = gaussian.mean + gaussian.stddev * eps
+            # log(1 - tanh(x)^2) without cancellation
+            log_det = 2 * (np.log(2.0) - pre_tanh - nn.functional.softplus(-2 * pre_tanh))
+            log_prob = (gaussian.log_prob(pre_tanh) - log_det).sum(dim=1)
+            values.append(self._sampled_value(self.q_values(obs, th.tanh(pre_tanh)), log_prob, ent_coef))
+        return th.stack(values).mean(dim=0)
+
+
+class SACCnnPolicy(SACPolicy):
+    """:class:`SACPolicy` for images."""
+
+    default_features_extractor = NatureCNN
+
+
+class SACMultiInputPolicy(SACPolicy):
+    """:class:`SACPolicy` for Dict observations."""
+
+    default_features_extractor = CombinedExtractor
