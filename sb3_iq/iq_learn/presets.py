@@ -65,12 +65,12 @@ DISCRETE = Settings(
 
 CONTINUOUS = Settings(
     learning_rate=3e-4,
-    batch_size=256,
+    batch_size=128,
     gamma=0.97,
     ent_coef=0.01,
     use_target=True,
     penalty_coef=0.5,
-    occupancy_term="start_states",
+    occupancy_term="policy_mix",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",

@@ -1,0 +1,115 @@
+"""Terminal states: two-state MDPs in which a value of zero favours the wrong end, and what the absorbing value is."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+
+from sb3_iq import IQLearn
+from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn.objective import absorbing_reward
+
+COEF = 0.5
+
+
+class TwoStates(gym.Env):
+    """
+    :param table: for each state and action, the next state (2 is terminal) and the probability to move there rather than stay
+    :param starts: the initial states, drawn from uniformly
+    """
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, table, starts, length=20):
+        self.table, self.starts, self.length = table, starts, length
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.n_steps = int(self.np_random.choice(self.starts)), 0
+        return self.state, {}
+
+    def step(self, action):
+        target, probability = self.table[self.state][int(action)]
+        if self.np_random.random() < probability:
+            self.state = target
+        self.n_steps += 1
+        dead = self.state == 2
+        return min(self.state, 1), 0.0, dead, self.n_steps >= self.length and not dead, {}
+
+
+def q_of_state_1(env, demonstration, terminal_value, **kwargs):
+    """:return: Q(1, .) after learning"""
+    model = IQLearn(
+        "MlpPolicy",
+        env,
+        [demonstration] * 2,
+        terminal_value=terminal_value,
+        seed=0,
+        device="cpu",
+        gamma=0.9,
+        learning_starts=200,
+        batch_size=64,
+        tau=0.05,
+        policy_kwargs=dict(net_arch=[32]),
+        **kwargs,
+    ).learn(1_500)
+    with th.no_grad():
+        return model.q_net(th.tensor([1]))[0].tolist()
+
+
+def test_a_negative_reward_does_not_make_death_attractive():
+    """
+    The expert stays in state 0 for ever. From state 1, where it never is, one can die or find back slowly. With ``"policy"``
+    each step there costs 1/c: with V = 0 dying early is the better end, as an absorbing state it is the worse.
+    """
+    env = TwoStates([[(0, 1.0), (1, 1.0)], [(0, 0.05), (2, 1.0)]], starts=[0, 1])
+    options = dict(occupancy_term="policy")
+    demonstration = Trajectory(np.zeros(21, int), np.zeros(20, int), None, terminated=False, truncated=True)
+    back, die = q_of_state_1(env, demonstration, "zero", **options)
+    assert die > back + 1
+    back, die = q_of_state_1(env, demonstration, "absorbing", **options)
+    assert back > die + 1
+
+
+def test_a_positive_reward_does_not_make_the_goal_repulsive():
+    """
+    The expert goes from state 0 to state 1 and on to the goal, which ends the episode. With ``"start_states"`` rewards are
+    positive: with V = 0 going round between the two states collects the first step's reward again and again.
+    """
+    env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
+    demonstration = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
+    goal, round_again = q_of_state_1(env, demonstration, "zero", occupancy_term="start_states")
+    assert round_again > goal
+    goal, round_again = q_of_state_1(env, demonstration, "absorbing", occupancy_term="start_states")
+    assert goal > round_again + 1
+
+
+@pytest.mark.parametrize("expert, policy", [(0.02, 0.05), (0.0, 0.1), (0.1, 0.0), (0.05, 0.05)])
+def test_absorbing_reward_of_chi2(expert, policy):
+    """With the penalty of the mixture it is the table's reward of least squares, at the ratio of the two shares."""
+
+    def reward(term, penalty="mixture"):
+        return absorbing_reward(expert, policy, "chi2", term, penalty, COEF)
+
+    total = expert + policy
+    assert reward("policy_mix") == pytest.approx((expert - policy) / (2 * COEF * total), abs=1e-9)
+    assert reward("policy") == pytest.approx((expert - policy) / (COEF * total), abs=1e-9)
+    assert reward("start_states") == pytest.approx(expert / (COEF * total), abs=1e-9)
+    assert reward("expert") == pytest.approx(0, abs=1e-9)
+    if expert > 0:
+        ratio = policy / expert
+        assert reward("policy", "expert") == pytest.approx(max(-1 / COEF, (1 - ratio) / (2 * COEF)), abs=1e-9)
+        assert reward("start_states", "expert") == pytest.approx(1 / (2 * COEF), abs=1e-9)
+
+
+def test_nothing_terminates():
+    assert absorbing_reward(0.0, 0.0, "chi2", "policy_mix", "mixture", COEF) == 0
+
+
+def test_truncation_bootstraps():
+    """Where every end is a time limit, the absorbing value stays zero and has no effect."""
+    env = TwoStates([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)]], starts=[0])
+    demonstration = Trajectory(np.zeros(21, int), np.zeros(20, int), None, terminated=False, truncated=True)
+    assert q_of_state_1(env, demonstration, "zero") == q_of_state_1(env, demonstration, "absorbing")
