@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn import SACPolicy
+from sb3_iq.iq_learn.arguments import fit_normalizer
 
 
 def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
@@ -19,6 +20,7 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
     """
     assert model.expert_buffer is not None
     callback.init_callback(model)
+    fit_normalizer(model)
     network = model.q_net if model.actor is None else model.actor
     optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
     for step in range(1, n_steps + 1):
@@ -27,10 +29,7 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
         if model.actor is None:
             loss = F.cross_entropy(model.q_net(batch.observations), batch.actions.flatten())
         else:
-            mean_actions, log_std, kwargs = model.actor.get_action_dist_params(batch.observations)
-            distribution = model.actor.action_dist.proba_distribution(mean_actions, log_std, **kwargs)
-            # An action on the bound is infinitely far out before the tanh
-            loss = -distribution.log_prob(batch.actions.clamp(-0.999, 0.999)).mean()
+            loss = -model.policy.log_likelihood(batch.observations, batch.actions).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -26,6 +26,16 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 N_EVAL_EPISODES = 20
+ABLATIONS: list[dict[str, Any]] = [
+    {},
+    {"policy_kwargs": {"normalize_obs": False}},
+    {"occupancy_term": "start_states"},
+    {"terminal_value": "zero"},
+    {"critic_bound": "none"},
+    {"policy_kwargs": {"layer_norm": False}},
+    {"actor_tau": 1.0},
+    {"gamma": 0.99},
+]
 EVAL_SEED = 10_000
 
 
@@ -55,8 +65,10 @@ class Run:
 
 
 def suites() -> dict[str, list[Run]]:
-    """The published runs, all with the constructor's defaults."""
+    """The published runs: the constructor's defaults, but where a setting is what is compared."""
     seeds = range(3)
+    control = ("Hopper-v5", "Walker2d-v5", "Ant-v5", "HalfCheetah-v5")
+    discrete = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")
     offline = [("LunarLander-v3", 3), ("Acrobot-v1", 1), ("CartPole-v1", 10), ("MountainCar-v0", 10)]
     return {
         "offline-discrete": [
@@ -70,6 +82,30 @@ def suites() -> dict[str, list[Run]]:
         ],
         "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
         "hopper": [Run("Hopper-v5", "demos:Hopper-v5", 1, 100_000, seed) for seed in seeds],
+        "mujoco": [
+            *(Run(env, f"demos:{env}", 1, 200_000, 0) for env in control),
+            *(Run("Hopper-v5", "demos:Hopper-v5", 1, 200_000, seed) for seed in (1, 2)),
+            *(Run(env, f"demos:{env}", 1, 200_000, 0, settings={"preset": "paper"}) for env in control),
+        ],
+        "mujoco-bc": [
+            Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
+            for env, seed in itertools.product(control, seeds)
+        ],
+        # The default without each of its ingredients, beside the default itself
+        "ablation": [
+            Run(env, f"demos:{env}", 1, 60_000, 0, settings=settings)
+            for settings in ABLATIONS
+            for env in ("Hopper-v5", "Walker2d-v5")
+        ],
+        "offline-demos": [
+            Run(env, f"demos:{env}", n, 5_000, seed, algo, offline=True, eval_freq=1_000)
+            for algo, env, n, seed in itertools.product(("iq", "bc"), discrete, (1, 3, 10), range(5))
+        ],
+        # One demonstration of which every 20th transition is seen: 25 of them, another episode for each seed
+        "subsampled": [
+            Run("CartPole-v1", "demos:CartPole-v1", 1, 5_000, seed, algo, offline=True, subsample_freq=20, eval_freq=1_000)
+            for algo, seed in itertools.product(("iq", "bc"), range(10))
+        ],
         "offline-continuous": [
             Run(env, f"demos:{env}", n, steps, seed, algo, True, eval_freq=eval_freq)
             for env, n, steps, eval_freq in (

@@ -1,6 +1,5 @@
 """Combinations of settings: refused with a reason, or finite."""
 
-import inspect
 import random
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +18,12 @@ def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwa
     env = RandomEnv(observation_space, action_space)
     kwargs.setdefault("policy_kwargs", dict(net_arch=[16]))
     return IQLearn(policy, env, random_trajectories(env), **{**SMALL, **kwargs})
+
+
+def logged(model):
+    """:return: the keys of one more gradient step"""
+    model.train(1, model.batch_size)
+    return set(model.logger.name_to_value)
 
 
 def literals():
@@ -42,7 +47,7 @@ def test_random_settings(seed):
     try:
         model = make(BOX, action_space, **settings).learn(200)
     except ValueError as error:
-        assert "`" in str(error) and any(word in str(error) for word in ("Use", "use", "which only"))  # noqa: PT017
+        assert "`" in str(error) and any(word in str(error) for word in ("Use", "use", "which only"))
         return
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
 
@@ -166,7 +171,7 @@ def test_policy_delay():
 @pytest.mark.parametrize("observation_space", [BOX, DICT, IMAGE])
 def test_the_experts_actions_are_never_read(action_space, expert_actions, observation_space):
     """Other actions in the demonstrations change nothing."""
-    policy = {BOX: "MlpPolicy", DICT: "MultiInputPolicy", IMAGE: "CnnPolicy"}[observation_space]
+    policy = "MlpPolicy" if observation_space is BOX else "MultiInputPolicy" if observation_space is DICT else "CnnPolicy"
     parameters = []
     for seed in (0, 1):
         env = RandomEnv(observation_space, action_space)
@@ -176,7 +181,7 @@ def test_the_experts_actions_are_never_read(action_space, expert_actions, observ
             object.__setattr__(trajectory, "acts", other.acts)
         model = IQLearn(policy, env, trajectories, **options).learn(14)
         parameters.append(th.cat([parameter.flatten() for parameter in model.policy.parameters()]))
-        assert not any(key in model.logger.name_to_value for key in ("train/bc_action_error", "train/expert_log_likelihood"))
+        assert not any("expert_log" in key or "bc_" in key for key in logged(model))
     assert th.equal(*parameters)
 
 
@@ -224,11 +229,13 @@ def test_pretraining_clones_the_expert(action_space):
 def test_cloning_term(action_space, offline):
     likelihoods = []
     for bc_coef in (0.0, 10.0, lambda progress: 10.0):
-        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline).learn(150)
+        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, learning_rate=3e-3, actor_learning_rate=3e-3).learn(
+            150
+        )
         expert = model.expert_buffer.all()
         likelihoods.append(model.policy.log_likelihood(expert.observations, expert.actions).mean().item())
-        assert ("train/bc_loss" in model.logger.name_to_value) == (bc_coef != 0.0)
-    assert min(likelihoods[1:]) > likelihoods[0]
+        assert ("train/bc_loss" in logged(model)) == (bc_coef != 0.0)
+    assert likelihoods[-1] > likelihoods[0] + 0.3
 
 
 def test_cloning_term_falls_to_zero():

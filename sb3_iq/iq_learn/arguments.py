@@ -312,6 +312,13 @@ def warm_up_statistics(model: "IQLearn") -> None:
                 obs_rms.update(observations)
 
 
+def fit_normalizer(model: "IQLearn") -> None:
+    """Give the networks the mean and standard deviation of the demonstrations' observations, once."""
+    if not model.policy.normalizer.fitted:
+        assert model.expert_buffer is not None
+        model.policy.normalizer.fit(model.expert_buffer.all(model.get_vec_normalize_env(), at_most=2_000).observations)
+
+
 def reward_arguments(
     model: "IQLearn", obs: PyTorchObs, actions: np.ndarray, next_obs: PyTorchObs, terminated: np.ndarray
 ) -> tuple[th.Tensor, th.Tensor]:

@@ -478,9 +478,7 @@ class IQLearn(OffPolicyAlgorithm):
         elif self.replay_buffer is None:
             self.replay_buffer = replay.make_replay_buffer(self)
         arguments.warm_up_statistics(self)
-        if not self.policy.normalizer.fitted:
-            expert = self.expert_buffer.all(self._vec_normalize_env, at_most=2_000)  # type: ignore[union-attr]
-            self.policy.normalizer.fit(expert.observations)
+        arguments.fit_normalizer(self)
         if self._n_updates == 0 and self.pretrain_steps > 0:
             cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:
