@@ -11,7 +11,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from table import RESULTS, read_runs, table  # noqa: E402
 
 import sb3_iq  # noqa: E402
-from sb3_iq.iq_learn.defaults import CONTINUOUS, DISCRETE  # noqa: E402
+from sb3_iq.iq_learn.presets import CONTINUOUS, DISCRETE  # noqa: E402
 
 project = "sb3-iq"
 author = "The sb3-iq developers"

@@ -137,9 +137,10 @@ def test_logged_keys(tmp_path):
     from stable_baselines3.common.logger import configure
 
     keys = set()
+    options = dict(ent_coef="auto", gradient_penalty=1.0, bc_coef=0.1)
     for action_space in (DISCRETE, BOX):
         env = RandomEnv(BOX, action_space)
-        model = IQLearn("MlpPolicy", env, random_trajectories(env), ent_coef="auto", batch_size=8, learning_starts=10)
+        model = IQLearn("MlpPolicy", env, random_trajectories(env), batch_size=8, learning_starts=10, **options)
         model.set_logger(configure(str(tmp_path), ["csv"]))
         model.learn(20, log_interval=1)
         keys |= set((tmp_path / "progress.csv").read_text().splitlines()[0].split(","))

@@ -1,0 +1,108 @@
+"""Observations standardised by the demonstrations' statistics."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_iq import IQLearn
+from sb3_iq.iq_learn.normalization import ObservationNormalizer
+from tests.utils import BOX, DICT, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, random_trajectories
+
+SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
+
+
+def test_what_is_normalised():
+    values = th.randn(500, 4, generator=th.Generator().manual_seed(0)) * th.tensor([100.0, 1.0, 0.1, 0.0]) + 7
+    image = th.rand(500, 3, 36, 36)
+    normalizer = ObservationNormalizer(
+        spaces.Dict({"vector": spaces.Box(-1, 1, (4,)), "image": spaces.Box(0, 255, (3, 36, 36), np.uint8)})
+    )
+    before = normalizer({"vector": values, "image": image})
+    assert th.equal(before["vector"], values) and not normalizer.fitted
+    normalizer.fit({"vector": values, "image": image})
+    after = normalizer({"vector": values, "image": image})
+    assert th.allclose(after["vector"].mean(dim=0), th.zeros(4), atol=1e-4)
+    assert th.allclose(after["vector"].std(dim=0), th.tensor([1.0, 1.0, 1.0, 0.0]), atol=0.01)
+    assert th.equal(after["image"], image) and normalizer.fitted
+    far = normalizer({"vector": values + 1e6, "image": image})["vector"]
+    assert far.max() == 10
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3), IMAGE])
+def test_one_hot_codes_and_images_stay(space):
+    normalizer = ObservationNormalizer(space)
+    assert normalizer.fitted
+    obs = th.rand(3, 5)
+    assert normalizer(obs) is obs
+
+
+@pytest.mark.parametrize("observation_space, action_space", [(BOX, DISCRETE), (BOX, WIDE_BOX), (DICT, WIDE_BOX)])
+@pytest.mark.parametrize("offline", [False, True])
+def test_all_networks_share_one_that_is_saved(observation_space, action_space, offline, tmp_path):
+    env = RandomEnv(observation_space, action_space)
+    policy = "MlpPolicy" if observation_space is BOX else "MultiInputPolicy"
+    model = IQLearn(policy, env, random_trajectories(env), offline=offline, **SMALL)
+    assert not model.policy.normalizer.fitted
+    model.learn(20)
+    normalizer = model.policy.normalizer
+    assert normalizer.fitted
+    found = {id(module) for module in model.policy.modules() if isinstance(module, ObservationNormalizer)}
+    assert found == {id(normalizer)}
+    (part,) = normalizer.parts.values()
+    expert = model.expert_buffer.all().observations
+    expert = expert["vector"] if isinstance(expert, dict) else expert
+    assert th.allclose(part.mean, expert.mean(dim=0), atol=1e-6)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", env=env)
+    (other,) = loaded.policy.normalizer.parts.values()
+    assert th.equal(part.mean, other.mean) and th.equal(part.std, other.std)
+    obs = env.observation_space.sample()
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
+    loaded.set_expert_data(random_trajectories(env, seed=5))
+    loaded.learn(20)  # other data are not fitted again
+    assert th.equal(part.mean, other.mean)
+    model.policy.save(tmp_path / "policy")
+    policy = type(model.policy).load(tmp_path / "policy")
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], policy.predict(obs, deterministic=True)[0])
+
+
+def test_units_do_not_matter():
+    """The same task in other units of observation is learned in the same way, up to float precision."""
+
+    class Scaled(gym.ObservationWrapper):
+        def __init__(self, env, factor):
+            super().__init__(env)
+            self.factor = factor
+            self.observation_space = spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
+
+        def observation(self, obs):
+            return (obs * self.factor).astype(np.float32)
+
+    predictions = []
+    for factor in (1.0, 64.0):
+        env = Scaled(RandomEnv(spaces.Box(-50, 50, (3,), np.float32), DISCRETE), factor)
+        trajectories = random_trajectories(env.unwrapped)
+        for trajectory in trajectories:
+            object.__setattr__(trajectory, "obs", (trajectory.obs * factor).astype(np.float32))
+        model = IQLearn("MlpPolicy", env, trajectories, **SMALL).learn(60)
+        with th.no_grad():
+            predictions.append(model.q_net(th.as_tensor(trajectories[0].obs)))
+    assert th.allclose(*predictions, atol=1e-3)
+
+
+def test_can_be_switched_off():
+    env = RandomEnv(BOX, DISCRETE)
+    options = {**SMALL, "policy_kwargs": dict(net_arch=[8], normalize_obs=False)}
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), **options).learn(20)
+    assert not any(isinstance(module, ObservationNormalizer) for module in model.q_net.modules())
+
+
+def test_with_vec_normalize():
+    env = VecNormalize(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)]), norm_reward=False)
+    model = IQLearn("MlpPolicy", env, random_trajectories(RandomEnv(BOX, DISCRETE)), **SMALL).learn(20)
+    (part,) = model.policy.normalizer.parts.values()
+    # The statistics of what VecNormalize makes of the demonstrations, from which it has its own
+    assert part.mean.abs().max() < 0.2 and (part.std - 1).abs().max() < 0.2
