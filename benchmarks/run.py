@@ -29,7 +29,8 @@ N_EVAL_EPISODES = 20
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
-    {"occupancy_term": "start_states"},
+    {"bc_coef": 0.0},
+    {"occupancy_term": "policy_mix"},
     {"terminal_value": "zero"},
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},

@@ -44,7 +44,7 @@ def test_averaged_actor_has_the_statistics_of_batch_norm():
     model.policy.set_training_mode(False)
     obs = th.as_tensor(np.random.default_rng(0).normal(50, 1, size=(8, 3)), dtype=th.float32)
     assert th.equal(model.policy.averaged_actor(obs, deterministic=True), model.actor(obs, deterministic=True))
-    assert model.policy.averaged_actor.features_extractor.batch_norm.num_batches_tracked > 0
+    assert model.policy.averaged_actor.features_extractor.extractor.batch_norm.num_batches_tracked > 0
 
 
 def vec_normalize(outside=lambda env: env, **kwargs):

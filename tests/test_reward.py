@@ -88,7 +88,7 @@ def test_bad_arguments():
 
 def test_tells_the_expert_from_random_actions():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu", learning_starts=300)
-    model.learn(1500)
+    model.learn(4000)
     env = gym.make("CartPole-v1")
     env.action_space.seed(0)
     means = []

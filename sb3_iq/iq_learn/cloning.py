@@ -16,9 +16,9 @@ def coefficient(bc_coef: float | Schedule, progress_remaining: float) -> float:
     """
     :param bc_coef: the argument
     :param progress_remaining: from 1 to 0
-    :return: the coefficient of now: a number falls linearly to 0
+    :return: the coefficient of now
     """
-    return float(bc_coef(progress_remaining)) if callable(bc_coef) else bc_coef * progress_remaining
+    return float(bc_coef(progress_remaining)) if callable(bc_coef) else bc_coef
 
 
 def pretrain(model: "IQLearn", n_steps: int) -> None:

@@ -117,8 +117,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param replay_window: draw from so many of the newest transitions of the replay buffer; all by default
     :param policy_delay: gradient steps of the Q-function for each step of the actor (Box actions), typically 1
     :param pretrain_steps: steps of behavioural cloning before anything else is learned, typically 0 or some thousands
-    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss: a number, which falls linearly to 0 over
-        ``learn()``, or a function of the current progress remaining. Typically 0 to 0.1
+    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 1; it can be a function
+        of the current progress remaining (from 1 to 0)
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
@@ -188,7 +188,7 @@ class IQLearn(OffPolicyAlgorithm):
         actor_tau: float | None = None,
         policy_delay: int = 1,
         pretrain_steps: int = 0,
-        bc_coef: float | Schedule = 0.0,
+        bc_coef: float | Schedule | None = None,
         compile: bool = False,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
@@ -253,7 +253,9 @@ class IQLearn(OffPolicyAlgorithm):
         self.actor_tau = actor_tau if actor_tau is not None else settings.actor_tau
         self.policy_delay = policy_delay
         self.pretrain_steps = pretrain_steps
-        self.bc_coef = bc_coef
+        # Where the demonstrations' actions are not read there is nothing to clone
+        preset_bc_coef = settings.bc_coef if expert_actions == "given" else 0.0
+        self.bc_coef = bc_coef if bc_coef is not None else preset_bc_coef
         # V of terminal states with terminal_value="absorbing", and the reward it comes from
         self.absorbing_value = self._absorbing_reward = 0.0
         self.inverse_dynamics: InverseDynamics | None = None

@@ -43,6 +43,7 @@ class Settings:
     gradient_penalty: float = 0.0
     actor_learning_rate: float | Schedule = 1e-4
     actor_tau: float = 0.001
+    bc_coef: float = 0.0
     offline_occupancy_term: OccupancyTerm = "expert"
     offline_penalty: Penalty = "expert"
     offline_expert_target: ExpertTarget = "bootstrap"
@@ -67,13 +68,14 @@ CONTINUOUS = Settings(
     learning_rate=3e-4,
     batch_size=128,
     gamma=0.97,
-    ent_coef=0.01,
+    ent_coef=0.03,
     use_target=True,
     penalty_coef=0.5,
-    occupancy_term="policy_mix",
+    occupancy_term="start_states",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
+    bc_coef=0.1,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
@@ -88,7 +90,7 @@ PAPER_DISCRETE = Settings(
     penalty="expert",
     terminal_value="zero",
     critic_bound="none",
-    policy_kwargs={"net_arch": [64, 64], "activation_fn": nn.ELU},
+    policy_kwargs={"net_arch": [64, 64], "activation_fn": nn.ELU, "normalize_obs": False},
 )
 
 # Soft actor-critic: one critic, a slow actor, the penalty of both batches, every expert state counted as an initial one
@@ -105,7 +107,7 @@ PAPER_CONTINUOUS = Settings(
     critic_bound="none",
     actor_learning_rate=3e-5,
     actor_tau=1.0,
-    policy_kwargs={"n_critics": 1, "layer_norm": False},
+    policy_kwargs={"n_critics": 1, "layer_norm": False, "normalize_obs": False},
 )
 
 # What the published settings change for a family of environments, by the name of its id without version
@@ -117,7 +119,7 @@ PAPER_FAMILIES: dict[str, dict[str, Any]] = {
     "Humanoid": {"ent_coef": 1.0},
 }
 # Atari: SB3's NatureCNN, whose head of 512 units is the published network
-PAPER_ATARI: dict[str, Any] = {"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {}}
+PAPER_ATARI: dict[str, Any] = {"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {"normalize_obs": False}}
 
 # Least squares with targets of +-1/c, the expert's Q-values drawn to their bound, absorbing states
 LS_IQ = Settings(
@@ -134,8 +136,9 @@ LS_IQ = Settings(
     expert_target="fixed",
     actor_learning_rate=3e-5,
     actor_tau=1.0,
+    policy_kwargs={"normalize_obs": False},
 )
-LS_IQ_CONTINUOUS = replace(LS_IQ, policy_kwargs={"n_critics": 1, "layer_norm": False})
+LS_IQ_CONTINUOUS = replace(LS_IQ, policy_kwargs={"n_critics": 1, "layer_norm": False, "normalize_obs": False})
 
 
 def settings_for(preset: Preset, model_or_env: Any, env_id: str | None) -> Settings:
