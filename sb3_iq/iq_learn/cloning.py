@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_iq.iq_learn import losses
 from sb3_iq.iq_learn.optimization import polyak_update
 from sb3_iq.iq_learn.policies import SACPolicy
 
@@ -23,7 +22,7 @@ def coefficient(bc_coef: float | Schedule, progress_remaining: float) -> float:
 
 def pretrain(model: "IQLearn", n_steps: int) -> None:
     """
-    Maximise the likelihood of the expert's actions under the policy, before anything else is learned.
+    Minimise the policy's ``cloning_loss``, before anything else is learned.
 
     The target network and the averaged actor follow at the end; the optimizer's state is that of a new one afterwards.
 
@@ -37,7 +36,7 @@ def pretrain(model: "IQLearn", n_steps: int) -> None:
     before = optimizer.state_dict()
     for _ in range(n_steps):
         batch = model.expert_buffer.sample(model.batch_size, env=model._vec_normalize_env)
-        loss = losses.bc_loss(policy, batch.observations, batch.actions)
+        loss = policy.cloning_loss(batch.observations, batch.actions)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

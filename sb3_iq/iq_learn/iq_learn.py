@@ -377,7 +377,7 @@ class IQLearn(OffPolicyAlgorithm):
                 info["gradient_penalty"] = losses.gradient_penalty(self.policy, batch)
                 critic_loss = critic_loss + self.gradient_penalty * info["gradient_penalty"]
             if self.actor is None and bc_coef > 0:
-                info["bc_loss"] = losses.bc_loss(self.policy, batch.expert_obs, batch.expert_actions)
+                info["bc_loss"] = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
                 critic_loss = critic_loss + bc_coef * info["bc_loss"]
             critic_optimizer.zero_grad()
             critic_loss.backward()
@@ -394,7 +394,7 @@ class IQLearn(OffPolicyAlgorithm):
                 with without_gradient(parameters_of(critic_optimizer)):
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch.obs, actions_pi, log_prob, ent_coef)
                 if bc_coef > 0:
-                    actor_info["bc_loss"] = losses.bc_loss(self.policy, batch.expert_obs, batch.expert_actions)
+                    actor_info["bc_loss"] = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
                     actor_loss = actor_loss + bc_coef * actor_info["bc_loss"]
                 actor_optimizer.zero_grad()
                 actor_loss.backward()

@@ -69,16 +69,6 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch) -> th.Tensor
     return th.stack(penalties).mean()
 
 
-def bc_loss(policy: SoftQPolicy | SACPolicy, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-    """
-    :param policy: the policy
-    :param obs: the expert's observations, batch first
-    :param actions: the expert's actions, shape (batch, action_dim)
-    :return: the loss of behavioural cloning, -E[log pi(a|s)], in nats, a scalar
-    """
-    return -policy.log_likelihood(obs, actions).mean()
-
-
 def actor_loss(
     policy: SACPolicy, obs: PyTorchObs, actions: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor
 ) -> tuple[th.Tensor, dict[str, th.Tensor]]:

@@ -152,6 +152,15 @@ class SACPolicy(sac.SACPolicy):
         """
         return self._distribution(obs).log_prob(actions.clamp(-MAX_ACTION, MAX_ACTION))
 
+    def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: the expert's observations, batch first
+        :param actions: the expert's actions, scaled to [-1, 1], shape (batch, action_dim)
+        :return: the squared distance of the actor's deterministic actions, a scalar. Unlike a likelihood it leaves the entropy
+            alone, and its gradient gives way to that of Q where this is large
+        """
+        return (self.actor(obs, deterministic=True) - actions).square().sum(dim=1).mean()
+
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first

@@ -146,6 +146,14 @@ class SoftQPolicy(dqn.DQNPolicy):
         """
         return th.log_softmax(self.q_net(obs) / self.ent_coef, dim=1).gather(1, actions.long()).squeeze(1)
 
+    def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: the expert's observations, batch first
+        :param actions: indices of the expert's actions, shape (batch, 1)
+        :return: the loss of behavioural cloning, -E[log pi(a|s)], a scalar
+        """
+        return -self.log_likelihood(obs, actions).mean()
+
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
