@@ -29,7 +29,7 @@ N_EVAL_EPISODES = 20
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
-    {"bc_coef": 0.0},
+    {"occupancy_term": "start_states"},
     {"occupancy_term": "policy_mix"},
     {"terminal_value": "zero"},
     {"critic_bound": "none"},

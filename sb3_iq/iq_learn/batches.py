@@ -68,6 +68,8 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
         value_obs = expert.observations
     elif occupancy_term == "start_states":
         value_obs = replay.sample_initial_observations(model, batch_size)
+    elif occupancy_term == "start_mix":
+        value_obs = concatenate_obs(expert.observations, replay.sample_initial_observations(model, batch_size))
     return Batch(
         obs,
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),

@@ -100,7 +100,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
         runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it
         took (``"policy"``, E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as
-        if all of the expert's states were initial ones (``"expert_states"``)
+        if all of the expert's states were initial ones (``"expert_states"``), or three quarters ``"start_states"``
+        and one ``"expert"`` (``"start_mix"``)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
@@ -117,8 +118,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param replay_window: draw from so many of the newest transitions of the replay buffer; all by default
     :param policy_delay: gradient steps of the Q-function for each step of the actor (Box actions), typically 1
     :param pretrain_steps: steps of behavioural cloning before anything else is learned, typically 0 or some thousands
-    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 1; it can be a function
-        of the current progress remaining (from 1 to 0)
+    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10: the squared error of
+        Box actions, or the negative log-likelihood of discrete ones; it can be a function of the current progress remaining
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,

@@ -71,11 +71,10 @@ CONTINUOUS = Settings(
     ent_coef=0.03,
     use_target=True,
     penalty_coef=0.5,
-    occupancy_term="start_states",
+    occupancy_term="start_mix",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    bc_coef=0.1,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
