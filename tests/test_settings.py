@@ -227,11 +227,10 @@ def test_pretraining_clones_the_expert(action_space):
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])
 def test_cloning_term(action_space, offline):
+    options = dict(occupancy_term="expert" if offline else "start_states", learning_rate=3e-3, actor_learning_rate=3e-3)
     errors = []
     for bc_coef in (0.0, 10.0, lambda progress: 10.0):
-        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, learning_rate=3e-3, actor_learning_rate=3e-3).learn(
-            400
-        )
+        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, **options).learn(400)
         expert = model.expert_buffer.all()
         errors.append(model.policy.cloning_loss(expert.observations, expert.actions).item())
         assert ("train/bc_loss" in logged(model)) == (bc_coef != 0.0)
