@@ -26,7 +26,7 @@ def check_finite(info: dict[str, th.Tensor], optimizer: th.optim.Optimizer, n_up
     """
     gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
     norm = th.stack(th._foreach_norm(gradients)).norm()
-    if not math.isfinite(th.stack([*info.values(), norm]).detach().sum().item()):
+    if not math.isfinite(th.stack([*info.values(), norm]).sum().item()):
         values = {name: value.item() for name, value in info.items()} | {"norm of the gradient": norm.item()}
         culprits = ", ".join(name for name, value in values.items() if not math.isfinite(value))
         terms = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
@@ -62,7 +62,7 @@ def record_means(logger: Logger, infos: list[dict[str, th.Tensor]], values: dict
     :return: the means over the steps, and the further numbers
     """
     if infos:
-        fetched = th.stack([value.detach() for info in infos for value in info.values()]).tolist()
+        fetched = th.stack([value for info in infos for value in info.values()]).tolist()
         columns: dict[str, list[float]] = {}
         for name, value in zip([name for info in infos for name in info], fetched, strict=True):
             columns.setdefault(name, []).append(value)

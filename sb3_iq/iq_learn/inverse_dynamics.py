@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_iq.iq_learn.objective import DivergenceError
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
 
@@ -48,9 +49,12 @@ class InverseDynamics(nn.Module):
         :param obs: observations, batch first
         :param next_obs: next observations, batch first
         :param actions: actions as the networks take them, shape (batch, action_dim)
+        :raises DivergenceError: if the loss is not finite
         """
         output = self(obs, next_obs)
         loss = F.cross_entropy(output, actions.flatten().long()) if self.discrete else F.mse_loss(output, actions)
+        if not th.isfinite(loss):
+            raise DivergenceError(f"The loss of the inverse dynamics is {loss.item()}, before its optimiser's step.")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -375,11 +375,13 @@ class IQLearn(OffPolicyAlgorithm):
             bounds = (th.tensor(self.absorbing_value, device=self.device), self.critic_bound, terms.expert_target)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
-                info["gradient_penalty"] = losses.gradient_penalty(self.policy, batch)
-                critic_loss = critic_loss + self.gradient_penalty * info["gradient_penalty"]
+                gradient_penalty = losses.gradient_penalty(self.policy, batch)
+                critic_loss = critic_loss + self.gradient_penalty * gradient_penalty
+                info["gradient_penalty"] = gradient_penalty.detach()
             if self.actor is None and bc_coef > 0:
-                info["bc_loss"] = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
-                critic_loss = critic_loss + bc_coef * info["bc_loss"]
+                bc_loss = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
+                critic_loss = critic_loss + bc_coef * bc_loss
+                info["bc_loss"] = bc_loss.detach()
             critic_optimizer.zero_grad()
             critic_loss.backward()
             info["critic_grad_norm"] = diagnostics.check_finite(info, critic_optimizer, n_updates)
@@ -395,8 +397,9 @@ class IQLearn(OffPolicyAlgorithm):
                 with without_gradient(parameters_of(critic_optimizer)):
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch.obs, actions_pi, log_prob, ent_coef)
                 if bc_coef > 0:
-                    actor_info["bc_loss"] = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
-                    actor_loss = actor_loss + bc_coef * actor_info["bc_loss"]
+                    bc_loss = self.policy.cloning_loss(batch.expert_obs, batch.expert_actions)
+                    actor_loss = actor_loss + bc_coef * bc_loss
+                    actor_info["bc_loss"] = bc_loss.detach()
                 actor_optimizer.zero_grad()
                 actor_loss.backward()
                 actor_info["actor_grad_norm"] = diagnostics.check_finite(actor_info, actor_optimizer, n_updates)
