@@ -11,7 +11,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from table import RESULTS, read_runs, table  # noqa: E402
 
 import sb3_iq  # noqa: E402
-from sb3_iq.iq_learn.presets import CONTINUOUS, DISCRETE  # noqa: E402
+from sb3_iq.iq_learn.presets import (  # noqa: E402
+    CONTINUOUS,
+    DISCRETE,
+    LS_IQ,
+    LS_IQ_CONTINUOUS,
+    PAPER_CONTINUOUS,
+    PAPER_DISCRETE,
+)
 
 project = "sb3-iq"
 author = "The sb3-iq developers"
@@ -47,13 +54,27 @@ html_css_files = ["custom.css"]
 html_title = f"sb3-iq {release}"
 
 
-def defaults_table() -> str:
+def presets_table() -> str:
     """:return: what the arguments that are ``None`` stand for, as a Markdown table"""
-    discrete, continuous = asdict(DISCRETE), asdict(CONTINUOUS)
-    rows = [f"| `{name}` | `{discrete[name]!r}` | `{continuous[name]!r}` |" for name in discrete]
-    return "\n".join(["| argument | Discrete actions | Box actions |", "|---|---|---|", *rows])
+    presets = {
+        "default, Discrete": DISCRETE,
+        "default, Box": CONTINUOUS,
+        "paper, Discrete": PAPER_DISCRETE,
+        "paper, Box": PAPER_CONTINUOUS,
+        "ls-iq, Discrete": LS_IQ,
+        "ls-iq, Box": LS_IQ_CONTINUOUS,
+    }
+    columns = [{name: text(value) for name, value in asdict(settings).items()} for settings in presets.values()]
+    rows = [f"| `{name}` | " + " | ".join(f"`{column[name]}`" for column in columns) + " |" for name in columns[0]]
+    return "\n".join(["| argument | " + " | ".join(presets) + " |", "|---" * (1 + len(presets)) + "|", *rows])
+
+
+def text(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in value.items()) + "}"
+    return value.__name__ if isinstance(value, type) else repr(value)
 
 
 # Tables that would be out of date if they were copied: {{ name }} in a page
 suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in RESULTS.glob("*.jsonl")}
-myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs} | {"defaults": defaults_table()}
+myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs} | {"presets": presets_table()}

@@ -109,7 +109,6 @@ PAPER_CONTINUOUS = Settings(
     policy_kwargs={"n_critics": 1, "layer_norm": False, "normalize_obs": False},
 )
 
-# What the published settings change for a family of environments, by the name of its id without version
 PAPER_FAMILIES: dict[str, dict[str, Any]] = {
     "CartPole": {"ent_coef": 1e-3},
     "LunarLander": {"ent_coef": 1e-3},
@@ -117,6 +116,7 @@ PAPER_FAMILIES: dict[str, dict[str, Any]] = {
     "Ant": {"occupancy_term": "policy_mix", "ent_coef": 1e-3},
     "Humanoid": {"ent_coef": 1.0},
 }
+"""What the published settings change for a family of environments, by the name of its id without version."""
 # Atari: SB3's NatureCNN, whose head of 512 units is the published network
 PAPER_ATARI: dict[str, Any] = {"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {"normalize_obs": False}}
 
