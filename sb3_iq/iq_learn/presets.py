@@ -21,6 +21,20 @@ Preset = Literal["default", "paper", "ls-iq"]
 
 
 @dataclass(frozen=True)
+class LinearDecay:
+    """
+    A schedule that falls to 0 over ``learn()``. With constant learning rates the policy goes on moving as long as it is trained.
+
+    :param initial: the value at the start
+    """
+
+    initial: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.initial * progress_remaining
+
+
+@dataclass(frozen=True)
 class Settings:
     """
     What arguments left at ``None`` stand for; the names are those of :class:`~sb3_iq.IQLearn`'s arguments.
@@ -65,7 +79,8 @@ DISCRETE = Settings(
 )
 
 CONTINUOUS = Settings(
-    learning_rate=3e-4,
+    learning_rate=LinearDecay(3e-4),
+    actor_learning_rate=LinearDecay(1e-4),
     batch_size=128,
     gamma=0.97,
     ent_coef=0.03,
