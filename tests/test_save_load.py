@@ -113,7 +113,9 @@ def test_resume_offline_is_exact(tmp_path, action_space, ent_coef):
         return IQLearn("MlpPolicy", env, trajectories, offline=True, ent_coef=ent_coef, **SMALL)
 
     whole = make().learn(40)
-    make().learn(20).save(tmp_path / "half")
+    interrupted = make()
+    interrupted.learn(40, callback=lambda *_: interrupted.num_timesteps < 20)
+    interrupted.save(tmp_path / "half")
     th.manual_seed(123)  # whatever happens in between
     np.random.seed(123)
     resumed = IQLearn.load(tmp_path / "half", expert_data=trajectories, device="cpu").learn(20, reset_num_timesteps=False)

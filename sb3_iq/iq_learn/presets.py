@@ -23,7 +23,8 @@ Preset = Literal["default", "paper", "ls-iq"]
 @dataclass(frozen=True)
 class LinearDecay:
     """
-    A schedule that falls to 0 over ``learn()``. With constant learning rates the policy goes on moving as long as it is trained.
+    A schedule that falls to a tenth over ``learn()``, linearly. With constant learning rates the policy goes on moving as long as
+    it is trained; with none at the end, calling ``learn()`` in small pieces would learn nothing.
 
     :param initial: the value at the start
     """
@@ -31,7 +32,7 @@ class LinearDecay:
     initial: float
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.initial * progress_remaining
+        return self.initial * (0.1 + 0.9 * progress_remaining)
 
 
 @dataclass(frozen=True)
