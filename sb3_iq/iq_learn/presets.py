@@ -23,8 +23,8 @@ Preset = Literal["default", "paper", "ls-iq"]
 @dataclass(frozen=True)
 class LinearDecay:
     """
-    A schedule that falls to a tenth over ``learn()``, linearly. With constant learning rates the policy goes on moving as long as
-    it is trained; with none at the end, calling ``learn()`` in small pieces would learn nothing.
+    A schedule that falls to a tenth over ``learn()``, linearly. With constant learning rates the policy goes on moving as long
+    as it is trained; with none at the end, calling ``learn()`` in small pieces would learn nothing.
 
     :param initial: the value at the start
     """
