@@ -30,12 +30,14 @@ EVAL_SEED = 10_000
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
-    {"occupancy_term": "start_states"},
+    {"obs_noise": 0.0},
+    {"occupancy_term": "expert_states"},
     {"occupancy_term": "policy_mix"},
     {"terminal_value": "zero"},
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},
     {"actor_tau": 1.0},
+    {"learning_rate": 3e-4, "actor_learning_rate": 1e-4},
     {"gamma": 0.99},
 ]
 

@@ -44,7 +44,19 @@ def test_hand_computed_loss():
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states"])
+def test_the_expert_bounded_term():
+    """Half (1 - gamma) V, half V - gamma V', of which nothing pulls below 1 / (2c) = 1."""
+    # V - gamma V' is 3 - 0.9 and, terminated, 0.5
+    v = th.tensor([3.0, 0.5], dtype=th.float64, requires_grad=True)
+    values = SoftValues(q=th.zeros(1, 4).double(), next_v=th.tensor([1.0, 5.0, 0.0, 0.0]).double(), v=v)
+    terminated = th.tensor([0.0, 1.0, 0.0, 0.0]).double()
+    _, info = iq_loss(values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
+    assert info["value_term"].item() == pytest.approx(((2.1 + 1.0) / 2 + 0.1 * 1.75) / 2)
+    loss, _ = iq_loss(values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
+    assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([(1 + 0.1) / 4, 0.1 / 4])
+
+
+@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "expert_bounded"])
 @pytest.mark.parametrize("penalty", ["expert", "mixture"])
 def test_gradients_of_the_logged_loss(occupancy_term, penalty):
     """The gradients are those of the loss that is logged: finite differences agree."""

@@ -69,7 +69,7 @@ def test_docstring_names_every_argument():
 
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
-@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states"])
+@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "expert_bounded"])
 @pytest.mark.parametrize("penalty", ["expert", "mixture"])
 @pytest.mark.parametrize("use_target", [False, True])
 def test_objectives(action_space, occupancy_term, penalty, use_target):

@@ -43,6 +43,7 @@ def test_random_settings(seed):
     settings = {name: rng.choice(values) for name, values in literals().items()}
     settings |= {"offline": rng.random() < 0.4, "ent_coef": rng.choice([None, 0.01, 1.0, "auto_0.1"])}
     settings |= {"gradient_penalty": rng.choice([None, 10.0]), "use_target": rng.choice([None, True, False])}
+    settings |= {"obs_noise": rng.choice([None, 0.0, 1.0])}
     action_space = rng.choice([DISCRETE, WIDE_BOX])
     try:
         model = make(BOX, action_space, **settings).learn(200)

@@ -86,6 +86,14 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
     assert goal > round_again + 1
 
 
+def test_the_default_of_box_actions_likes_the_goal():
+    """As above, for ``"expert_bounded"``, whose rewards are positive too."""
+    env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
+    demonstration = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
+    goal, round_again = q_of_state_1(env, demonstration, "absorbing", occupancy_term="expert_bounded")
+    assert goal > round_again + 0.5
+
+
 @pytest.mark.parametrize("expert, policy", [(0.02, 0.05), (0.0, 0.1), (0.1, 0.0), (0.05, 0.05)])
 def test_absorbing_reward_of_chi2(expert, policy):
     """With the penalty of the mixture it is the table's reward of least squares, at the ratio of the two shares."""
@@ -98,6 +106,10 @@ def test_absorbing_reward_of_chi2(expert, policy):
     assert reward("policy") == pytest.approx((expert - policy) / (COEF * total), abs=1e-9)
     assert reward("start_states") == pytest.approx(expert / (COEF * total), abs=1e-9)
     assert reward("expert") == pytest.approx(0, abs=1e-9)
+    # e - c (e + p) r, and e / 2 less where r exceeds 1 / (2c)
+    below, above = expert / (COEF * total), expert / (2 * COEF * total)
+    bound = 1 / (2 * COEF)
+    assert reward("expert_bounded") == pytest.approx(below if below < bound else max(bound, above), abs=1e-9)
     if expert > 0:
         ratio = policy / expert
         assert reward("policy", "expert") == pytest.approx(max(-1 / COEF, (1 - ratio) / (2 * COEF)), abs=1e-9)

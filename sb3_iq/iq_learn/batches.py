@@ -7,7 +7,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.iq_learn import replay
 from sb3_iq.iq_learn.objective import OccupancyTerm
-from sb3_iq.iq_learn.observations import concatenate_obs
+from sb3_iq.iq_learn.observations import concatenate_obs, first_rows
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
@@ -61,21 +61,23 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
         model.inverse_dynamics.train_step(parts[1].observations, parts[1].next_observations, parts[1].actions)
         expert_actions = model.inverse_dynamics.predict(expert.observations, expert.next_observations)
     obs = concatenate_obs(*(part.observations for part in parts))
+    next_obs = concatenate_obs(*(part.next_observations for part in parts))
+    if model.obs_noise > 0:
+        obs, next_obs = model.policy.normalizer.add_noise(model.obs_noise, obs, next_obs)
+    expert_obs = first_rows(obs, batch_size)
     value_obs: PyTorchObs | None = None
     if occupancy_term == "policy_mix":
         value_obs = obs
-    elif occupancy_term in ("expert", "expert_states"):
-        value_obs = expert.observations
+    elif occupancy_term in ("expert", "expert_states", "expert_bounded"):
+        value_obs = expert_obs
     elif occupancy_term == "start_states":
         value_obs = replay.sample_initial_observations(model, batch_size)
-    elif occupancy_term == "start_mix":
-        value_obs = concatenate_obs(expert.observations, replay.sample_initial_observations(model, batch_size))
     return Batch(
         obs,
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),
-        concatenate_obs(*(part.next_observations for part in parts)),
+        next_obs,
         th.cat([part.dones for part in parts]).flatten(),
         batch_size,
         value_obs,
-        expert.observations,
+        expert_obs,
     )

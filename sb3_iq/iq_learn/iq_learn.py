@@ -100,8 +100,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
         runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it
         took (``"policy"``, E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as
-        if all of the expert's states were initial ones (``"expert_states"``), or three quarters ``"start_states"``
-        and one ``"expert"`` (``"start_mix"``)
+        if all of the expert's states were initial ones (``"expert_states"``), or half that and half ``"expert"`` within a bound
+        (``"expert_bounded"``, see :func:`~sb3_iq.iq_learn.objective.iq_loss`)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
@@ -112,6 +112,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
     :param gradient_penalty: coefficient of a penalty of gradients of Q larger than 1; typically 0, 10 with ``"wasserstein"``
+    :param obs_noise: standard deviation of noise on the observations of a batch, in units of the demonstrations' standard
+        deviation; typically 0 to 0.3. Vectors only; images and one-hot codes stay as they are
     :param expert_actions: ``"given"``; or for demonstrations of states alone, whose actions are then never read, drawn from
         the ``"policy"`` at the expert's states (section 5.4), or told from s and s' by a model of the ``"inverse_dynamics"``,
         learned from the replay buffer
@@ -183,6 +185,7 @@ class IQLearn(OffPolicyAlgorithm):
         expert_target: ExpertTarget | None = None,
         use_target: bool | None = None,
         gradient_penalty: float | None = None,
+        obs_noise: float | None = None,
         expert_actions: ExpertActions = "given",
         replay_window: int | None = None,
         actor_learning_rate: float | Schedule | None = None,
@@ -247,6 +250,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
         self.expert_target = expert_target
         self.use_target = use_target if use_target is not None else settings.use_target
+        self.obs_noise = obs_noise if obs_noise is not None else settings.obs_noise
         self.gradient_penalty = gradient_penalty if gradient_penalty is not None else settings.gradient_penalty
         self.expert_actions = expert_actions
         self.replay_window = replay_window

@@ -74,6 +74,19 @@ class ObservationNormalizer(nn.Module):
         for key, part in self.parts.items():
             part.fit(obs[key] if isinstance(obs, dict) else obs)  # type: ignore[operator]
 
+    def add_noise(self, size: float, *batches: PyTorchObs) -> list[PyTorchObs]:
+        """
+        :param size: the noise's standard deviation, in units of the demonstrations' standard deviation
+        :param batches: observations, batch first
+        :return: each of them with Gaussian noise, the same in all: a transition keeps its direction
+        """
+        results = [dict(batch) if isinstance(batch, dict) else {"obs": batch} for batch in batches]
+        for key, part in self.parts.items():
+            noise = size * part.std * th.randn(results[0][key].shape, device=part.std.device)  # type: ignore[operator]
+            for result in results:
+                result[key] = result[key] + noise
+        return [result if isinstance(batch, dict) else result["obs"] for batch, result in zip(batches, results, strict=True)]
+
     def forward(self, obs: AnyObs) -> AnyObs:
         if isinstance(obs, dict):
             return {key: self.parts[key](values) if key in self.parts else values for key, values in obs.items()}

@@ -16,15 +16,15 @@ import torch as th
 
 from sb3_iq.iq_learn.divergences import DIVERGENCES
 
-OccupancyTerm = Literal["policy_mix", "expert", "policy", "start_states", "start_mix", "expert_states"]
+OccupancyTerm = Literal["policy_mix", "expert", "policy", "start_states", "expert_states", "expert_bounded"]
 Penalty = Literal["expert", "mixture"]
 TerminalValue = Literal["zero", "absorbing"]
 CriticBound = Literal["none", "clip", "tanh"]
 ExpertTarget = Literal["bootstrap", "fixed"]
 
 
-# What the expert's states count in "start_mix": more of it learns the expert's actions sooner, less the way back to them
-EXPERT_SHARE = 0.25
+# The reward, in units of 1/c, of transitions that expert and policy have alike, under "expert_states" and the mixture's penalty
+MATCHED_REWARD = 0.5
 
 
 class DivergenceError(RuntimeError):
@@ -89,8 +89,11 @@ def iq_loss(
     The critic's loss, -J(Q), averaged over the critics (every critic has a loss of its own, V is shared).
 
     ``values.v`` holds V at the states over which the occupancy term runs: the whole batch for ``"policy_mix"``,
-    the expert's rows for ``"expert"`` and ``"expert_states"``, initial states for ``"start_states"``, the expert's rows and
-    after them initial states for ``"start_mix"``.
+    the expert's rows for ``"expert"``, ``"expert_states"`` and ``"expert_bounded"``, initial states for ``"start_states"``.
+
+    ``"expert_bounded"`` is the mean of ``"expert_states"`` and ``"expert"``, of which only what exceeds 1/(2c) counts. The
+    gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch, so that
+    no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not return.
 
     With ``"policy"`` and ``"mixture"``, chi-squared is least squares: up to a constant, the loss is
     c / 2 (E_expert[(r - 1/c)^2] + E_policy[(r + 1/c)^2]) (https://arxiv.org/abs/2303.00599).
@@ -131,10 +134,10 @@ def iq_loss(
 
     if occupancy_term in ("start_states", "expert_states"):
         value_term = (1 - gamma) * values.v.mean()
-    elif occupancy_term == "start_mix":
+    elif occupancy_term == "expert_bounded":
         # The identity holds for any mixture of occupancies too
-        of_expert = (values.v[:n_expert] - next_v[:n_expert]).mean()
-        value_term = EXPERT_SHARE * of_expert + (1 - EXPERT_SHARE) * (1 - gamma) * values.v[n_expert:].mean()
+        of_expert = (values.v - next_v[:n_expert]).clamp(min=MATCHED_REWARD / penalty_coef)
+        value_term = (of_expert.mean() + (1 - gamma) * values.v.mean()) / 2
     elif occupancy_term == "policy":
         value_term = policy_rewards.mean()
     else:
@@ -176,10 +179,10 @@ def absorbing_reward(
     shares e and p of terminations among the expert's and the policy's transitions (the occupancies of entering the absorbing
     state, both times 1 / (1 - gamma) for being in it), its derivative is
 
-        e phi'(r) - w - [c (e + p) r],    w = 0, e / 4, e, (e + p) / 2, p
+        e phi'(r) - w - [c (e + p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states, ``"start_mix"``, ``"expert"``, ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the
-    mixture. As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a reward
+    for initial states, ``"expert"`` (half of it, where r exceeds 1/(2c), in ``"expert_bounded"``), ``"policy_mix"`` and
+    ``"policy"``; the bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a reward
     (https://arxiv.org/abs/2303.00599).
     Where only the policy terminates, its end is thus as bad as its other transitions can be; where both do alike, it is
     neutral. Donsker and Varadhan's reward has a free constant, which is chosen here as in ``"reverse_kl_shifted"``.
@@ -196,16 +199,15 @@ def absorbing_reward(
     if expert + policy == 0:
         return 0.0
     row = DIVERGENCES["reverse_kl_shifted" if divergence == "donsker_varadhan" else divergence]
-    weight = {"start_mix": EXPERT_SHARE * expert, "expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(
-        occupancy_term, 0.0
-    )
+    weight = {"expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(occupancy_term, 0.0)
 
     def derivative(reward: float) -> float:
         mixture = penalty == "mixture"
         linear = divergence == "chi2" and mixture
         r = th.tensor(reward, dtype=th.float64)
         slope = 1.0 if linear else float(row.phi_prime(r, penalty_coef))
-        return expert * slope - weight - mixture * penalty_coef * (expert + policy) * reward
+        bounded = occupancy_term == "expert_bounded" and reward > MATCHED_REWARD / penalty_coef
+        return expert * (slope - bounded / 2) - weight - mixture * penalty_coef * (expert + policy) * reward
 
     low, high = -1 / penalty_coef, 1 / penalty_coef
     for _ in range(60):

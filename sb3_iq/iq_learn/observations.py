@@ -26,3 +26,12 @@ def batch_length(obs: PyTorchObs) -> int:
     :return: the number of observations
     """
     return len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+
+
+def first_rows(obs: PyTorchObs, n: int) -> PyTorchObs:
+    """
+    :param obs: a tensor of shape (batch, ...), or a dictionary of such
+    :param n: how many observations to take
+    :return: the first n of them
+    """
+    return {key: values[:n] for key, values in obs.items()} if isinstance(obs, dict) else obs[:n]

@@ -56,6 +56,7 @@ class Settings:
     critic_bound: CriticBound
     expert_target: ExpertTarget = "bootstrap"
     gradient_penalty: float = 0.0
+    obs_noise: float = 0.0
     actor_learning_rate: float | Schedule = 1e-4
     actor_tau: float = 0.001
     bc_coef: float = 0.0
@@ -87,10 +88,11 @@ CONTINUOUS = Settings(
     ent_coef=0.03,
     use_target=True,
     penalty_coef=0.5,
-    occupancy_term="start_mix",
+    occupancy_term="expert_bounded",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
+    obs_noise=0.3,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
