@@ -100,8 +100,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
         runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it
         took (``"policy"``, E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as
-        if all of the expert's states were initial ones (``"expert_states"``), or half that and half ``"expert"`` within a bound
-        (``"expert_bounded"``, see :func:`~sb3_iq.iq_learn.objective.iq_loss`)
+        if all of the expert's states were initial ones (``"expert_states"``), or half that and half ``"expert"`` within a
+        bound (``"expert_bounded"``, see :func:`~sb3_iq.iq_learn.objective.iq_loss`)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5

@@ -23,7 +23,7 @@ CriticBound = Literal["none", "clip", "tanh"]
 ExpertTarget = Literal["bootstrap", "fixed"]
 
 
-# The reward, in units of 1/c, of transitions that expert and policy have alike, under "expert_states" and the mixture's penalty
+# The reward, in units of 1/c, of what expert and policy do alike, under "expert_states" and the penalty of the mixture
 MATCHED_REWARD = 0.5
 
 
@@ -91,9 +91,10 @@ def iq_loss(
     ``values.v`` holds V at the states over which the occupancy term runs: the whole batch for ``"policy_mix"``,
     the expert's rows for ``"expert"``, ``"expert_states"`` and ``"expert_bounded"``, initial states for ``"start_states"``.
 
-    ``"expert_bounded"`` is the mean of ``"expert_states"`` and ``"expert"``, of which only what exceeds 1/(2c) counts. The
-    gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch, so that
-    no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not return.
+    ``"expert_bounded"`` is the mean of ``"expert_states"`` and ``"expert"``, of which only what exceeds 1/(2c) counts.
+    The gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch,
+    so that no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not
+    return to them.
 
     With ``"policy"`` and ``"mixture"``, chi-squared is least squares: up to a constant, the loss is
     c / 2 (E_expert[(r - 1/c)^2] + E_policy[(r + 1/c)^2]) (https://arxiv.org/abs/2303.00599).
@@ -182,8 +183,8 @@ def absorbing_reward(
         e phi'(r) - w - [c (e + p) r],    w = 0, e, (e + p) / 2, p
 
     for initial states, ``"expert"`` (half of it, where r exceeds 1/(2c), in ``"expert_bounded"``), ``"policy_mix"`` and
-    ``"policy"``; the bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a reward
-    (https://arxiv.org/abs/2303.00599).
+    ``"policy"``; the bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection,
+    in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
     Where only the policy terminates, its end is thus as bad as its other transitions can be; where both do alike, it is
     neutral. Donsker and Varadhan's reward has a free constant, which is chosen here as in ``"reverse_kl_shifted"``.
 
