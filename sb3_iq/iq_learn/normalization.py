@@ -42,6 +42,13 @@ class Standardize(nn.Module):
         self.std.copy_((obs.var(dim=0, unbiased=False) + MIN_VARIANCE).sqrt())
         self.fitted.fill_(True)
 
+    def noise(self, n: int) -> th.Tensor:
+        """
+        :param n: the number of rows
+        :return: Gaussian noise of the demonstrations' standard deviation, shape (n, *shape)
+        """
+        return self.std * th.randn((n, *self.std.shape), device=self.std.device)
+
     def forward(self, obs: th.Tensor) -> th.Tensor:
         limit = th.where(self.fitted, MAX_SIZE, th.inf)
         return ((obs - self.mean) / self.std).clamp(-limit, limit)
@@ -82,7 +89,7 @@ class ObservationNormalizer(nn.Module):
         """
         results = [dict(batch) if isinstance(batch, dict) else {"obs": batch} for batch in batches]
         for key, part in self.parts.items():
-            noise = size * part.std * th.randn(results[0][key].shape, device=part.std.device)  # type: ignore[operator]
+            noise = size * part.noise(len(results[0][key]))  # type: ignore[operator]
             for result in results:
                 result[key] = result[key] + noise
         return [result if isinstance(batch, dict) else result["obs"] for batch, result in zip(batches, results, strict=True)]
