@@ -81,11 +81,11 @@ DISCRETE = Settings(
 )
 
 CONTINUOUS = Settings(
-    learning_rate=LinearDecay(3e-4),
-    actor_learning_rate=LinearDecay(1e-4),
+    learning_rate=LinearDecay(1e-4),
+    actor_learning_rate=LinearDecay(5e-5),
     batch_size=128,
     gamma=0.97,
-    ent_coef=0.03,
+    ent_coef=0.01,
     use_target=True,
     penalty_coef=0.5,
     occupancy_term="expert_bounded",
