@@ -81,18 +81,18 @@ DISCRETE = Settings(
 )
 
 CONTINUOUS = Settings(
-    learning_rate=LinearDecay(1e-4),
-    actor_learning_rate=LinearDecay(5e-5),
+    learning_rate=LinearDecay(3e-4),
+    actor_learning_rate=LinearDecay(1e-4),
     batch_size=128,
     gamma=0.97,
-    ent_coef=0.01,
+    ent_coef=0.03,
     use_target=True,
     penalty_coef=0.5,
     occupancy_term="expert_bounded",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    obs_noise=0.3,
+    obs_noise=0.1,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
