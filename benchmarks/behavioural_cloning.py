@@ -12,7 +12,7 @@ from sb3_iq.iq_learn.arguments import fit_normalizer
 def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     """
     Maximise the likelihood of the expert's actions, with the model's policy network, its size of batches, and Adam at the
-    model's learning rate; for Box actions at 3e-4, as the model's is that of its critic.
+    model's initial learning rate.
 
     :param model: an offline IQLearn model with demonstrations; its policy is changed
     :param n_steps: number of gradient steps
@@ -22,7 +22,7 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
     callback.init_callback(model)
     fit_normalizer(model)
     network = model.q_net if model.actor is None else model.actor
-    optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1) if model.actor is None else 3e-4)
+    optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
     for step in range(1, n_steps + 1):
         model.policy.set_training_mode(True)
         batch = model.expert_buffer.sample(model.batch_size)

@@ -73,6 +73,8 @@ def test_the_literals_are_found():
         (dict(pretrain_steps=-1), "`pretrain_steps` is -1"),
         (dict(replay_window=0), "`replay_window` is 0"),
         (dict(gradient_penalty=-1.0), "`gradient_penalty` is -1.0: it must be finite and not negative"),
+        (dict(obs_noise=-0.1), "`obs_noise` is -0.1: it must be finite and not negative"),
+        (dict(obs_noise=abs), "`obs_noise` is <built-in function abs>: it must be finite"),
         (dict(actor_tau=0.0), "`actor_tau` is 0.0"),
         (dict(terminal_value="none"), "`terminal_value` is 'none': choose one of zero, absorbing"),
         (dict(critic_bound="relu"), "`critic_bound` is 'relu': choose one of none, clip, tanh"),

@@ -137,7 +137,9 @@ def check_settings(model: "IQLearn") -> None:
             raise ValueError(f"`{name}` is {str(number)[:80]}: give an integer of at least {minimum}.")
     for name in ("gradient_penalty", "obs_noise", "bc_coef"):
         number = getattr(model, name)
-        if not callable(number) and not 0 <= number < np.inf:
+        if name == "bc_coef" and callable(number):
+            continue
+        if callable(number) or not 0 <= number < np.inf:
             raise ValueError(f"`{name}` is {str(number)[:80]}: it must be finite and not negative.")
     if not 0 < model.penalty_coef < np.inf:
         raise ValueError(f"`penalty_coef` is {model.penalty_coef}: it must be positive and finite, else Q has no maximiser.")
