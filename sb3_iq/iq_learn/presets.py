@@ -92,7 +92,6 @@ CONTINUOUS = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    obs_noise=0.1,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
