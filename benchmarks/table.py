@@ -14,23 +14,28 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 
 
+def label(line: dict) -> str:
+    """:return: the algorithm, with the settings that differ from the default"""
+    return " ".join([line["algo"], *(f"{name}={value}" for name, value in line["settings"].items())])
+
+
 def table(lines: list[dict]) -> str:
-    """:return: one row for each environment, number of demonstrations and algorithm; seeds in the order of their numbers"""
+    """:return: one row for each environment, number of demonstrations and setting; seeds in the order of their numbers"""
     groups = defaultdict(list)
     for line in sorted(lines, key=lambda line: line["seed"]):
-        groups[line["env"], line["n_trajectories"], line["timesteps"], line["algo"]].append(line)
+        groups[line["env"], line["n_trajectories"], line["timesteps"], label(line)].append(line)
     rows = [
         "| environment | demos | steps | algorithm | final (mean) | final, each seed | last five | best | expert | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (env, n_trajectories, timesteps, algo), runs in groups.items():
+    for (env, n_trajectories, timesteps, name), runs in groups.items():
         finals = [run["final"] for run in runs]
         note = "" if len(runs) >= 3 else f" preliminary (n = {len(runs)})"
         cells = [
             env,
             n_trajectories,
             f"{timesteps:,}",
-            algo + note,
+            name + note,
             f"{np.mean(finals):.1f}",
             ", ".join(f"{final:.0f}" for final in finals),
             f"{np.mean([run['last_five_mean'] for run in runs]):.1f}",

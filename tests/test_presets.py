@@ -29,7 +29,7 @@ def batch_and_loss(model):
     terms = arguments.objective_terms(model)
     batch = batches.sample(model, 8, terms.occupancy_term)
     objective = (model.gamma, model.divergence, terms.occupancy_term, terms.penalty, model.penalty_coef)
-    bounds = (th.tensor(model.absorbing_value), model.critic_bound, terms.expert_target)
+    bounds = (model.terminal_v, model.critic_bound, terms.expert_target)
     critic = model.policy.critic_networks()[0]
     critic.zero_grad()
     model.set_random_seed(0)
@@ -133,9 +133,12 @@ def test_ls_iq_gradients():
     n, alpha, bound = 8, 1e-3, 1 / (COEF * 0.1)
     with th.no_grad():
         next_v = (alpha * th.logsumexp(model.q_net_target(batch.next_obs) / alpha, dim=1)).clamp(-bound, bound)
-        y = 0.9 * th.where(batch.terminated > 0, model.absorbing_value, next_v)
     q = model.q_net(batch.obs)
     chosen, v = q.gather(1, batch.actions).squeeze(1), alpha * th.logsumexp(q / alpha, dim=1)
+    # The demonstrations have ends, so that of an end is not known beforehand what it is worth: there V = Q(s, a)
+    assert model.terminal_v is None
+    y = 0.9 * th.where(batch.terminated > 0, chosen.detach().clamp(-bound, bound), next_v)
+    v = th.where(batch.terminated > 0, chosen, v)
     expected = COEF / 2 * (((chosen[:n] - bound) ** 2).mean() + ((chosen - y)[n:] ** 2).mean()) + (v - y).mean()
     assert_equal(mine, gradients(model.q_net, expected))
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
-from sb3_iq.iq_learn.objective import absorbing_reward
+from sb3_iq.iq_learn.objective import SoftValues, absorbing_reward, iq_loss
 
 COEF = 0.5
 
@@ -41,6 +41,11 @@ class TwoStates(gym.Env):
 
 def q_of_state_1(env, demonstration, terminal_value, **kwargs):
     """:return: Q(1, .) after learning"""
+    return learned_q_values(env, demonstration, terminal_value, **kwargs)[1]
+
+
+def learned_q_values(env, demonstration, terminal_value, **kwargs):
+    """:return: Q(0, .) and Q(1, .)"""
     model = IQLearn(
         "MlpPolicy",
         env,
@@ -56,7 +61,7 @@ def q_of_state_1(env, demonstration, terminal_value, **kwargs):
         **kwargs,
     ).learn(1_500)
     with th.no_grad():
-        return model.q_net(th.tensor([1]))[0].tolist()
+        return model.q_net(th.arange(2)).tolist()
 
 
 def test_a_negative_reward_does_not_make_death_attractive():
@@ -94,6 +99,19 @@ def test_the_default_of_box_actions_likes_the_goal():
     assert goal > round_again + 0.5
 
 
+@pytest.mark.parametrize("occupancy_term", ["policy_mix", "start_states", "expert_bounded"])
+def test_a_crash_is_no_goal(occupancy_term):
+    """
+    The expert goes from state 1 to the goal, which ends the episode. In state 0, where it never is, one can find back slowly,
+    or end the episode at once: that end is not the expert's.
+    """
+    env = TwoStates([[(1, 0.2), (2, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0, 1])
+    demonstration = Trajectory(np.array([1, 1]), np.array([0]), None, terminated=True, truncated=False)
+    (back, crash), (goal, away) = learned_q_values(env, demonstration, "absorbing", occupancy_term=occupancy_term)
+    assert back > crash + 1
+    assert goal > away + 0.5
+
+
 @pytest.mark.parametrize("expert, policy", [(0.02, 0.05), (0.0, 0.1), (0.1, 0.0), (0.05, 0.05)])
 def test_absorbing_reward_of_chi2(expert, policy):
     """With the penalty of the mixture it is the table's reward of least squares, at the ratio of the two shares."""
@@ -106,22 +124,50 @@ def test_absorbing_reward_of_chi2(expert, policy):
     assert reward("policy") == pytest.approx((expert - policy) / (COEF * total), abs=1e-9)
     assert reward("start_states") == pytest.approx(expert / (COEF * total), abs=1e-9)
     assert reward("expert") == pytest.approx(0, abs=1e-9)
-    # e - c (e + p) r, and e / 2 less where r exceeds 1 / (2c)
-    below, above = expert / (COEF * total), expert / (2 * COEF * total)
-    bound = 1 / (2 * COEF)
-    assert reward("expert_bounded") == pytest.approx(below if below < bound else max(bound, above), abs=1e-9)
     if expert > 0:
         ratio = policy / expert
         assert reward("policy", "expert") == pytest.approx(max(-1 / COEF, (1 - ratio) / (2 * COEF)), abs=1e-9)
         assert reward("start_states", "expert") == pytest.approx(1 / (2 * COEF), abs=1e-9)
 
 
-def test_nothing_terminates():
-    assert absorbing_reward(0.0, 0.0, "chi2", "policy_mix", "mixture", COEF) == 0
+@pytest.mark.parametrize("term", ["policy_mix", "policy", "start_states", "expert"])
+@pytest.mark.parametrize("expert, policy", [(0.25, 0.5), (0.5, 0.5), (1.0, 0.25)])
+def test_the_last_transition_repeats_for_ever(expert, policy, term):
+    """Where both end in one state, Q of the last transition comes to the value of the absorbing reward for their shares."""
+    gamma, n = 0.9, 4
+    terminated = th.cat([th.arange(n) < expert * n, th.arange(n) < policy * n]).float()
+    q_end, q_else = (th.zeros((), dtype=th.float64, requires_grad=True) for _ in range(2))
+    optimizer = th.optim.SGD([q_end], lr=0.5)
+    for _ in range(3_000):
+        q = th.where(terminated > 0, q_end, q_else)[None]
+        n_states = {"policy_mix": 2 * n, "expert": n, "policy": 0}.get(term, 1)
+        values = SoftValues(q, q_else.expand(2 * n), q_else.expand(n_states))
+        loss, _ = iq_loss(values, terminated, n, gamma, "chi2", term, "mixture", COEF, terminal_value=None)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    reward = absorbing_reward(expert, policy, "chi2", term, "mixture", COEF)
+    assert q_end.item() == pytest.approx(reward / (1 - gamma), abs=1e-6)
+
+
+def test_what_is_known_of_ends():
+    """Nothing if the expert may end too; if the policy alone does, its end is as bad as what it does alone."""
+    ends = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
+    goes_on = Trajectory(np.zeros(21, int), np.zeros(20, int), None, terminated=False, truncated=True)
+    env = TwoStates([[(0, 1.0), (2, 1.0)], [(0, 1.0), (2, 1.0)]], starts=[0])
+
+    def terminal_v(demonstration, **kwargs):
+        options = dict(gamma=0.9, learning_starts=5, buffer_size=100, device="cpu")
+        return IQLearn("MlpPolicy", env, [demonstration], **{**options, **kwargs}).learn(10).terminal_v
+
+    assert terminal_v(ends) is None
+    assert terminal_v(goes_on) == pytest.approx(-10, abs=1e-6)
+    assert terminal_v(ends, offline=True) == pytest.approx(0, abs=1e-6)
+    assert terminal_v(ends, terminal_value="zero") == 0
 
 
 def test_truncation_bootstraps():
-    """Where every end is a time limit, the absorbing value stays zero and has no effect."""
+    """Where every end is a time limit, the value of terminal states has no effect."""
     env = TwoStates([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)]], starts=[0])
     demonstration = Trajectory(np.zeros(21, int), np.zeros(20, int), None, terminated=False, truncated=True)
     assert q_of_state_1(env, demonstration, "zero") == q_of_state_1(env, demonstration, "absorbing")

@@ -92,9 +92,9 @@ class ExpertBuffer:
             self._initial = np.arange(len(trajectories))
 
     @property
-    def terminated_share(self) -> float:
-        """The number of terminal states for each step of the demonstrations, before subsampling."""
-        return float(self._terminated.sum() / self._lengths.sum())
+    def terminates(self) -> bool:
+        """Whether any demonstration ends in a terminal state."""
+        return bool(self._terminated.any())
 
     def size(self) -> int:
         """

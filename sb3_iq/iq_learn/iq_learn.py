@@ -35,7 +35,7 @@ from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.presets import Preset, settings_for
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
-# Gradient steps between two looks at what changes slowly: the value of terminal states, and how well the policy fits
+# Gradient steps between two looks at how well the policy fits
 UPDATE_INTERVAL = 100
 
 
@@ -106,7 +106,7 @@ class IQLearn(OffPolicyAlgorithm):
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
-        the sign of rewards, or ``"absorbing"``: as if an episode went on for ever there, see
+        the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
     :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
@@ -261,8 +261,8 @@ class IQLearn(OffPolicyAlgorithm):
         # Where the demonstrations' actions are not read there is nothing to clone
         preset_bc_coef = settings.bc_coef if expert_actions == "given" else 0.0
         self.bc_coef = bc_coef if bc_coef is not None else preset_bc_coef
-        # V of terminal states with terminal_value="absorbing", and the reward it comes from
-        self.absorbing_value = self._absorbing_reward = 0.0
+        # V of terminal states; None: the last transition repeats for ever
+        self.terminal_v: float | None = 0.0
         self.inverse_dynamics: InverseDynamics | None = None
         self.alarms = diagnostics.Alarms()
         self._fit: dict[str, float] = {}
@@ -357,6 +357,7 @@ class IQLearn(OffPolicyAlgorithm):
         objective = (self.gamma, self.divergence, terms.occupancy_term, terms.penalty, self.penalty_coef)
         functions = losses.functions(self.compile)
         bc_coef = cloning.coefficient(self.bc_coef, self._current_progress_remaining)
+        terminal_v = None if self.terminal_v is None else th.tensor(self.terminal_v, device=self.device)
         infos: list[dict[str, th.Tensor]] = []
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
@@ -376,7 +377,7 @@ class IQLearn(OffPolicyAlgorithm):
             ent_coef = self._ent_coef()
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            bounds = (th.tensor(self.absorbing_value, device=self.device), self.critic_bound, terms.expert_target)
+            bounds = (terminal_v, self.critic_bound, terms.expert_target)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
                 gradient_penalty = losses.gradient_penalty(self.policy, batch)
@@ -411,10 +412,6 @@ class IQLearn(OffPolicyAlgorithm):
                 self.policy.average_actor(self.actor_tau)
                 info |= actor_info
 
-            # The value of terminal states is learned too, see objective.absorbing_reward
-            if self.terminal_value == "absorbing":
-                self._update_absorbing_value(n_updates, terms)
-
             # Update target networks
             if self.use_target and n_updates % self.target_update_interval == 0:
                 polyak_update(critic.parameters(), critic_target.parameters(), self.tau)
@@ -430,15 +427,6 @@ class IQLearn(OffPolicyAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         means = diagnostics.record_means(self.logger, infos, self._fit)
         self.alarms.check(means, arguments.q_bound(self), self._n_updates)
-
-    def _update_absorbing_value(self, n_updates: int, terms: arguments.ObjectiveTerms) -> None:
-        """V of terminal states is learned like that of any other, V = r + gamma V; there, without a network."""
-        if n_updates % UPDATE_INTERVAL == 0:
-            self._absorbing_reward = replay.absorbing_reward(self, terms)
-        # As fast as that of other states: with the target network, if there is one
-        step = self.tau if self.use_target else 1.0
-        if not self.use_target or n_updates % self.target_update_interval == 0:
-            self.absorbing_value += step * (self._absorbing_reward + self.gamma * self.absorbing_value - self.absorbing_value)
 
     def _ent_coef(self) -> th.Tensor:
         return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
@@ -489,6 +477,7 @@ class IQLearn(OffPolicyAlgorithm):
             self.replay_buffer = replay.make_replay_buffer(self)
         arguments.warm_up_statistics(self)
         arguments.fit_normalizer(self)
+        self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
         if self._n_updates == 0 and self.pretrain_steps > 0:
             cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:
@@ -571,7 +560,8 @@ class IQLearn(OffPolicyAlgorithm):
         with th.no_grad():
             q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
             next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
-            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.absorbing_value)
+            terminal_v = q_values if self.terminal_v is None else self.terminal_v
+            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, terminal_v)
         return rewards.cpu().numpy()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

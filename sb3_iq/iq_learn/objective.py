@@ -66,7 +66,7 @@ def soft_bellman_reward(
     :param next_v: V(s'), shape (batch,)
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
     :param gamma: the discount factor
-    :param terminal_value: the value of terminal states, a scalar
+    :param terminal_value: the value of terminal states, a scalar or shape (batch,)
     :return: rewards, shape of ``q``
     """
     return q - gamma * th.where(terminated > 0, terminal_value, next_v)
@@ -81,7 +81,7 @@ def iq_loss(
     occupancy_term: OccupancyTerm = "policy_mix",
     penalty: Penalty = "mixture",
     penalty_coef: float = 0.5,
-    terminal_value: th.Tensor | float = 0.0,
+    terminal_value: th.Tensor | float | None = 0.0,
     critic_bound: CriticBound = "none",
     expert_target: ExpertTarget = "bootstrap",
 ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -108,15 +108,23 @@ def iq_loss(
     :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's own form, in
         phi) or the mixture of expert and policy (with chi-squared, the divergence to the mixture)
     :param penalty_coef: c, rewards are of size 1/c; typically 0.5
-    :param terminal_value: the value of terminal states
+    :param terminal_value: the value of terminal states; None: a terminal state is an absorbing one that remembers how it was
+        entered, in which s, a and their reward repeat for ever, V = Q(s, a)
     :param critic_bound: with ``"clip"``, V(s') is clipped to what rewards in [-1/c, 1/c] can amount to
     :param expert_target: with ``"fixed"``, the expert's Q(s, a) is drawn to that bound instead of r to 1/c
     :return: the loss and its parts (scalars without gradient)
     """
     bound = value_bound(gamma, penalty_coef)
-    next_v = values.next_v
+    next_v, v = values.next_v, values.v
+    if terminal_value is None:
+        # What is bootstrapped has no gradient; as the state of the occupancy term, Q(s, a) has
+        terminal_value = values.q.detach()
+        if occupancy_term in ("policy_mix", "expert", "expert_bounded"):
+            v = th.where(terminated[: len(v)] > 0, values.q[:, : len(v)], v)
     if critic_bound == "clip":
         next_v = next_v.clamp(-bound, bound)
+        if isinstance(terminal_value, th.Tensor):
+            terminal_value = terminal_value.clamp(-bound, bound)
     rewards = soft_bellman_reward(values.q, next_v, terminated, gamma, terminal_value)
     next_v = gamma * th.where(terminated > 0, terminal_value, next_v)
     expert_rewards, policy_rewards = rewards[:, :n_expert], rewards[:, n_expert:]
@@ -134,15 +142,15 @@ def iq_loss(
         penalty_term = 0.5 * penalty_coef * (policy_rewards**2).mean()
 
     if occupancy_term in ("start_states", "expert_states"):
-        value_term = (1 - gamma) * values.v.mean()
+        value_term = (1 - gamma) * v.mean()
     elif occupancy_term == "expert_bounded":
         # The identity holds for any mixture of occupancies too
-        of_expert = (values.v - next_v[:n_expert]).clamp(min=MATCHED_REWARD / penalty_coef)
-        value_term = (of_expert.mean() + (1 - gamma) * values.v.mean()) / 2
+        of_expert = (v - next_v[..., :n_expert]).clamp(min=MATCHED_REWARD / penalty_coef)
+        value_term = (of_expert.mean() + (1 - gamma) * v.mean()) / 2
     elif occupancy_term == "policy":
         value_term = policy_rewards.mean()
     else:
-        value_term = (values.v - next_v[: len(values.v)]).mean()
+        value_term = (v - next_v[..., : v.shape[-1]]).mean()
 
     loss = expert_term + value_term + penalty_term
     info = {"critic_loss": loss, "expert_term": expert_term, "value_term": value_term, "penalty_term": penalty_term}
@@ -177,28 +185,25 @@ def absorbing_reward(
     The reward of a terminal state, as IQ-Learn would learn it if an episode went on for ever there, in an absorbing state.
 
     There nothing is left to choose, V = Q, and the objective is a function of one reward r that is paid for ever: with the
-    shares e and p of terminations among the expert's and the policy's transitions (the occupancies of entering the absorbing
-    state, both times 1 / (1 - gamma) for being in it), its derivative is
+    shares e and p of terminations in this state among the expert's and the policy's transitions (the occupancies of entering
+    it, both times 1 / (1 - gamma) for being in it), its derivative is
 
         e phi'(r) - w - [c (e + p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states, ``"expert"`` (half of it, where r exceeds 1/(2c), in ``"expert_bounded"``), ``"policy_mix"`` and
-    ``"policy"``; the bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection,
-    in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
-    Where only the policy terminates, its end is thus as bad as its other transitions can be; where both do alike, it is
-    neutral. Donsker and Varadhan's reward has a free constant, which is chosen here as in ``"reverse_kl_shifted"``.
+    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the
+    bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a
+    reward (https://arxiv.org/abs/2303.00599). Donsker and Varadhan's reward has a free constant, which is chosen here as
+    in ``"reverse_kl_shifted"``.
 
     :param expert_share: terminations among the expert's transitions, in [0, 1]
-    :param policy_share: terminations among the policy's transitions, in [0, 1]; 0 offline
+    :param policy_share: terminations among the policy's transitions, in [0, 1]
     :param divergence: the objective's, as are the others
     :param occupancy_term: the occupancy term
     :param penalty: the penalty
     :param penalty_coef: the coefficient c
-    :return: the reward r, and thus V = r / (1 - gamma); 0 if nothing ever terminates
+    :return: the reward r, and thus V = r / (1 - gamma)
     """
     expert, policy = expert_share, policy_share
-    if expert + policy == 0:
-        return 0.0
     row = DIVERGENCES["reverse_kl_shifted" if divergence == "donsker_varadhan" else divergence]
     weight = {"expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(occupancy_term, 0.0)
 
@@ -207,8 +212,7 @@ def absorbing_reward(
         linear = divergence == "chi2" and mixture
         r = th.tensor(reward, dtype=th.float64)
         slope = 1.0 if linear else float(row.phi_prime(r, penalty_coef))
-        bounded = occupancy_term == "expert_bounded" and reward > MATCHED_REWARD / penalty_coef
-        return expert * (slope - bounded / 2) - weight - mixture * penalty_coef * (expert + policy) * reward
+        return expert * slope - weight - mixture * penalty_coef * (expert + policy) * reward
 
     low, high = -1 / penalty_coef, 1 / penalty_coef
     for _ in range(60):

@@ -54,22 +54,20 @@ def sample(model: "IQLearn", batch_size: int) -> ReplayBufferSamples | DictRepla
     return buffer._get_samples(newest % buffer.buffer_size, env=env)
 
 
-def absorbing_reward(model: "IQLearn", terms: "ObjectiveTerms") -> float:
+def terminal_value(model: "IQLearn", terms: "ObjectiveTerms") -> float | None:
     """
-    :param model: the algorithm, with its demonstrations and, online, its replay buffer
+    :param model: the algorithm, with its demonstrations
     :param terms: the terms of the objective in force
-    :return: the reward of staying in a terminal state, from how often the expert's and the policy's transitions end in one
+    :return: V of terminal states; None where both the expert and the policy may end, alike or not
     """
-    expert_buffer, buffer = model.expert_buffer, model.replay_buffer
-    assert expert_buffer is not None
-    policy_share = 0.0
-    if not model.offline and buffer is not None:
-        n = buffer.size()
-        # A buffer that doesn't tell time limits apart (optimize_memory_usage) has none of them marked
-        terminated = buffer.dones[:n] * (1 - buffer.timeouts[:n]) if buffer.handle_timeout_termination else buffer.dones[:n]
-        policy_share = float(terminated.mean())
-    settings = (model.divergence, terms.occupancy_term, terms.penalty, model.penalty_coef)
-    return objective.absorbing_reward(expert_buffer.terminated_share, policy_share, *settings)
+    assert model.expert_buffer is not None
+    if model.terminal_value == "zero":
+        return 0.0
+    if not model.offline and model.expert_buffer.terminates:
+        return None
+    shares = (1.0, 0.0) if model.offline else (0.0, 1.0)
+    reward = objective.absorbing_reward(*shares, model.divergence, terms.occupancy_term, terms.penalty, model.penalty_coef)
+    return reward / (1 - model.gamma)
 
 
 def sample_initial_observations(model: "IQLearn", batch_size: int) -> PyTorchObs:
