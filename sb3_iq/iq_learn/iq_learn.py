@@ -357,7 +357,6 @@ class IQLearn(OffPolicyAlgorithm):
         objective = (self.gamma, self.divergence, terms.occupancy_term, terms.penalty, self.penalty_coef)
         functions = losses.functions(self.compile)
         bc_coef = cloning.coefficient(self.bc_coef, self._current_progress_remaining)
-        terminal_v = None if self.terminal_v is None else th.tensor(self.terminal_v, device=self.device)
         infos: list[dict[str, th.Tensor]] = []
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
@@ -377,7 +376,7 @@ class IQLearn(OffPolicyAlgorithm):
             ent_coef = self._ent_coef()
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            bounds = (terminal_v, self.critic_bound, terms.expert_target)
+            bounds = (self.terminal_v, self.critic_bound, terms.expert_target)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
                 gradient_penalty = losses.gradient_penalty(self.policy, batch)
@@ -560,8 +559,7 @@ class IQLearn(OffPolicyAlgorithm):
         with th.no_grad():
             q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
             next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
-            terminal_v = q_values if self.terminal_v is None else self.terminal_v
-            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, terminal_v)
+            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:

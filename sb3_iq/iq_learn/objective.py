@@ -54,22 +54,38 @@ def value_bound(gamma: float, penalty_coef: float) -> float:
     return 1 / (penalty_coef * (1 - gamma))
 
 
-def soft_bellman_reward(
-    q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, gamma: float, terminal_value: th.Tensor | float = 0.0
+def bootstrapped_value(
+    q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, terminal_value: th.Tensor | float | None
 ) -> th.Tensor:
     """
-    The reward that Q stands for, r = Q(s, a) - gamma V(s') (Eq. 11), where V of a terminal state is ``terminal_value``.
+    V(s') where the episode goes on, the value of terminal states where it ends.
 
     A time limit is no termination: there V(s') is bootstrapped like anywhere else.
 
     :param q: Q(s, a), shape (..., batch)
     :param next_v: V(s'), shape (batch,)
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
+    :param terminal_value: the value of terminal states; None: a terminal state is an absorbing one that remembers how it was
+        entered, in which s, a and their reward repeat for ever, V = Q(s, a) (without gradient)
+    :return: values, shape (batch,), or that of ``q`` with None
+    """
+    return th.where(terminated > 0, q.detach() if terminal_value is None else terminal_value, next_v)
+
+
+def soft_bellman_reward(
+    q: th.Tensor, next_v: th.Tensor, terminated: th.Tensor, gamma: float, terminal_value: th.Tensor | float | None = 0.0
+) -> th.Tensor:
+    """
+    The reward that Q stands for, r = Q(s, a) - gamma V(s') (Eq. 11), see :func:`bootstrapped_value`.
+
+    :param q: Q(s, a), shape (..., batch)
+    :param next_v: V(s'), shape (batch,)
+    :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
     :param gamma: the discount factor
-    :param terminal_value: the value of terminal states, a scalar or shape (batch,)
+    :param terminal_value: the value of terminal states, a scalar; None: V = Q(s, a)
     :return: rewards, shape of ``q``
     """
-    return q - gamma * th.where(terminated > 0, terminal_value, next_v)
+    return q - gamma * bootstrapped_value(q, next_v, terminated, terminal_value)
 
 
 def iq_loss(
@@ -108,25 +124,20 @@ def iq_loss(
     :param penalty: on which batch the rewards are penalised by ``penalty_coef`` r^2: the expert's (the paper's own form, in
         phi) or the mixture of expert and policy (with chi-squared, the divergence to the mixture)
     :param penalty_coef: c, rewards are of size 1/c; typically 0.5
-    :param terminal_value: the value of terminal states; None: a terminal state is an absorbing one that remembers how it was
-        entered, in which s, a and their reward repeat for ever, V = Q(s, a)
+    :param terminal_value: the value of terminal states, a scalar; None: V = Q(s, a), see :func:`bootstrapped_value`
     :param critic_bound: with ``"clip"``, V(s') is clipped to what rewards in [-1/c, 1/c] can amount to
     :param expert_target: with ``"fixed"``, the expert's Q(s, a) is drawn to that bound instead of r to 1/c
     :return: the loss and its parts (scalars without gradient)
     """
     bound = value_bound(gamma, penalty_coef)
-    next_v, v = values.next_v, values.v
-    if terminal_value is None:
-        # What is bootstrapped has no gradient; as the state of the occupancy term, Q(s, a) has
-        terminal_value = values.q.detach()
-        if occupancy_term in ("policy_mix", "expert", "expert_bounded"):
-            v = th.where(terminated[: len(v)] > 0, values.q[:, : len(v)], v)
+    next_v, v = bootstrapped_value(values.q, values.next_v, terminated, terminal_value), values.v
+    if terminal_value is None and occupancy_term in ("policy_mix", "expert", "expert_bounded"):
+        # In the absorbing state the occupancy term is one of V = Q(s, a) too, here with its gradient
+        v = th.where(terminated[: len(v)] > 0, values.q[:, : len(v)], v)
     if critic_bound == "clip":
         next_v = next_v.clamp(-bound, bound)
-        if isinstance(terminal_value, th.Tensor):
-            terminal_value = terminal_value.clamp(-bound, bound)
-    rewards = soft_bellman_reward(values.q, next_v, terminated, gamma, terminal_value)
-    next_v = gamma * th.where(terminated > 0, terminal_value, next_v)
+    next_v = gamma * next_v
+    rewards = values.q - next_v
     expert_rewards, policy_rewards = rewards[:, :n_expert], rewards[:, n_expert:]
 
     row = DIVERGENCES[divergence]
