@@ -6,6 +6,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn import losses
@@ -89,7 +90,7 @@ def test_refused_with_the_reason(kwargs, message):
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_gradient_penalty_of_all_spaces(policy, observation_space, action_space):
     options = dict(gradient_penalty=1.0)
-    if "Box" not in str(observation_space):
+    if "Box" not in str(observation_space) + str(action_space):
         with pytest.raises(ValueError, match="cannot be interpolated"):
             make(observation_space, action_space, policy, **options)
         return
@@ -98,13 +99,25 @@ def test_gradient_penalty_of_all_spaces(policy, observation_space, action_space)
 
 
 def test_gradient_penalty_is_that_of_a_linear_critic():
-    """Of Q = w x the gradient is w everywhere: a norm of 5 costs (5 - 1)^2, one below 1 nothing."""
-    model = make(policy_kwargs=dict(net_arch=[], normalize_obs=False), offline=True)
-    batch = model.learn(1) and make_batch(model)
-    for weight, expected in ((th.tensor([3.0, 4.0, 0.0]), 16.0), (th.tensor([0.3, 0.4, 0.0]), 0.0)):
-        with th.no_grad():
-            model.q_net.q_net[0].weight.copy_(weight.expand(3, 3))
-        assert losses.gradient_penalty(model.policy, batch).item() == pytest.approx(expected, abs=1e-4)
+    """Of Q = w x the gradient is w everywhere, in standard deviations w std: K costs nothing, 3 K costs (3 - 1)^2."""
+    for normalize_obs in (True, False):
+        model = make(policy_kwargs=dict(net_arch=[], normalize_obs=normalize_obs), offline=True)
+        batch = model.learn(1) and make_batch(model)
+        std = model.policy.normalizer.units()["obs"]
+        bound = 200.0
+        steepest = bound / 3 / 3**0.5
+        for steepness, expected in ((3.0, 4.0), (1.0, 0.0), (0.1, 0.0)):
+            # The network's own inputs are standardised already
+            weight = steepness * steepest * th.tensor([0.6, 0.8, 0.0]) * (1 if normalize_obs else 1 / std)
+            with th.no_grad():
+                model.q_net.q_net[0].weight.copy_(weight.expand(3, 3))
+            assert losses.gradient_penalty(model.policy, batch, bound).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_gradient_penalty_of_actions_alone():
+    """Observations that are classes have no gradient; Box actions have."""
+    model = make(spaces.Discrete(5), WIDE_BOX, gradient_penalty=1.0).learn(14)
+    assert model.logger.name_to_value["train/gradient_penalty"] >= 0
 
 
 def make_batch(model):

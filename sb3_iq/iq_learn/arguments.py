@@ -188,7 +188,8 @@ def refusals(model: "IQLearn", terms: ObjectiveTerms) -> list[tuple[bool, str]]:
             "are then not read. Leave them at 0.",
         ),
         (
-            model.gradient_penalty > 0 and not all(isinstance(space, spaces.Box) for space in observation_spaces),
+            model.gradient_penalty > 0
+            and not any(isinstance(space, spaces.Box) for space in [*observation_spaces, model.action_space]),
             f"`gradient_penalty` is {model.gradient_penalty}: observations of {str(model.observation_space)[:80]} cannot be "
             "interpolated. Use 0.",
         ),

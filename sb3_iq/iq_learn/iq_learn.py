@@ -111,7 +111,9 @@ class IQLearn(OffPolicyAlgorithm):
     :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
-    :param gradient_penalty: coefficient of a penalty of gradients of Q larger than 1; typically 0, 10 with ``"wasserstein"``
+    :param gradient_penalty: coefficient of a penalty of a Q that changes by more than a third of its bound while observations
+        and actions move by one standard deviation, see :func:`~sb3_iq.iq_learn.losses.gradient_penalty`. Typically 0 or 1, 10
+        with ``"wasserstein"``
     :param obs_noise: standard deviation of noise on the observations of a batch, in units of the demonstrations' standard
         deviation; typically 0 to 0.3. Vectors only; images and one-hot codes stay as they are
     :param expert_actions: ``"given"``; or for demonstrations of states alone, whose actions are then never read, drawn from
@@ -379,7 +381,7 @@ class IQLearn(OffPolicyAlgorithm):
             bounds = (self.terminal_v, self.critic_bound, terms.expert_target)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
-                gradient_penalty = losses.gradient_penalty(self.policy, batch)
+                gradient_penalty = losses.gradient_penalty(self.policy, batch, value_bound(self.gamma, self.penalty_coef))
                 critic_loss = critic_loss + self.gradient_penalty * gradient_penalty
                 info["gradient_penalty"] = gradient_penalty.detach()
             if self.actor is None and bc_coef > 0:

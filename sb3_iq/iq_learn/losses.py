@@ -11,6 +11,10 @@ from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.objective import iq_loss
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
+# The share of its bound by which Q may change over a standard deviation of all that it depends on
+LIPSCHITZ = 1 / 3
+PENALIZE_EVERY = 4
+
 
 def action_log_prob(policy: SACPolicy, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
     """
@@ -37,35 +41,47 @@ def critic_loss(
     return iq_loss(values, batch.terminated, batch.n_expert, *objective)
 
 
-def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch) -> th.Tensor:
+def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: float) -> th.Tensor:
     """
-    How far Q is from a Lipschitz constant of 1, E[max(0, |grad Q| - 1)^2], between the expert's and the policy's transitions
-    (offline: between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
+    How much steeper Q is than K, E[max(0, |grad Q| / K - 1)^2], between the expert's and the policy's transitions (offline:
+    between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
+
+    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by a
+    third of its bound when each of the d numbers moves by one unit, a distance of sqrt(d): the distance between two states
+    of the same behaviour grows like that too.
 
     :param policy: the policy
     :param batch: transitions of the expert and the policy
+    :param q_bound: the bound of Q-values, 1 / (c (1 - gamma))
     :return: the penalty, a scalar
     """
-    obs, actions, n_rows = batch.obs, batch.actions, len(batch.actions)
+    n_rows = len(batch.actions)
+    # The gradient of a gradient is dear, and some of the rows show it as well as all do
+    rows = th.arange(0, n_rows, PENALIZE_EVERY, device=batch.actions.device)
     # The partner of each row: the policy's row of the same number, or another of the expert's
-    partner = th.roll(th.arange(n_rows, device=actions.device), batch.n_expert if batch.n_expert < n_rows else n_rows // 2)
-    weight = th.rand(n_rows, device=actions.device)
+    partners = (rows + (batch.n_expert if batch.n_expert < n_rows else n_rows // 2)) % n_rows
+    weight = th.rand(len(rows), device=batch.actions.device)
 
-    def between(rows: th.Tensor) -> th.Tensor:
-        w = weight.view(-1, *[1] * (rows.dim() - 1))
-        return (w * rows.float() + (1 - w) * rows[partner].float()).requires_grad_()
+    def between(values: th.Tensor) -> th.Tensor:
+        w = weight.view(-1, *[1] * (values.dim() - 1))
+        return (w * values[rows].float() + (1 - w) * values[partners].float()).requires_grad_()
 
-    mixed_obs = {key: between(rows) for key, rows in obs.items()} if isinstance(obs, dict) else between(obs)
-    inputs = list(mixed_obs.values()) if isinstance(mixed_obs, dict) else [mixed_obs]
+    named_obs = batch.obs if isinstance(batch.obs, dict) else {"obs": batch.obs}
+    units = policy.normalizer.units()
+    mixed = {key: between(values) if key in units else values[rows] for key, values in named_obs.items()}
+    inputs = [(mixed[key], unit) for key, unit in units.items()]
+    actions = batch.actions[rows]
     if isinstance(policy, SACPolicy):
-        actions = between(actions)
-        inputs.append(actions)
+        actions = between(batch.actions)
+        inputs.append((actions, th.ones((), device=actions.device)))
+    steepest = q_bound * LIPSCHITZ / sum(values[0].numel() for values, _ in inputs) ** 0.5
     penalties = []
-    for q_values in policy.q_values(mixed_obs, actions):
-        gradients = th.autograd.grad(q_values.sum(), inputs, create_graph=True)
-        squares = th.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0)
+    for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
+        gradients = th.autograd.grad(q_values.sum(), [values for values, _ in inputs], create_graph=True)
+        scaled = [(gradient * unit).flatten(1) for gradient, (_, unit) in zip(gradients, inputs, strict=True)]
         # The root has no gradient at 0
-        penalties.append(((squares + 1e-12).sqrt() - 1).clamp(min=0).square().mean())
+        norms = (th.stack([part.square().sum(dim=1) for part in scaled]).sum(dim=0) + 1e-12).sqrt()
+        penalties.append((norms / steepest - 1).clamp(min=0).square().mean())
     return th.stack(penalties).mean()
 
 

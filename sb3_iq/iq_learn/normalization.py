@@ -68,6 +68,15 @@ class ObservationNormalizer(nn.Module):
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
         vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image_space(space)}
         self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
+        self.images = [key for key, space in named.items() if is_image_space(space)]
+
+    def units(self) -> dict[str, th.Tensor]:
+        """
+        :return: what observations are measured in, of each entry (``"obs"`` where there is but one) that has a measure: the
+            demonstrations' standard deviations, shape of the entry, the range of images
+        """
+        stds: dict[str, th.Tensor] = {key: part.std for key, part in self.parts.items()}  # type: ignore[misc]
+        return stds | {key: th.tensor(255.0) for key in self.images}
 
     @property
     def fitted(self) -> bool:

@@ -92,6 +92,7 @@ CONTINUOUS = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
+    gradient_penalty=1.0,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
