@@ -112,8 +112,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
     :param gradient_penalty: coefficient of a penalty of a Q that changes by more than a third of its bound while observations
-        and actions move by one standard deviation, see :func:`~sb3_iq.iq_learn.losses.gradient_penalty`. Typically 0 or 1, 10
-        with ``"wasserstein"``
+        and actions all move by one standard deviation (see the page on the method). Typically 0 or 1, 10 with
+        ``"wasserstein"``
     :param obs_noise: standard deviation of noise on the observations of a batch, in units of the demonstrations' standard
         deviation; typically 0 to 0.3. Vectors only; images and one-hot codes stay as they are
     :param expert_actions: ``"given"``; or for demonstrations of states alone, whose actions are then never read, drawn from
