@@ -43,8 +43,8 @@ def critic_loss(
 
 def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: float) -> th.Tensor:
     """
-    How much steeper Q is than K, ``E[max(0, |grad Q| / K - 1)^2]``, between the expert's and the policy's transitions (offline:
-    between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
+    How much steeper Q is than K, ``E[max(0, |grad Q| / K - 1)^2]``, between the expert's and the policy's transitions
+    (offline: between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
 
     Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by a
     third of its bound when each of the d numbers moves by one unit, a distance of sqrt(d): the distance between two states
