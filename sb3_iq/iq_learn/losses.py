@@ -77,8 +77,10 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
     steepest = q_bound * LIPSCHITZ / sum(values[0].numel() for values, _ in inputs) ** 0.5
     penalties = []
     for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
-        gradients = th.autograd.grad(q_values.sum(), [values for values, _ in inputs], create_graph=True)
-        scaled = [(gradient * unit).flatten(1) for gradient, (_, unit) in zip(gradients, inputs, strict=True)]
+        # A features extractor shared with the actor is trained by the actor: there Q has no gradient in observations
+        gradients = th.autograd.grad(q_values.sum(), [values for values, _ in inputs], create_graph=True, allow_unused=True)
+        pairs = [(gradient, unit) for gradient, (_, unit) in zip(gradients, inputs, strict=True) if gradient is not None]
+        scaled = [(gradient * unit).flatten(1) for gradient, unit in pairs]
         # The root has no gradient at 0
         norms = (th.stack([part.square().sum(dim=1) for part in scaled]).sum(dim=0) + 1e-12).sqrt()
         penalties.append((norms / steepest - 1).clamp(min=0).square().mean())
