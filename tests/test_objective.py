@@ -36,6 +36,9 @@ def test_hand_computed_loss():
     assert info["expert_reward"].item() == pytest.approx(2.1, abs=1e-6)
     assert info["policy_reward"].item() == pytest.approx(1.0)
 
+    loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "policy_mix", "mixture", COEF, mixture_weight=0.1)
+    assert loss.item() == pytest.approx(expected - 0.25 * 0.9 * 1.0, abs=1e-6)
+
     values = values._replace(v=th.tensor([2.0]))
     loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "expert", "expert", COEF)
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 2.0 - 0.9, abs=1e-6)
@@ -53,6 +56,23 @@ def test_the_expert_bounded_term():
     loss, info = iq_loss(values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
     assert info["value_term"].item() == pytest.approx(((2.1 + 1.0) / 2 + 0.1 * 1.75) / 2)
     assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([(1 + 0.1) / 4, 0.1 / 4])
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 3.0])
+def test_reward_of_a_weighted_mixture(weight):
+    """With one state and gamma 0, r = Q, the maximiser is (e - p) / (c (e + w p)) at the occupancies e and p of an action."""
+    n, expert, policy = 10, th.tensor([8, 2]), th.tensor([5, 5])
+    q_values = th.zeros(2, dtype=th.float64, requires_grad=True)
+    optimizer = th.optim.SGD([q_values], lr=0.5)
+    rows = th.cat([th.arange(2).repeat_interleave(counts) for counts in (expert, policy)])
+    zeros = th.zeros(2 * n, dtype=th.float64)
+    for _ in range(500):
+        values = SoftValues(q_values[rows][None], zeros, zeros[:0])
+        loss, _ = iq_loss(values, zeros, n, 0.0, "chi2", "policy", "mixture", COEF, mixture_weight=weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert th.allclose(q_values.detach(), ((expert - policy) / (COEF * (expert + weight * policy))).double(), atol=1e-6)
 
 
 @pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "expert_bounded"])

@@ -124,6 +124,8 @@ def test_absorbing_reward_of_chi2(expert, policy):
     assert reward("policy") == pytest.approx((expert - policy) / (COEF * total), abs=1e-9)
     assert reward("start_states") == pytest.approx(expert / (COEF * total), abs=1e-9)
     assert reward("expert") == pytest.approx(0, abs=1e-9)
+    weighted = absorbing_reward(expert, policy, "chi2", "start_states", "mixture", COEF, 0.1)
+    assert weighted == pytest.approx(expert / (COEF * (expert + 0.1 * policy)), abs=1e-9)
     if expert > 0:
         ratio = policy / expert
         assert reward("policy", "expert") == pytest.approx(max(-1 / COEF, (1 - ratio) / (2 * COEF)), abs=1e-9)

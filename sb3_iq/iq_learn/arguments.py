@@ -135,7 +135,7 @@ def check_settings(model: "IQLearn") -> None:
         number = getattr(model, name)
         if number is not None and (not isinstance(number, (int, np.integer)) or number < minimum):
             raise ValueError(f"`{name}` is {str(number)[:80]}: give an integer of at least {minimum}.")
-    for name in ("gradient_penalty", "obs_noise", "bc_coef"):
+    for name in ("mixture_weight", "gradient_penalty", "obs_noise", "bc_coef"):
         number = getattr(model, name)
         if name == "bc_coef" and callable(number):
             continue

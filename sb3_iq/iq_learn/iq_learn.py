@@ -105,6 +105,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
+    :param mixture_weight: weight of the policy's penalty in that of the ``"mixture"``. What the policy has done is penalised,
+        what it has not tried isn't: 1 explores, 0.1 stays with what is rewarded
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
@@ -182,6 +184,7 @@ class IQLearn(OffPolicyAlgorithm):
         occupancy_term: OccupancyTerm | None = None,
         penalty: Penalty | None = None,
         penalty_coef: float | None = None,
+        mixture_weight: float | None = None,
         terminal_value: TerminalValue | None = None,
         critic_bound: CriticBound | None = None,
         expert_target: ExpertTarget | None = None,
@@ -248,6 +251,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.occupancy_term = occupancy_term
         self.penalty = penalty
         self.penalty_coef = penalty_coef if penalty_coef is not None else settings.penalty_coef
+        self.mixture_weight = mixture_weight if mixture_weight is not None else settings.mixture_weight
         self.terminal_value = terminal_value if terminal_value is not None else settings.terminal_value
         self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
         self.expert_target = expert_target
@@ -378,7 +382,7 @@ class IQLearn(OffPolicyAlgorithm):
             ent_coef = self._ent_coef()
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            bounds = (self.terminal_v, self.critic_bound, terms.expert_target)
+            bounds = (self.terminal_v, self.critic_bound, terms.expert_target, self.mixture_weight)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
                 gradient_penalty = losses.gradient_penalty(self.policy, batch, value_bound(self.gamma, self.penalty_coef))

@@ -100,6 +100,7 @@ def iq_loss(
     terminal_value: th.Tensor | float | None = 0.0,
     critic_bound: CriticBound = "none",
     expert_target: ExpertTarget = "bootstrap",
+    mixture_weight: float = 1.0,
 ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
     """
     The critic's loss, -J(Q), averaged over the critics (every critic has a loss of its own, V is shared).
@@ -127,6 +128,8 @@ def iq_loss(
     :param terminal_value: the value of terminal states, a scalar; None: V = Q(s, a), see :func:`bootstrapped_value`
     :param critic_bound: with ``"clip"``, V(s') is clipped to what rewards in [-1/c, 1/c] can amount to
     :param expert_target: with ``"fixed"``, the expert's Q(s, a) is drawn to that bound instead of r to 1/c
+    :param mixture_weight: weight w of the policy's penalty in that of the mixture: chi-squared is that of the expert to the
+        mixture of expert and policy by 1 : w
     :return: the loss and its parts (scalars without gradient)
     """
     bound = value_bound(gamma, penalty_coef)
@@ -147,10 +150,11 @@ def iq_loss(
     expert_term = -row.expectation(phi).mean()
     penalty_term = th.zeros((), device=rewards.device)
     if penalty == "mixture":
-        penalty_term = 0.5 * penalty_coef * ((expert_rewards**2).mean() + (policy_rewards**2).mean())
+        squares = (expert_rewards**2).mean() + mixture_weight * (policy_rewards**2).mean()
+        penalty_term = 0.5 * penalty_coef * squares
     if expert_target == "fixed":
         expert_term = 0.5 * penalty_coef * ((values.q[:, :n_expert] - bound) ** 2).mean()
-        penalty_term = 0.5 * penalty_coef * (policy_rewards**2).mean()
+        penalty_term = 0.5 * penalty_coef * mixture_weight * (policy_rewards**2).mean()
 
     if occupancy_term in ("start_states", "expert_states"):
         value_term = (1 - gamma) * v.mean()
@@ -191,6 +195,7 @@ def absorbing_reward(
     occupancy_term: OccupancyTerm,
     penalty: Penalty,
     penalty_coef: float,
+    mixture_weight: float = 1.0,
 ) -> float:
     """
     The reward of a terminal state, as IQ-Learn would learn it if an episode went on for ever there, in an absorbing state.
@@ -199,10 +204,10 @@ def absorbing_reward(
     shares e and p of terminations in this state among the expert's and the policy's transitions (the occupancies of entering
     it, both times 1 / (1 - gamma) for being in it), its derivative is
 
-        e phi'(r) - w - [c (e + p) r],    w = 0, e, (e + p) / 2, p
+        e phi'(r) - w - [c (e + m p) r],    w = 0, e, (e + p) / 2, p
 
     for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the
-    bracket is the penalty of the mixture. As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a
+    bracket is the penalty of the mixture (by 1 : m). As it falls with r, its zero is found by bisection, in [-1/c, 1/c], the bounds of a
     reward (https://arxiv.org/abs/2303.00599). Donsker and Varadhan's reward has a free constant, which is chosen here as
     in ``"reverse_kl_shifted"``.
 
@@ -212,6 +217,7 @@ def absorbing_reward(
     :param occupancy_term: the occupancy term
     :param penalty: the penalty
     :param penalty_coef: the coefficient c
+    :param mixture_weight: the weight m of the policy in the mixture
     :return: the reward r, and thus V = r / (1 - gamma)
     """
     expert, policy = expert_share, policy_share
@@ -223,7 +229,7 @@ def absorbing_reward(
         linear = divergence == "chi2" and mixture
         r = th.tensor(reward, dtype=th.float64)
         slope = 1.0 if linear else float(row.phi_prime(r, penalty_coef))
-        return expert * slope - weight - mixture * penalty_coef * (expert + policy) * reward
+        return expert * slope - weight - mixture * penalty_coef * (expert + mixture_weight * policy) * reward
 
     low, high = -1 / penalty_coef, 1 / penalty_coef
     for _ in range(60):

@@ -55,6 +55,7 @@ class Settings:
     terminal_value: TerminalValue
     critic_bound: CriticBound
     expert_target: ExpertTarget = "bootstrap"
+    mixture_weight: float = 1.0
     gradient_penalty: float = 0.0
     obs_noise: float = 0.0
     actor_learning_rate: float | Schedule = 1e-4
