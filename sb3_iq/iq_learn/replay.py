@@ -66,8 +66,8 @@ def terminal_value(model: "IQLearn", terms: "ObjectiveTerms") -> float | None:
     if not model.offline and model.expert_buffer.terminates:
         return None
     shares = (1.0, 0.0) if model.offline else (0.0, 1.0)
-    penalty = (terms.penalty, model.penalty_coef, model.mixture_weight)
-    reward = objective.absorbing_reward(*shares, model.divergence, terms.occupancy_term, *penalty)
+    weights = (model.penalty_coef, model.mixture_weight)
+    reward = objective.absorbing_reward(*shares, model.divergence, terms.occupancy_term, terms.penalty, *weights)
     return reward / (1 - model.gamma)
 
 
