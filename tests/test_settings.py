@@ -105,7 +105,7 @@ def test_gradient_penalty_is_that_of_a_linear_critic():
         batch = model.learn(1) and make_batch(model)
         std = model.policy.normalizer.units()["obs"]
         bound = 200.0
-        steepest = bound / 3 / 3**0.5
+        steepest = bound / 3**0.5
         for steepness, expected in ((3.0, 4.0), (1.0, 0.0), (0.1, 0.0)):
             # The network's own inputs are standardised already
             weight = steepness * steepest * th.tensor([0.6, 0.8, 0.0]) * (1 if normalize_obs else 1 / std)

@@ -113,7 +113,7 @@ class IQLearn(OffPolicyAlgorithm):
     :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
-    :param gradient_penalty: coefficient of a penalty of a Q that changes by more than a third of its bound while observations
+    :param gradient_penalty: coefficient of a penalty of a Q that changes by more than its bound while observations
         and actions all move by one standard deviation (see the page on the method). Typically 0 or 1, 10 with
         ``"wasserstein"``
     :param obs_noise: standard deviation of noise on the observations of a batch, in units of the demonstrations' standard

@@ -11,8 +11,6 @@ from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.objective import iq_loss
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
-# The share of its bound by which Q may change over a standard deviation of all that it depends on
-LIPSCHITZ = 1 / 3
 PENALIZE_EVERY = 4
 
 
@@ -46,9 +44,9 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
     How much steeper Q is than K, ``E[max(0, |grad Q| / K - 1)^2]``, between the expert's and the policy's transitions
     (offline: between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
 
-    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by a
-    third of its bound when each of the d numbers moves by one unit, a distance of sqrt(d): the distance between two states
-    of the same behaviour grows like that too.
+    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by its
+    bound when each of the d numbers moves by one unit, a distance of sqrt(d): the distance between two states of the same
+    behaviour grows like that too.
 
     :param policy: the policy
     :param batch: transitions of the expert and the policy
@@ -74,7 +72,7 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
     if isinstance(policy, SACPolicy):
         actions = between(batch.actions)
         inputs.append((actions, th.ones((), device=actions.device)))
-    steepest = q_bound * LIPSCHITZ / sum(values[0].numel() for values, _ in inputs) ** 0.5
+    steepest = q_bound / sum(values[0].numel() for values, _ in inputs) ** 0.5
     penalties = []
     for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
         # A features extractor shared with the actor is trained by the actor: there Q has no gradient in observations
