@@ -11,6 +11,7 @@ from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.objective import iq_loss
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 
+# The gradient of a gradient is dear, and some of the rows show it as well as all do
 PENALIZE_EVERY = 4
 
 
@@ -54,7 +55,6 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
     :return: the penalty, a scalar
     """
     n_rows = len(batch.actions)
-    # The gradient of a gradient is dear, and some of the rows show it as well as all do
     rows = th.arange(0, n_rows, PENALIZE_EVERY, device=batch.actions.device)
     # The partner of each row: the policy's row of the same number, or another of the expert's
     partners = (rows + (batch.n_expert if batch.n_expert < n_rows else n_rows // 2)) % n_rows
@@ -67,20 +67,20 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
     named_obs = batch.obs if isinstance(batch.obs, dict) else {"obs": batch.obs}
     units = policy.normalizer.units()
     mixed = {key: between(values) if key in units else values[rows] for key, values in named_obs.items()}
-    inputs = [(mixed[key], unit) for key, unit in units.items()]
-    actions = batch.actions[rows]
+    inputs, scales, actions = [mixed[key] for key in units], list(units.values()), batch.actions[rows]
     if isinstance(policy, SACPolicy):
         actions = between(batch.actions)
-        inputs.append((actions, th.ones((), device=actions.device)))
-    steepest = q_bound / sum(values[0].numel() for values, _ in inputs) ** 0.5
+        inputs.append(actions)
+        scales.append(1.0)
+    steepest = q_bound / sum(values[0].numel() for values in inputs) ** 0.5
     penalties = []
     for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
         # A features extractor shared with the actor is trained by the actor: there Q has no gradient in observations
-        gradients = th.autograd.grad(q_values.sum(), [values for values, _ in inputs], create_graph=True, allow_unused=True)
-        pairs = [(gradient, unit) for gradient, (_, unit) in zip(gradients, inputs, strict=True) if gradient is not None]
-        scaled = [(gradient * unit).flatten(1) for gradient, unit in pairs]
+        gradients = th.autograd.grad(q_values.sum(), inputs, create_graph=True, allow_unused=True)
+        scaled = [g * scale for g, scale in zip(gradients, scales, strict=True) if g is not None]
+        squares = [gradient.flatten(1).square().sum(dim=1) for gradient in scaled]
         # The root has no gradient at 0
-        norms = (th.stack([part.square().sum(dim=1) for part in scaled]).sum(dim=0) + 1e-12).sqrt()
+        norms = (th.stack(squares).sum(dim=0) + 1e-12).sqrt()
         penalties.append((norms / steepest - 1).clamp(min=0).square().mean())
     return th.stack(penalties).mean()
 

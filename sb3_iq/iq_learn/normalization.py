@@ -70,13 +70,13 @@ class ObservationNormalizer(nn.Module):
         self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
         self.images = [key for key, space in named.items() if is_image_space(space)]
 
-    def units(self) -> dict[str, th.Tensor]:
+    def units(self) -> dict[str, th.Tensor | float]:
         """
         :return: what observations are measured in, of each entry (``"obs"`` where there is but one) that has a measure: the
             demonstrations' standard deviations, shape of the entry, the range of images
         """
-        stds: dict[str, th.Tensor] = {key: part.std for key, part in self.parts.items()}  # type: ignore[misc]
-        return stds | {key: th.tensor(255.0) for key in self.images}
+        stds = {key: part.std for key, part in self.parts.items()}
+        return {**stds, **dict.fromkeys(self.images, 255.0)}  # type: ignore[dict-item]
 
     @property
     def fitted(self) -> bool:

@@ -113,7 +113,7 @@ def iq_loss(
     so that no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not
     return to them.
 
-    With ``"policy"`` and ``"mixture"``, chi-squared is least squares: up to a constant, the loss is
+    With ``"policy"`` and the ``"mixture"`` by 1 : 1, chi-squared is least squares: up to a constant, the loss is
     c / 2 (E_expert[(r - 1/c)^2] + E_policy[(r + 1/c)^2]) (https://arxiv.org/abs/2303.00599).
 
     :param values: Q(s, a), V(s') and V at the states of the occupancy term
