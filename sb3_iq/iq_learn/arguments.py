@@ -94,7 +94,10 @@ def objective_terms(model: "IQLearn") -> ObjectiveTerms:
 
 def describe(model: "IQLearn") -> str:
     """:return: the settings in force, in one line for the console"""
-    names = ("terminal_value", "critic_bound", "penalty_coef", "use_target", "gamma", "ent_coef", "batch_size")
+    names = (
+        *("terminal_value", "critic_bound", "penalty_coef", "mixture_weight", "gradient_penalty"),
+        *("use_target", "gamma", "ent_coef", "batch_size"),
+    )
     settings = {
         "offline": model.offline,
         "preset": model.preset,
