@@ -31,7 +31,7 @@ ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
     {"gradient_penalty": 0.0},
-    {"mixture_weight": 1.0},
+    {"mixture_weight": 0.3},
     {"obs_noise": 0.1},
     {"occupancy_term": "expert_states"},
     {"occupancy_term": "policy_mix"},

@@ -93,7 +93,6 @@ CONTINUOUS = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    mixture_weight=0.3,
     gradient_penalty=1.0,
 )
 
