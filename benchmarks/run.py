@@ -27,6 +27,8 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 N_EVAL_EPISODES = 20
 EVAL_SEED = 10_000
+# What an evaluation notes of the training at that step, where the algorithm logs it
+TRAIN_KEYS = ("expert_reward", "policy_reward", "q_expert", "q_policy", "entropy", "expert_log_likelihood", "critic_grad_norm")
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
@@ -127,6 +129,7 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     import numpy as np
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.utils import safe_mean
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     class Evaluations(BaseCallback):
@@ -145,6 +148,12 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
                 returns = np.array(result[0])
                 record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
                 evaluations.append({key: round(float(value), 2) for key, value in record.items()})
+                logged = self.logger.name_to_value
+                train = {key: float(f"{logged[f'train/{key}']:.4g}") for key in TRAIN_KEYS if f"train/{key}" in logged}
+                if self.model.ep_info_buffer:
+                    train["ep_rew_mean"] = round(safe_mean([episode["r"] for episode in self.model.ep_info_buffer]), 2)
+                if train:
+                    evaluations[-1]["train"] = train
                 self.eval_time += time.perf_counter() - start
                 print(f"{run.algo} {run.env} seed {run.seed}: {evaluations[-1]}", flush=True)
             return True

@@ -1,5 +1,6 @@
 """What the benchmarks print and plot of committed results."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,5 +18,17 @@ def test_table_of_a_suite():
 
 
 def test_curves_of_a_suite(tmp_path):
-    run("curves.py", "cartpole-online", "offline-discrete", "--out", str(tmp_path / "curves.png"))
+    logs = ("--log", "expert_reward", "ep_rew_mean")
+    run("curves.py", "cartpole-online", "offline-discrete", *logs, "--out", str(tmp_path / "curves.png"))
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_is_written_once_with_what_was_logged(tmp_path):
+    single = ("run.py", "--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "1100", "--eval-freq", "1100")
+    assert "single: 1 runs, 0 done" in run(*single, "--out", str(tmp_path))
+    assert "single: 1 runs, 1 done" in run(*single, "--out", str(tmp_path))
+    lines = (tmp_path / "single.jsonl").read_text().splitlines()
+    assert len(lines) == 1
+    [evaluation] = json.loads(lines[0])["evaluations"]
+    assert evaluation["step"] == 1100 and -2 <= evaluation["train"]["policy_reward"] <= 2
+    assert evaluation["train"]["ep_rew_mean"] > 0
