@@ -38,6 +38,19 @@ class BatchNormExtractor(BaseFeaturesExtractor):
         return self.batch_norm(observations)
 
 
+def test_averaged_actor_forgets_where_it_began():
+    """Of the n-th actor's weight w_n = n the average is that of about the last quarter, until its horizon is 1 / tau."""
+    policy = make(WIDE_BOX, offline=True).policy
+    weight, averaged = policy.actor.mu.weight.data, policy.averaged_actor.mu.weight
+    for n in range(2001):
+        weight.fill_(n)
+        policy.average_actor(0.01, n)
+        if n == 100:
+            # Weights of (m + 1) (m + 2) (m + 3): the mean is 0.8 n
+            assert averaged.mean().item() == pytest.approx(80, abs=1)
+    assert averaged.mean().item() == pytest.approx(2000 - 99, abs=1)
+
+
 def test_averaged_actor_has_the_statistics_of_batch_norm():
     kwargs = dict(features_extractor_class=BatchNormExtractor)
     model = make(WIDE_BOX, offline=True, actor_tau=1.0, policy_kwargs=kwargs).learn(30)

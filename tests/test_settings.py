@@ -98,20 +98,31 @@ def test_gradient_penalty_of_all_spaces(policy, observation_space, action_space)
     assert model.logger.name_to_value["train/gradient_penalty"] >= 0
 
 
+def test_the_nearest_other_point():
+    """Points on a line at 0, 0 (drawn twice), 0.5, 3 and 9: distances of 0.5, 0.5, 0.5, 2.5, and no more than sqrt(d)."""
+    points = th.tensor([0.0, 0.0, 0.5, 3.0, 9.0])
+    line = 1000 + th.stack([points] + 15 * [th.zeros(5)], dim=1)
+    distances = losses.distance_to_nearest(line, th.tensor([4, 3, 2, 1, 0]))
+    assert distances.tolist() == pytest.approx([4.0, 2.5, 0.5, 0.5, 0.5])
+    assert losses.distance_to_nearest(line[:1], th.tensor([0])).tolist() == pytest.approx([4.0])
+
+
 def test_gradient_penalty_is_that_of_a_linear_critic():
-    """Of Q = w x the gradient is w everywhere, in standard deviations w std: K costs nothing, 3 K costs (3 - 1)^2."""
+    """Of Q = w x the gradient is w everywhere, in standard deviations w std, beside a K for each row."""
     for normalize_obs in (True, False):
         model = make(policy_kwargs=dict(net_arch=[], normalize_obs=normalize_obs), offline=True)
         batch = model.learn(1) and make_batch(model)
         std = model.policy.normalizer.units()["obs"]
-        bound = 200.0
-        steepest = bound / 3**0.5
-        for steepness, expected in ((3.0, 4.0), (1.0, 0.0), (0.1, 0.0)):
+        bound, rows = 200.0, th.arange(0, len(batch.actions), 4)
+        steepest = bound / losses.distance_to_nearest(batch.expert_obs / std, rows)
+        for steepness in (3.0, 1.0, 0.1):
             # The network's own inputs are standardised already
-            weight = steepness * steepest * th.tensor([0.6, 0.8, 0.0]) * (1 if normalize_obs else 1 / std)
+            weight = steepness * steepest.mean() * th.tensor([0.6, 0.8, 0.0])
+            expected = (steepness * steepest.mean() / steepest - 1).clamp(min=0).square().mean()
             with th.no_grad():
-                model.q_net.q_net[0].weight.copy_(weight.expand(3, 3))
-            assert losses.gradient_penalty(model.policy, batch, bound).item() == pytest.approx(expected, abs=1e-4)
+                model.q_net.q_net[0].weight.copy_((weight * (1 if normalize_obs else 1 / std)).expand(3, 3))
+            penalty = losses.gradient_penalty(model.policy, batch, bound)
+            assert penalty.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
 
 
 def test_gradient_penalty_of_actions_alone():

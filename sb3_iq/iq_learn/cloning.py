@@ -42,6 +42,6 @@ def pretrain(model: "IQLearn", n_steps: int) -> None:
         optimizer.step()
     optimizer.load_state_dict(before)
     if isinstance(policy, SACPolicy):
-        policy.average_actor(1.0)
+        policy.average_actor(1.0, 0)
     else:
         polyak_update(policy.q_net.parameters(), policy.q_net_target.parameters(), 1.0)

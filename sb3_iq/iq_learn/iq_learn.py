@@ -113,9 +113,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
-    :param gradient_penalty: coefficient of a penalty of a Q that changes by more than its bound while observations
-        and actions all move by one standard deviation (see the page on the method). Typically 0 or 1, 10 with
-        ``"wasserstein"``
+    :param gradient_penalty: coefficient of a penalty of a Q that changes by more than its bound between a transition of the
+        expert and the next nearest one (see the page on the method). Typically 0 or 1, 10 with ``"wasserstein"``
     :param obs_noise: standard deviation of noise on the observations of a batch, in units of the demonstrations' standard
         deviation; typically 0 to 0.3. Vectors only; images and one-hot codes stay as they are
     :param expert_actions: ``"given"``; or for demonstrations of states alone, whose actions are then never read, drawn from
@@ -129,7 +128,7 @@ class IQLearn(OffPolicyAlgorithm):
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
-        typically 0.001; 1 for the actor itself
+        typically 5e-5 (before 4 / ``actor_tau`` updates it is the average of about the last quarter); 1 for the actor itself
     :param compile: compile the losses and their gradients by ``torch.compile`` (False by default), which takes a C++ compiler
     :param observation_space: observation space, only if ``env`` is None and ``expert_data`` doesn't carry it
     :param action_space: action space, only if ``env`` is None and ``expert_data`` doesn't carry it
@@ -414,7 +413,7 @@ class IQLearn(OffPolicyAlgorithm):
                 actor_loss.backward()
                 actor_info["actor_grad_norm"] = diagnostics.check_finite(actor_info, actor_optimizer, n_updates)
                 actor_optimizer.step()
-                self.policy.average_actor(self.actor_tau)
+                self.policy.average_actor(self.actor_tau, n_updates // self.policy_delay)
                 info |= actor_info
 
             # Update target networks

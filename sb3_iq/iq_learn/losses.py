@@ -40,14 +40,25 @@ def critic_loss(
     return iq_loss(values, batch.terminated, batch.n_expert, *objective)
 
 
+def distance_to_nearest(points: th.Tensor, rows: th.Tensor) -> th.Tensor:
+    """
+    :param points: shape (n, d)
+    :param rows: which of them are asked for, shape (m,)
+    :return: the distance of these to the nearest other point, at most sqrt(d), shape (m,). What was drawn twice is one point
+    """
+    distances = th.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")  # else 0 is not 0
+    farthest = points.shape[1] ** 0.5
+    return distances.masked_fill(distances < 1e-3 * farthest, farthest).amin(dim=1).clamp(max=farthest)
+
+
 def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: float) -> th.Tensor:
     """
     How much steeper Q is than K, ``E[max(0, |grad Q| / K - 1)^2]``, between the expert's and the policy's transitions
     (offline: between the expert's). The gradient is that with respect to observations and Box actions; each critic counts.
 
-    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by its
-    bound when each of the d numbers moves by one unit, a distance of sqrt(d): the distance between two states of the same
-    behaviour grows like that too.
+    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by no
+    more than its bound on the way from one transition of the expert to the next one in the batch, or over a distance of
+    sqrt(d), one unit for each of the d numbers, where that is less: what lies between its own samples is not told from them.
 
     :param policy: the policy
     :param batch: transitions of the expert and the policy
@@ -72,7 +83,10 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
         actions = between(batch.actions)
         inputs.append(actions)
         scales.append(1.0)
-    steepest = q_bound / sum(values[0].numel() for values in inputs) ** 0.5
+    measured = [batch.expert_obs[key] if isinstance(batch.expert_obs, dict) else batch.expert_obs for key in units]
+    measured += [batch.expert_actions] if isinstance(policy, SACPolicy) else []
+    expert = th.cat([(values / scale).flatten(1) for values, scale in zip(measured, scales, strict=True)], dim=1)
+    steepest = q_bound / distance_to_nearest(expert, rows % batch.n_expert)
     penalties = []
     for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
         # A features extractor shared with the actor is trained by the actor: there Q has no gradient in observations

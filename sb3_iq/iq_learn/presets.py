@@ -59,7 +59,7 @@ class Settings:
     gradient_penalty: float = 0.0
     obs_noise: float = 0.0
     actor_learning_rate: float | Schedule = 1e-4
-    actor_tau: float = 0.001
+    actor_tau: float = 5e-5
     bc_coef: float = 0.0
     offline_occupancy_term: OccupancyTerm = "expert"
     offline_penalty: Penalty = "expert"

@@ -104,12 +104,15 @@ class SACPolicy(sac.SACPolicy):
         """:return: the networks that the objective is maximised over, their targets, and their optimizer"""
         return self.critic, self.critic_target, self.critic.optimizer
 
-    def average_actor(self, tau: float) -> None:
+    def average_actor(self, tau: float, n_updates: int) -> None:
         """
         Move the averaged actor towards the actor; statistics of normalisation layers are copied (see SB3's GH issue #996).
 
         :param tau: the share of the actor in the new average
+        :param n_updates: how often the actor was updated before. As long as that is less than 4 / tau, the average is one of
+            about the last quarter instead (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
         """
+        tau = max(tau, 4 / (n_updates + 4))
         polyak_update(self.actor.parameters(), self.averaged_actor.parameters(), tau)
         for buffer, averaged in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
             averaged.copy_(buffer)
