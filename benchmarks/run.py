@@ -120,13 +120,20 @@ def suites() -> dict[str, list[Run]]:
     }
 
 
+def logged(model: Any) -> dict[str, float]:
+    """:return: what the training logged last, and the return of its latest 100 episodes"""
+    values = model.logger.name_to_value
+    train = {key: float(f"{values[f'train/{key}']:.4g}") for key in TRAIN_KEYS if f"train/{key}" in values}
+    returns = [episode["r"] for episode in model.ep_info_buffer or []]
+    return {**train, "ep_rew_mean": round(sum(returns) / len(returns), 2)} if returns else train
+
+
 def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     """Evaluate deterministically every ``eval_freq`` steps, outside of the run's own random numbers."""
     import gymnasium as gym
     import numpy as np
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.utils import safe_mean
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     class Evaluations(BaseCallback):
@@ -145,12 +152,8 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
                 returns = np.array(result[0])
                 record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
                 evaluations.append({key: round(float(value), 2) for key, value in record.items()})
-                logged = self.logger.name_to_value
-                train = {key: float(f"{logged[f'train/{key}']:.4g}") for key in TRAIN_KEYS if f"train/{key}" in logged}
-                if self.model.ep_info_buffer:
-                    train["ep_rew_mean"] = round(safe_mean([episode["r"] for episode in self.model.ep_info_buffer]), 2)
-                if train:
-                    evaluations[-1]["train"] = train
+                if run.algo == "iq":
+                    evaluations[-1]["train"] = logged(self.model)
                 self.eval_time += time.perf_counter() - start
                 print(f"{run.algo} {run.env} seed {run.seed}: {evaluations[-1]}", flush=True)
             return True

@@ -32,3 +32,10 @@ def test_a_run_is_written_once_with_what_was_logged(tmp_path):
     [evaluation] = json.loads(lines[0])["evaluations"]
     assert evaluation["step"] == 1100 and -2 <= evaluation["train"]["policy_reward"] <= 2
     assert evaluation["train"]["ep_rew_mean"] > 0
+
+
+def test_a_clone_has_nothing_logged(tmp_path):
+    single = ("--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "100", "--eval-freq", "100")
+    run("run.py", "--algo", "bc", "--offline", *single, "--out", str(tmp_path))
+    [evaluation] = json.loads((tmp_path / "single.jsonl").read_text())["evaluations"]
+    assert evaluation["step"] == 100 and "train" not in evaluation
