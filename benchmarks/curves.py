@@ -1,7 +1,7 @@
 """
 Plot the evaluations of suites over environment steps, one panel an environment, and below what was logged of the training.
 
-    python benchmarks/curves.py mujoco mujoco-bc --log ep_rew_mean expert_reward policy_reward --out docs/_static/mujoco.png
+    python benchmarks/curves.py mujoco --log ep_rew_mean q_policy --out docs/_static/mujoco.png
 """
 
 import argparse

@@ -83,9 +83,9 @@ def gradient_penalty(policy: SoftQPolicy | SACPolicy, batch: Batch, q_bound: flo
         actions = between(batch.actions)
         inputs.append(actions)
         scales.append(1.0)
-    measured = [batch.expert_obs[key] if isinstance(batch.expert_obs, dict) else batch.expert_obs for key in units]
-    measured += [batch.expert_actions] if isinstance(policy, SACPolicy) else []
-    expert = th.cat([(values / scale).flatten(1) for values, scale in zip(measured, scales, strict=True)], dim=1)
+    measured = [named_obs[key] for key in units] + ([batch.actions] if isinstance(policy, SACPolicy) else [])
+    scaled_rows = [(values[: batch.n_expert] / scale).flatten(1) for values, scale in zip(measured, scales, strict=True)]
+    expert = th.cat(scaled_rows, dim=1)
     steepest = q_bound / distance_to_nearest(expert, rows % batch.n_expert)
     penalties = []
     for q_values in policy.q_values(mixed if isinstance(batch.obs, dict) else mixed["obs"], actions):
