@@ -39,6 +39,7 @@ ABLATIONS: list[dict[str, Any]] = [
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},
     {"learning_rate": 3e-4, "actor_learning_rate": 1e-4},
+    {"train_freq": 1},
     {"gamma": 0.99},
 ]
 

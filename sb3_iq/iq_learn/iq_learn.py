@@ -63,7 +63,7 @@ class IQLearn(OffPolicyAlgorithm):
     :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
     :param gamma: the discount factor, typically 0.97 to 0.99
     :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
-        like ``(5, "step")`` or ``(2, "episode")``. Typically 1
+        like ``(5, "step")`` or ``(2, "episode")``. Typically 1 or 2
     :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``), typically 1.
         Set to ``-1`` means to do as many gradient steps as steps done in the environment during the rollout
     :param action_noise: the action noise type (None by default, and hardly ever needed: the policy is stochastic)
@@ -158,7 +158,7 @@ class IQLearn(OffPolicyAlgorithm):
         batch_size: int | None = None,
         tau: float = 0.005,
         gamma: float | None = None,
-        train_freq: int | tuple[int, str] = 1,
+        train_freq: int | tuple[int, str] | None = None,
         gradient_steps: int = 1,
         action_noise: ActionNoise | None = None,
         replay_buffer_class: type[ReplayBuffer] | None = None,
@@ -220,7 +220,7 @@ class IQLearn(OffPolicyAlgorithm):
             batch_size=batch_size if batch_size is not None else settings.batch_size,
             tau=tau,
             gamma=gamma if gamma is not None else settings.gamma,
-            train_freq=train_freq,
+            train_freq=train_freq if train_freq is not None else settings.train_freq,
             gradient_steps=gradient_steps,
             action_noise=action_noise,
             replay_buffer_class=replay_buffer_class,

@@ -21,10 +21,10 @@ Preset = Literal["default", "paper", "ls-iq"]
 
 
 @dataclass(frozen=True)
-class LinearDecay:
+class QuadraticDecay:
     """
-    A schedule that falls to a tenth over ``learn()``, linearly. With constant learning rates the policy goes on moving as long
-    as it is trained; with none at the end, calling ``learn()`` in small pieces would learn nothing.
+    A schedule that falls to a fiftieth over ``learn()``, with the square of what remains. With constant learning rates
+    the policy goes on moving as long as it is trained; with none at the end, ``learn()`` in small pieces would learn nothing.
 
     :param initial: the value at the start
     """
@@ -32,7 +32,7 @@ class LinearDecay:
     initial: float
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.initial * (0.1 + 0.9 * progress_remaining)
+        return self.initial * (0.02 + 0.98 * progress_remaining**2)
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Settings:
     terminal_value: TerminalValue
     critic_bound: CriticBound
     expert_target: ExpertTarget = "bootstrap"
+    train_freq: int = 1
     mixture_weight: float = 1.0
     gradient_penalty: float = 0.0
     obs_noise: float = 0.0
@@ -82,9 +83,10 @@ DISCRETE = Settings(
 )
 
 CONTINUOUS = Settings(
-    learning_rate=LinearDecay(3e-4),
-    actor_learning_rate=LinearDecay(1e-4),
+    learning_rate=QuadraticDecay(3e-4),
+    actor_learning_rate=QuadraticDecay(1e-4),
     batch_size=128,
+    train_freq=2,
     gamma=0.97,
     ent_coef=0.03,
     use_target=True,
