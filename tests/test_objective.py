@@ -47,15 +47,51 @@ def test_hand_computed_loss():
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0, abs=1e-6)
 
 
-def test_the_expert_bounded_term():
-    """Half (1 - gamma) V, half V - gamma V', of which nothing pulls below 1 / (2c) = 1."""
-    # V - gamma V' is 3 - 0.9 and, terminated, 0.5
-    v = th.tensor([3.0, 0.5], dtype=th.float64, requires_grad=True)
+@pytest.mark.parametrize("prior", [0.0, 2.0])
+def test_the_expert_bounded_term(prior):
+    """V - gamma V', of which nothing pulls below what a reward can be, r_0 - 1 / c = r_0 - 2."""
+    # V - gamma V' is 3 - 0.9 and, terminated, -2.5 (with a prior of 2: above and below 0)
+    v = th.tensor([3.0, -2.5], dtype=th.float64, requires_grad=True)
     values = SoftValues(q=th.zeros(1, 4).double(), next_v=th.tensor([1.0, 5.0, 0.0, 0.0]).double(), v=v)
     terminated = th.tensor([0.0, 1.0, 0.0, 0.0]).double()
-    loss, info = iq_loss(values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
-    assert info["value_term"].item() == pytest.approx(((2.1 + 1.0) / 2 + 0.1 * 1.75) / 2)
-    assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([(1 + 0.1) / 4, 0.1 / 4])
+    priors = th.tensor([prior, prior, 0.1 * prior, 0.0])
+    arguments = (values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
+    loss, info = iq_loss(*arguments, reward_prior=priors)
+    assert info["value_term"].item() == pytest.approx((2.1 + prior - 2) / 2)
+    assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([1 / 2, 0])
+
+
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+@pytest.mark.parametrize("penalty", ["expert", "mixture"])
+def test_a_prior_moves_the_maximiser_and_nothing_else(name, penalty):
+    """-J(Q + r_0) with the prior r_0 is -J(Q) without, up to the linear term of the policy's rewards."""
+    values = random_values(2)
+    priors = th.tensor([1.5, 1.5, 0.4, 0.3, 0.2, 0.1], dtype=th.float64)
+    zeros = th.zeros(6, dtype=th.float64)
+    arguments = (zeros, 2, GAMMA, name, "policy", penalty, COEF)
+    loss, info = iq_loss(values, *arguments)
+    shifted, shifted_info = iq_loss(values._replace(q=values.q + priors), *arguments, reward_prior=priors)
+    assert (shifted - loss).item() == pytest.approx(priors[2:].mean().item())
+    assert shifted_info["penalty_term"].item() == pytest.approx(info["penalty_term"].item())
+    gradients = [th.autograd.grad(one, values.q)[0] for one in (loss, shifted)]
+    assert th.allclose(*gradients)
+
+
+def test_reward_of_a_prior():
+    """With one state and gamma 0, r = Q, the maximiser is r_0 + (e - p) / (c (e + p)) at the occupancies e and p."""
+    expert, policy, priors = th.tensor([8, 2]), th.tensor([5, 5]), th.tensor([2.0, 0.5], dtype=th.float64)
+    q_values = th.zeros(2, dtype=th.float64, requires_grad=True)
+    optimizer = th.optim.SGD([q_values], lr=0.5)
+    rows = th.cat([th.arange(2).repeat_interleave(counts) for counts in (expert, policy)])
+    zeros = th.zeros(20, dtype=th.float64)
+    for _ in range(500):
+        values = SoftValues(q_values[rows][None], zeros, zeros[:0])
+        loss, _ = iq_loss(values, zeros, 10, 0.0, "chi2", "policy", "mixture", COEF, reward_prior=priors[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    expected = priors + (expert - policy) / (COEF * (expert + policy))
+    assert q_values.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.1, 1.0, 3.0])

@@ -92,22 +92,30 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
 
 
 def test_the_default_of_box_actions_likes_the_goal():
-    """As above, for ``"expert_bounded"``, whose rewards are positive too."""
+    """As above, for ``"expert_bounded"`` and a prior, which rewards are positive with too."""
     env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
     demonstration = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
-    goal, round_again = q_of_state_1(env, demonstration, "absorbing", occupancy_term="expert_bounded")
+    options = dict(occupancy_term="expert_bounded", reward_prior=2.0)
+    goal, round_again = q_of_state_1(env, demonstration, "absorbing", **options)
     assert goal > round_again + 0.5
 
 
-@pytest.mark.parametrize("occupancy_term", ["policy_mix", "start_states", "expert_bounded"])
-def test_a_crash_is_no_goal(occupancy_term):
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(occupancy_term="policy_mix"),
+        dict(occupancy_term="start_states"),
+        dict(occupancy_term="expert_bounded", reward_prior=2.0),
+    ],
+)
+def test_a_crash_is_no_goal(options):
     """
     The expert goes from state 1 to the goal, which ends the episode. In state 0, where it never is, one can find back slowly,
     or end the episode at once: that end is not the expert's.
     """
     env = TwoStates([[(1, 0.2), (2, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0, 1])
     demonstration = Trajectory(np.array([1, 1]), np.array([0]), None, terminated=True, truncated=False)
-    (back, crash), (goal, away) = learned_q_values(env, demonstration, "absorbing", occupancy_term=occupancy_term)
+    (back, crash), (goal, away) = learned_q_values(env, demonstration, "absorbing", **options)
     assert back > crash + 1
     assert goal > away + 0.5
 

@@ -23,7 +23,8 @@ from sb3_iq.iq_learn.divergences import DivergenceName
 from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, Penalty, TerminalValue, value_bound
 from sb3_iq.iq_learn.observations import batch_length
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
-from sb3_iq.iq_learn.presets import settings_for
+from sb3_iq.iq_learn.presets import Settings, settings_for
+from sb3_iq.iq_learn.reward_prior import has_distance
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
@@ -95,7 +96,7 @@ def objective_terms(model: "IQLearn") -> ObjectiveTerms:
 def describe(model: "IQLearn") -> str:
     """:return: the settings in force, in one line for the console"""
     names = (
-        *("terminal_value", "critic_bound", "penalty_coef", "mixture_weight", "gradient_penalty"),
+        *("terminal_value", "critic_bound", "penalty_coef", "mixture_weight", "reward_prior", "gradient_penalty"),
         *("use_target", "gamma", "ent_coef", "batch_size"),
     )
     settings = {
@@ -109,6 +110,19 @@ def describe(model: "IQLearn") -> str:
     return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
+def reward_prior(model: "IQLearn", given: float | None, settings: Settings) -> float:
+    """:return: the height of the prior in units of 1/c: the user's, else the preset's, where observations have a distance"""
+    if given is not None:
+        return given
+    space = getattr(model, "observation_space", None)
+    return settings.reward_prior if space is None or has_distance(space) else 0.0
+
+
+def value_bound_of(model: "IQLearn") -> float:
+    """:return: the largest value of the model's rewards"""
+    return value_bound(model.gamma, model.penalty_coef, model.reward_prior / model.penalty_coef)
+
+
 def q_bound(model: "IQLearn") -> float:
     """:return: the size that values cannot exceed in theory, infinite if the divergence has no bounded reward"""
     if model.divergence not in ("chi2", "total_variation"):
@@ -116,7 +130,7 @@ def q_bound(model: "IQLearn") -> float:
     # Rewards in [-1/c, 1/c], and the entropy bonus, which for a Box has no bound but is far from 10 nats a dimension
     space = model.action_space
     entropy = np.log(space.n) if isinstance(space, spaces.Discrete) else 10 * get_action_dim(space)
-    return value_bound(model.gamma, model.penalty_coef) + float(model._ent_coef()) * float(entropy) / (1 - model.gamma)
+    return value_bound_of(model) + float(model._ent_coef()) * float(entropy) / (1 - model.gamma)
 
 
 def check_settings(model: "IQLearn") -> None:
@@ -138,7 +152,7 @@ def check_settings(model: "IQLearn") -> None:
         number = getattr(model, name)
         if number is not None and (not isinstance(number, (int, np.integer)) or number < minimum):
             raise ValueError(f"`{name}` is {str(number)[:80]}: give an integer of at least {minimum}.")
-    for name in ("mixture_weight", "gradient_penalty", "obs_noise", "bc_coef"):
+    for name in ("mixture_weight", "reward_prior", "gradient_penalty", "obs_noise", "bc_coef"):
         number = getattr(model, name)
         if name == "bc_coef" and callable(number):
             continue
@@ -195,6 +209,10 @@ def refusals(model: "IQLearn", terms: ObjectiveTerms) -> list[tuple[bool, str]]:
             and not any(isinstance(space, spaces.Box) for space in [*observation_spaces, model.action_space]),
             f"`gradient_penalty` is {model.gradient_penalty}: observations of {str(model.observation_space)[:80]} cannot be "
             "interpolated. Use 0.",
+        ),
+        (
+            model.reward_prior > 0 and not has_distance(space),
+            f"`reward_prior` is {model.reward_prior}: the distance of two images does not say how alike they are. Use 0.",
         ),
         (
             model.compile and shutil.which(compiler) is None,

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     :param n_expert: the number of the expert's transitions
     :param value_obs: the states of the occupancy term, ``obs`` itself where these are all of them; None if there are none
     :param expert_obs: the expert's observations
+    :param reward_prior: the prior of their rewards, shape (batch,), or 0 if there is none
     """
 
     obs: PyTorchObs
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
     n_expert: int
     value_obs: PyTorchObs | None
     expert_obs: PyTorchObs
+    reward_prior: th.Tensor | float = 0.0
 
     @property
     def expert_actions(self) -> th.Tensor:
@@ -60,6 +62,10 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
     elif model.inverse_dynamics is not None:
         model.inverse_dynamics.train_step(parts[1].observations, parts[1].next_observations, parts[1].actions)
         expert_actions = model.inverse_dynamics.predict(expert.observations, expert.next_observations)
+    reward_prior: th.Tensor | float = 0.0
+    if model.prior is not None:
+        prior_of_policy = model.prior(parts[1])
+        reward_prior = th.cat([prior_of_policy.new_full((batch_size,), model.prior.height), prior_of_policy])
     obs = concatenate_obs(*(part.observations for part in parts))
     next_obs = concatenate_obs(*(part.next_observations for part in parts))
     if model.obs_noise > 0:
@@ -80,4 +86,5 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
         batch_size,
         value_obs,
         expert_obs,
+        reward_prior,
     )

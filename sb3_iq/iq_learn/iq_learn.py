@@ -28,11 +28,11 @@ from sb3_iq.iq_learn.objective import (
     Penalty,
     TerminalValue,
     soft_bellman_reward,
-    value_bound,
 )
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, without_gradient
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.presets import Preset, settings_for
+from sb3_iq.iq_learn.reward_prior import RewardPrior
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 # Gradient steps between two looks at how well the policy fits
@@ -107,6 +107,9 @@ class IQLearn(OffPolicyAlgorithm):
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
     :param mixture_weight: weight of the policy's penalty in that of the ``"mixture"``. What the policy has done is penalised,
         what it has not tried isn't: 1 explores, 0.1 stays with what is rewarded
+    :param reward_prior: height, in units of 1/c, of the reward that the penalty draws to instead of 0: high where a transition
+        is near the demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 2. It has no part in
+        offline training, where it would be the same for all transitions
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
@@ -184,6 +187,7 @@ class IQLearn(OffPolicyAlgorithm):
         penalty: Penalty | None = None,
         penalty_coef: float | None = None,
         mixture_weight: float | None = None,
+        reward_prior: float | None = None,
         terminal_value: TerminalValue | None = None,
         critic_bound: CriticBound | None = None,
         expert_target: ExpertTarget | None = None,
@@ -251,6 +255,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.penalty = penalty
         self.penalty_coef = penalty_coef if penalty_coef is not None else settings.penalty_coef
         self.mixture_weight = mixture_weight if mixture_weight is not None else settings.mixture_weight
+        self.reward_prior = arguments.reward_prior(self, reward_prior, settings)
         self.terminal_value = terminal_value if terminal_value is not None else settings.terminal_value
         self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
         self.expert_target = expert_target
@@ -268,6 +273,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.bc_coef = bc_coef if bc_coef is not None else preset_bc_coef
         # V of terminal states; None: the last transition repeats for ever
         self.terminal_v: float | None = 0.0
+        self.prior: RewardPrior | None = None
         self.inverse_dynamics: InverseDynamics | None = None
         self.alarms = diagnostics.Alarms()
         self._fit: dict[str, float] = {}
@@ -298,7 +304,7 @@ class IQLearn(OffPolicyAlgorithm):
         replay_buffer, self.replay_buffer = self.replay_buffer, replay.NOT_ALLOCATED
         expert_rng, rng_states = self.expert_rng, self._rng_states
         if self.critic_bound == "tanh":
-            self.policy_kwargs["q_bound"] = value_bound(self.gamma, self.penalty_coef)
+            self.policy_kwargs["q_bound"] = arguments.value_bound_of(self)
         super()._setup_model()
         self.replay_buffer, self.expert_rng, self._rng_states = replay_buffer, expert_rng, rng_states
         self._create_aliases()
@@ -381,10 +387,10 @@ class IQLearn(OffPolicyAlgorithm):
             ent_coef = self._ent_coef()
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            bounds = (self.terminal_v, self.critic_bound, terms.expert_target, self.mixture_weight)
+            bounds = (self.terminal_v, self.critic_bound, terms.expert_target, self.mixture_weight, batch.reward_prior)
             critic_loss, info = functions.critic_loss(self.policy, batch, ent_coef, self.use_target, *objective, *bounds)
             if self.gradient_penalty > 0:
-                gradient_penalty = losses.gradient_penalty(self.policy, batch, value_bound(self.gamma, self.penalty_coef))
+                gradient_penalty = losses.gradient_penalty(self.policy, batch, arguments.value_bound_of(self))
                 critic_loss = critic_loss + self.gradient_penalty * gradient_penalty
                 info["gradient_penalty"] = gradient_penalty.detach()
             if self.actor is None and bc_coef > 0:
@@ -424,6 +430,8 @@ class IQLearn(OffPolicyAlgorithm):
 
             if n_updates % UPDATE_INTERVAL == 0:
                 self._fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
+                if self._vec_normalize_env is not None:  # whose statistics have changed
+                    self.prior = RewardPrior.of(self)
             infos.append({**info, "ent_coef": ent_coef.squeeze()})
 
         self._n_updates += gradient_steps
@@ -482,6 +490,7 @@ class IQLearn(OffPolicyAlgorithm):
         arguments.warm_up_statistics(self)
         arguments.fit_normalizer(self)
         self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
+        self.prior = RewardPrior.of(self)
         if self._n_updates == 0 and self.pretrain_steps > 0:
             cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:
@@ -637,6 +646,7 @@ class IQLearn(OffPolicyAlgorithm):
                 "expert_buffer",
                 "ent_coef_tensor",
                 "inverse_dynamics",
+                "prior",
             ],
         ]
 

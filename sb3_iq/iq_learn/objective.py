@@ -23,10 +23,6 @@ CriticBound = Literal["none", "clip", "tanh"]
 ExpertTarget = Literal["bootstrap", "fixed"]
 
 
-# The reward, in units of 1/c, of what expert and policy do alike, under "expert_states" and the penalty of the mixture
-MATCHED_REWARD = 0.5
-
-
 class DivergenceError(RuntimeError):
     """A loss or its gradient is not finite. Raised before that loss's optimiser steps, so that all parameters stay finite."""
 
@@ -45,13 +41,15 @@ class SoftValues(NamedTuple):
     v: th.Tensor
 
 
-def value_bound(gamma: float, penalty_coef: float) -> float:
+def value_bound(gamma: float, penalty_coef: float, reward_prior: float = 0.0) -> float:
     """
     :param gamma: the discount factor
     :param penalty_coef: the coefficient c
-    :return: the largest value of rewards in [-1/c, 1/c], 1 / (c (1 - gamma)) (https://arxiv.org/abs/2303.00599)
+    :param reward_prior: the largest prior reward
+    :return: the largest value of rewards that are at most 1/c from the prior, (r_0 + 1/c) / (1 - gamma)
+        (https://arxiv.org/abs/2303.00599, where r_0 = 0)
     """
-    return 1 / (penalty_coef * (1 - gamma))
+    return (reward_prior + 1 / penalty_coef) / (1 - gamma)
 
 
 def bootstrapped_value(
@@ -101,6 +99,7 @@ def iq_loss(
     critic_bound: CriticBound = "none",
     expert_target: ExpertTarget = "bootstrap",
     mixture_weight: float = 1.0,
+    reward_prior: th.Tensor | float = 0.0,
 ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
     """
     The critic's loss, -J(Q), averaged over the critics (every critic has a loss of its own, V is shared).
@@ -108,10 +107,13 @@ def iq_loss(
     ``values.v`` holds V at the states over which the occupancy term runs: the whole batch for ``"policy_mix"``,
     the expert's rows for ``"expert"``, ``"expert_states"`` and ``"expert_bounded"``, initial states for ``"start_states"``.
 
-    ``"expert_bounded"`` is the mean of ``"expert_states"`` and ``"expert"``, of which only what exceeds 1/(2c) counts.
-    The gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch,
-    so that no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not
+    ``"expert_bounded"`` is ``"expert"``, of which only what exceeds r_0 - 1/c counts, the least reward that there is. The
+    gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch, so
+    that no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not
     return to them.
+
+    The penalty draws rewards to the prior r_0, which is 0 in the paper: psi(r) = E_expert[g(r - r_0)] is as convex in r, and
+    the maximiser is that of the divergence, added to r_0.
 
     With ``"policy"`` and the ``"mixture"`` by 1 : 1, chi-squared is least squares: up to a constant, the loss is
     c / 2 (E_expert[(r - 1/c)^2] + E_policy[(r + 1/c)^2]) (https://arxiv.org/abs/2303.00599).
@@ -130,9 +132,11 @@ def iq_loss(
     :param expert_target: with ``"fixed"``, the expert's Q(s, a) is drawn to that bound instead of r to 1/c
     :param mixture_weight: weight w of the policy's penalty in that of the mixture: chi-squared is that of the expert to the
         mixture of expert and policy by 1 : w
+    :param reward_prior: r_0 of each transition, shape (batch,), nowhere larger than the expert's; or one for all
     :return: the loss and its parts (scalars without gradient)
     """
-    bound = value_bound(gamma, penalty_coef)
+    prior = th.as_tensor(reward_prior, device=values.q.device).expand(values.q.shape[1])
+    bound = value_bound(gamma, penalty_coef, prior.max())  # type: ignore[arg-type]
     next_v, v = bootstrapped_value(values.q, values.next_v, terminated, terminal_value), values.v
     if terminal_value is None and occupancy_term in ("policy_mix", "expert", "expert_bounded"):
         # In the absorbing state the occupancy term is one of V = Q(s, a) too, here with its gradient
@@ -142,26 +146,26 @@ def iq_loss(
     next_v = gamma * next_v
     rewards = values.q - next_v
     expert_rewards, policy_rewards = rewards[:, :n_expert], rewards[:, n_expert:]
+    excess = rewards - prior
 
     row = DIVERGENCES[divergence]
     # chi-squared to the mixture: phi is linear and both halves carry the penalty, whatever their sizes
     linear = divergence == "chi2" and penalty == "mixture"
-    phi = expert_rewards if linear else row.phi(expert_rewards, penalty_coef)
+    phi = excess[:, :n_expert] if linear else row.phi(excess[:, :n_expert], penalty_coef)
     expert_term = -row.expectation(phi).mean()
     penalty_term = th.zeros((), device=rewards.device)
     if penalty == "mixture":
-        squares = (expert_rewards**2).mean() + mixture_weight * (policy_rewards**2).mean()
+        squares = (excess[:, :n_expert] ** 2).mean() + mixture_weight * (excess[:, n_expert:] ** 2).mean()
         penalty_term = 0.5 * penalty_coef * squares
     if expert_target == "fixed":
         expert_term = 0.5 * penalty_coef * ((values.q[:, :n_expert] - bound) ** 2).mean()
-        penalty_term = 0.5 * penalty_coef * mixture_weight * (policy_rewards**2).mean()
+        penalty_term = 0.5 * penalty_coef * mixture_weight * (excess[:, n_expert:] ** 2).mean()
 
     if occupancy_term in ("start_states", "expert_states"):
         value_term = (1 - gamma) * v.mean()
     elif occupancy_term == "expert_bounded":
-        # The identity holds for any mixture of occupancies too
-        of_expert = (v - next_v[..., :n_expert]).clamp(min=MATCHED_REWARD / penalty_coef)
-        value_term = (of_expert.mean() + (1 - gamma) * v.mean()) / 2
+        least = prior[:n_expert] - 1 / penalty_coef
+        value_term = th.maximum(v - next_v[..., :n_expert], least).mean()
     elif occupancy_term == "policy":
         value_term = policy_rewards.mean()
     else:
@@ -206,7 +210,8 @@ def absorbing_reward(
 
         e phi'(r) - w - [c (e + m p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the
+    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``
+    (``"expert_bounded"`` is ``"expert"`` here); the
     bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its zero is found by bisection, in
     [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599). Donsker and Varadhan's reward has a free constant,
     which is chosen here as in ``"reverse_kl_shifted"``.
@@ -222,7 +227,9 @@ def absorbing_reward(
     """
     expert, policy = expert_share, policy_share
     row = DIVERGENCES["reverse_kl_shifted" if divergence == "donsker_varadhan" else divergence]
-    weight = {"expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(occupancy_term, 0.0)
+    weight = {"expert": expert, "expert_bounded": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(
+        occupancy_term, 0.0
+    )
 
     def derivative(reward: float) -> float:
         mixture = penalty == "mixture"

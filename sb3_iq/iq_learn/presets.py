@@ -57,10 +57,11 @@ class Settings:
     expert_target: ExpertTarget = "bootstrap"
     train_freq: int = 1
     mixture_weight: float = 1.0
+    reward_prior: float = 0.0
     gradient_penalty: float = 0.0
     obs_noise: float = 0.0
     actor_learning_rate: float | Schedule = 1e-4
-    actor_tau: float = 5e-5
+    actor_tau: float = 2e-4
     bc_coef: float = 0.0
     offline_occupancy_term: OccupancyTerm = "expert"
     offline_penalty: Penalty = "expert"
@@ -90,12 +91,12 @@ CONTINUOUS = Settings(
     gamma=0.97,
     ent_coef=0.03,
     use_target=True,
-    penalty_coef=0.5,
+    penalty_coef=8.0,
     occupancy_term="expert_bounded",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    gradient_penalty=1.0,
+    reward_prior=8.0,
 )
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline

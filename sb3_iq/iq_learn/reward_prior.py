@@ -1,0 +1,95 @@
+"""
+The reward that is assumed before anything is learned: high where a transition is near the demonstrations.
+
+Its form is that of a reward by distance in standardised states and actions (PWIL, https://arxiv.org/abs/2006.04678), with a
+tail that falls like 1 / d instead of exponentially, so that it has a slope far from the demonstrations too.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from sb3_iq.iq_learn.iq_learn import IQLearn
+
+Samples = ReplayBufferSamples | DictReplayBufferSamples
+
+# A reward is halved at this share of sqrt(D), the distance of one standard deviation in each of D numbers
+HALF_WAY = 0.2
+# With more transitions of the expert than this, only so many are compared with, evenly spread
+MAX_TRANSITIONS = 4_096
+# What is constant in the demonstrations counts in its own units, and nothing counts more than so many standard deviations
+MIN_STD = 1e-3
+MAX_SIZE = 10.0
+MIN_ACTION_STD = 0.05
+
+
+def has_distance(observation_space: spaces.Space) -> bool:
+    """:return: whether the distance of two observations says how alike they are, as it doesn't with images"""
+    named = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
+    return not any(is_image_space(space) for space in named)
+
+
+class RewardPrior:
+    """
+    r_0 = height / (1 + 5 d / sqrt(D)), for the distance d to the nearest transition of the expert in D numbers: observations
+    and Box actions in standard deviations of the demonstrations, discrete ones as one-hot codes. Where the expert's actions
+    are not read, the next observation stands in for them.
+
+    :param model: the algorithm, with its demonstrations
+    :param height: the prior reward of the expert's own transitions
+    """
+
+    def __init__(self, model: "IQLearn", height: float) -> None:
+        assert model.expert_buffer is not None
+        self.height = height
+        self.observation_space, self.action_space = model.policy.observation_space, model.action_space
+        self.with_actions = model.expert_actions == "given"
+        expert = model.expert_buffer.all(model.get_vec_normalize_env(), at_most=MAX_TRANSITIONS)
+        self.statistics = {key: _mean_and_std(values) for key, values in self._vectors(expert.observations).items()}
+        self.action_std = th.ones((), device=expert.actions.device)
+        if isinstance(self.action_space, spaces.Box):
+            self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
+        self.expert = self._coordinates(expert)
+
+    @classmethod
+    def of(cls, model: "IQLearn") -> "RewardPrior | None":
+        """:return: the prior of a model; None where it has none, or it is the same for all transitions"""
+        return None if model.offline or model.reward_prior == 0 else cls(model, model.reward_prior / model.penalty_coef)
+
+    def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
+        """Return observations as vectors, discrete ones as one-hot codes."""
+        named_obs = obs if isinstance(obs, dict) else {"": obs}
+        space = self.observation_space
+        named_spaces = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        return {key: preprocess_obs(values, named_spaces[key]).flatten(1) for key, values in named_obs.items()}  # type: ignore
+
+    def _coordinates(self, samples: Samples) -> th.Tensor:
+        both = [samples.observations] if self.with_actions else [samples.observations, samples.next_observations]
+        parts = []
+        for key, values in [item for obs in both for item in self._vectors(obs).items()]:
+            mean, std = self.statistics[key]
+            parts.append(((values - mean) / std).clamp(-MAX_SIZE, MAX_SIZE))
+        if self.with_actions and isinstance(self.action_space, spaces.Discrete):
+            parts.append(F.one_hot(samples.actions.flatten().long(), int(self.action_space.n)).float())
+        elif self.with_actions:
+            parts.append(samples.actions / self.action_std)
+        return th.cat(parts, dim=1)
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions of the policy
+        :return: their prior rewards, shape (batch,)
+        """
+        points = self._coordinates(samples)
+        distance = th.cdist(points, self.expert).amin(dim=1)
+        return self.height / (1 + distance / (HALF_WAY * points.shape[1] ** 0.5))
+
+
+def _mean_and_std(values: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    std = values.std(dim=0, unbiased=False)
+    return values.mean(dim=0), th.where(std < MIN_STD, 1.0, std)
