@@ -32,13 +32,13 @@ TRAIN_KEYS = ("expert_reward", "policy_reward", "q_expert", "q_policy", "entropy
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
-    {"gradient_penalty": 0.0},
+    {"reward_prior": 0.0, "penalty_coef": 0.5},
     {"actor_tau": 1.0},
     {"occupancy_term": "expert_states"},
     {"terminal_value": "zero"},
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},
-    {"learning_rate": 3e-4, "actor_learning_rate": 1e-4},
+    {"learning_rate": 5e-4, "actor_learning_rate": 3e-4},
     {"train_freq": 1},
     {"gamma": 0.99},
 ]

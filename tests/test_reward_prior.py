@@ -22,7 +22,7 @@ OBSERVATIONS = {
 def make(observation_space, action_space, policy="MlpPolicy", **kwargs):
     env = RandomEnv(observation_space, action_space)
     options = dict(learning_starts=8, batch_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]), reward_prior=2.0)
-    return IQLearn(policy, env, random_trajectories(env), **{**options, **kwargs})
+    return IQLearn(policy, env, random_trajectories(env, seed=1), **{**options, **kwargs})
 
 
 def test_hand_computed_prior():

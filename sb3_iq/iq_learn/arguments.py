@@ -23,7 +23,7 @@ from sb3_iq.iq_learn.divergences import DivergenceName
 from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, Penalty, TerminalValue, value_bound
 from sb3_iq.iq_learn.observations import batch_length
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
-from sb3_iq.iq_learn.presets import Settings, settings_for
+from sb3_iq.iq_learn.presets import settings_for
 from sb3_iq.iq_learn.reward_prior import has_distance
 
 if TYPE_CHECKING:
@@ -108,14 +108,6 @@ def describe(model: "IQLearn") -> str:
     }
     data = model.expert_buffer.description if model.expert_buffer is not None else "no demonstrations"
     return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in settings.items())
-
-
-def reward_prior(model: "IQLearn", given: float | None, settings: Settings) -> float:
-    """:return: the height of the prior in units of 1/c: the user's, else the preset's, where observations have a distance"""
-    if given is not None:
-        return given
-    space = getattr(model, "observation_space", None)
-    return settings.reward_prior if space is None or has_distance(space) else 0.0
 
 
 def value_bound_of(model: "IQLearn") -> float:

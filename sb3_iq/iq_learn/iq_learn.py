@@ -100,16 +100,17 @@ class IQLearn(OffPolicyAlgorithm):
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] of the objective
         runs: the expert's and the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it
         took (``"policy"``, E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as
-        if all of the expert's states were initial ones (``"expert_states"``), or half that and half ``"expert"`` within a
-        bound (``"expert_bounded"``, see :func:`~sb3_iq.iq_learn.objective.iq_loss`)
+        if all of the expert's states were initial ones (``"expert_states"``), or ``"expert"`` within a bound
+        (``"expert_bounded"``, see :func:`~sb3_iq.iq_learn.objective.iq_loss`)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
-    :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most of size 1/c. Typically 0.5
+    :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most 1/c from the prior. Typically 0.5
+        without one, 8 with
     :param mixture_weight: weight of the policy's penalty in that of the ``"mixture"``. What the policy has done is penalised,
         what it has not tried isn't: 1 explores, 0.1 stays with what is rewarded
     :param reward_prior: height, in units of 1/c, of the reward that the penalty draws to instead of 0: high where a transition
-        is near the demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 2. It has no part in
-        offline training, where it would be the same for all transitions
+        is near the demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 8. It has no part
+        in offline training, where it would be the same for all transitions
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
@@ -131,7 +132,7 @@ class IQLearn(OffPolicyAlgorithm):
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
-        typically 5e-5 (before 4 / ``actor_tau`` updates it is the average of about the last quarter); 1 for the actor itself
+        typically 2e-4 (before 4 / ``actor_tau`` updates it is the average of about the last quarter); 1 for the actor itself
     :param compile: compile the losses and their gradients by ``torch.compile`` (False by default), which takes a C++ compiler
     :param observation_space: observation space, only if ``env`` is None and ``expert_data`` doesn't carry it
     :param action_space: action space, only if ``env`` is None and ``expert_data`` doesn't carry it
@@ -255,7 +256,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.penalty = penalty
         self.penalty_coef = penalty_coef if penalty_coef is not None else settings.penalty_coef
         self.mixture_weight = mixture_weight if mixture_weight is not None else settings.mixture_weight
-        self.reward_prior = arguments.reward_prior(self, reward_prior, settings)
+        self.reward_prior = reward_prior if reward_prior is not None else settings.reward_prior
         self.terminal_value = terminal_value if terminal_value is not None else settings.terminal_value
         self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
         self.expert_target = expert_target

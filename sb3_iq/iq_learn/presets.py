@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, Penalty, TerminalValue
+from sb3_iq.iq_learn.reward_prior import has_distance
 
 Preset = Literal["default", "paper", "ls-iq"]
 
@@ -84,8 +85,8 @@ DISCRETE = Settings(
 )
 
 CONTINUOUS = Settings(
-    learning_rate=QuadraticDecay(3e-4),
-    actor_learning_rate=QuadraticDecay(1e-4),
+    learning_rate=QuadraticDecay(5e-4),
+    actor_learning_rate=QuadraticDecay(3e-4),
     batch_size=128,
     train_freq=2,
     gamma=0.97,
@@ -98,6 +99,9 @@ CONTINUOUS = Settings(
     critic_bound="clip",
     reward_prior=8.0,
 )
+
+# Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
+NO_PRIOR: dict[str, Any] = {"reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"}
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline
 PAPER_DISCRETE = Settings(
@@ -171,6 +175,8 @@ def settings_for(preset: Preset, model_or_env: Any, env_id: str | None) -> Setti
     :raises ValueError: if there is no such preset
     """
     continuous = isinstance(getattr(model_or_env, "action_space", None), spaces.Box)
+    if preset == "default" and continuous and not has_distance(model_or_env.observation_space):
+        return replace(CONTINUOUS, **NO_PRIOR)
     if preset == "default":
         return CONTINUOUS if continuous else DISCRETE
     if preset == "ls-iq":
