@@ -33,6 +33,7 @@ ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
     {"reward_prior": 0.0, "penalty_coef": 0.5},
+    {"penalty_coef": 8.0},
     {"actor_tau": 1.0},
     {"occupancy_term": "expert_states"},
     {"terminal_value": "zero"},

@@ -32,7 +32,7 @@ def test_hand_computed_prior():
     )
     space = spaces.Box(-100.0, 100.0, (2,), np.float32)
     env = RandomEnv(space, spaces.Box(-1.0, 1.0, (1,), np.float32))
-    model = IQLearn("MlpPolicy", env, [trajectory], learning_starts=8, seed=0, reward_prior=3.0, penalty_coef=2.0).learn(1)
+    model = IQLearn("MlpPolicy", env, [trajectory], learning_starts=8, seed=0, reward_prior=1.5).learn(1)
     prior = model.prior
     assert prior is not None
     batch = model.expert_buffer.all()
@@ -55,7 +55,7 @@ def test_hand_computed_prior():
 def test_prior_of_all_spaces(policy, observation_space, action_space, expert_actions):
     model = make(observation_space, action_space, policy, expert_actions=expert_actions).learn(20)
     batch = batches.sample(model, 8, "expert_bounded")
-    height = 2 / model.penalty_coef
+    height = 2
     assert batch.reward_prior.shape == (16,)
     assert (batch.reward_prior[:8] == height).all()
     assert (batch.reward_prior > 0).all() and (batch.reward_prior <= height + 1e-6).all()

@@ -112,7 +112,7 @@ def describe(model: "IQLearn") -> str:
 
 def value_bound_of(model: "IQLearn") -> float:
     """:return: the largest value of the model's rewards"""
-    return value_bound(model.gamma, model.penalty_coef, model.reward_prior / model.penalty_coef)
+    return value_bound(model.gamma, model.penalty_coef, model.reward_prior)
 
 
 def q_bound(model: "IQLearn") -> float:

@@ -105,12 +105,12 @@ class IQLearn(OffPolicyAlgorithm):
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence)
         or those of the ``"mixture"`` of expert and policy (bounded; the stable choice online)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most 1/c from the prior. Typically 0.5
-        without one, 8 with
+        without one, 32 with
     :param mixture_weight: weight of the policy's penalty in that of the ``"mixture"``. What the policy has done is penalised,
         what it has not tried isn't: 1 explores, 0.1 stays with what is rewarded
-    :param reward_prior: height, in units of 1/c, of the reward that the penalty draws to instead of 0: high where a transition
-        is near the demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 8. It has no part
-        in offline training, where it would be the same for all transitions
+    :param reward_prior: height of the reward that the penalty draws to instead of 0: high where a transition is near the
+        demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 1. It has no part in offline
+        training, where it would be the same for all transitions
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`

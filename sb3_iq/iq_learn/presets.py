@@ -92,12 +92,12 @@ CONTINUOUS = Settings(
     gamma=0.97,
     ent_coef=0.03,
     use_target=True,
-    penalty_coef=8.0,
+    penalty_coef=32.0,
     occupancy_term="expert_bounded",
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    reward_prior=8.0,
+    reward_prior=1.0,
 )
 
 # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by

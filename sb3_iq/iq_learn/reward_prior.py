@@ -59,7 +59,7 @@ class RewardPrior:
     @classmethod
     def of(cls, model: "IQLearn") -> "RewardPrior | None":
         """:return: the prior of a model; None where it has none, or it is the same for all transitions"""
-        return None if model.offline or model.reward_prior == 0 else cls(model, model.reward_prior / model.penalty_coef)
+        return None if model.offline or model.reward_prior == 0 else cls(model, model.reward_prior)
 
     def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
         """Return observations as vectors, discrete ones as one-hot codes."""
