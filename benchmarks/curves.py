@@ -1,7 +1,8 @@
 """
 Plot the evaluations of suites over environment steps, one panel an environment, and below what was logged of the training.
 
-    python benchmarks/curves.py mujoco --log ep_rew_mean q_policy --out docs/_static/mujoco.png
+    python benchmarks/curves.py mujoco mujoco-bc --log ep_rew_mean q_expert q_policy expert_log_likelihood \\
+        --out docs/_static/mujoco.png
 """
 
 import argparse
@@ -20,6 +21,7 @@ def plot(runs: list[dict], logs: list[str], out: Path) -> None:
     :param out: the image to write
     """
     environments = list(dict.fromkeys(run["env"] for run in runs))
+    names = list(dict.fromkeys(label(run) for run in runs))
     n_rows, n_columns, heights = 1 + len(logs), len(environments), [3.5] + [2.2] * len(logs)
     figure, axes = plt.subplots(
         n_rows,
@@ -35,8 +37,8 @@ def plot(runs: list[dict], logs: list[str], out: Path) -> None:
         for run in runs:
             if run["env"] == env:
                 groups[label(run)].append(run)
-        for number, (name, members) in enumerate(groups.items()):
-            color = f"C{number}"
+        for name, members in groups.items():
+            color = f"C{names.index(name)}"
             if members[0]["algo"] == "bc":
                 final = np.mean([run["final"] for run in members])
                 column[0].axhline(final, color=color, linestyle=":", label=f"{name} (final)")
