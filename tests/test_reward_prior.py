@@ -13,7 +13,7 @@ from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, Rew
 from tests.utils import RandomEnv, random_trajectories
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
-OBSERVATIONS = {
+OBSERVATIONS: dict[str, list[spaces.Space]] = {
     "MlpPolicy": [spaces.Box(-1.0, 1.0, (3,), np.float32), spaces.Discrete(4), spaces.MultiBinary(3)],
     "MultiInputPolicy": [spaces.Dict(a=spaces.Box(-1.0, 1.0, (3,), np.float32), b=spaces.Discrete(4))],
 }
