@@ -119,7 +119,7 @@ def q_bound(model: "IQLearn") -> float:
     """:return: the size that values cannot exceed in theory, infinite if the divergence has no bounded reward"""
     if model.divergence not in ("chi2", "total_variation"):
         return float("inf")
-    # Rewards in [-1/c, 1/c], and the entropy bonus, which for a Box has no bound but is far from 10 nats a dimension
+    # Rewards within 1/c of the prior, and the entropy bonus, which for a Box has no bound but is far from 10 nats a dimension
     space = model.action_space
     entropy = np.log(space.n) if isinstance(space, spaces.Discrete) else 10 * get_action_dim(space)
     return value_bound_of(model) + float(model._ent_coef()) * float(entropy) / (1 - model.gamma)

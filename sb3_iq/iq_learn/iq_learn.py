@@ -114,7 +114,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
-    :param critic_bound: ``"clip"`` clips V(s') to the bound of values, 1 / (c (1 - gamma)), ``"tanh"`` lets no Q exceed it
+    :param critic_bound: ``"clip"`` clips V(s') to the bound of values, (reward_prior + 1/c) / (1 - gamma), ``"tanh"`` lets
+        no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
     :param gradient_penalty: coefficient of a penalty of a Q that changes by more than its bound between a transition of the

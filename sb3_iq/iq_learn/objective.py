@@ -210,10 +210,10 @@ def absorbing_reward(
 
         e phi'(r) - w - [c (e + m p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``
-    (``"expert_bounded"`` is ``"expert"`` here); the
-    bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its zero is found by bisection, in
-    [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599). Donsker and Varadhan's reward has a free constant,
+    for initial states (and those of the expert that stand for them), ``"expert"`` (as which ``"expert_bounded"`` counts),
+    ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its
+    zero is found by bisection, in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599). Donsker and
+    Varadhan's reward has a free constant,
     which is chosen here as in ``"reverse_kl_shifted"``.
 
     :param expert_share: terminations among the expert's transitions, in [0, 1]
@@ -227,9 +227,8 @@ def absorbing_reward(
     """
     expert, policy = expert_share, policy_share
     row = DIVERGENCES["reverse_kl_shifted" if divergence == "donsker_varadhan" else divergence]
-    weight = {"expert": expert, "expert_bounded": expert, "policy_mix": (expert + policy) / 2, "policy": policy}.get(
-        occupancy_term, 0.0
-    )
+    weights = {"expert": expert, "expert_bounded": expert, "policy_mix": (expert + policy) / 2, "policy": policy}
+    weight = weights.get(occupancy_term, 0.0)
 
     def derivative(reward: float) -> float:
         mixture = penalty == "mixture"

@@ -175,10 +175,10 @@ def settings_for(preset: Preset, model_or_env: Any, env_id: str | None) -> Setti
     :raises ValueError: if there is no such preset
     """
     continuous = isinstance(getattr(model_or_env, "action_space", None), spaces.Box)
-    if preset == "default" and continuous and not has_distance(model_or_env.observation_space):
-        return replace(CONTINUOUS, **NO_PRIOR)
     if preset == "default":
-        return CONTINUOUS if continuous else DISCRETE
+        if not continuous:
+            return DISCRETE
+        return CONTINUOUS if has_distance(model_or_env.observation_space) else replace(CONTINUOUS, **NO_PRIOR)
     if preset == "ls-iq":
         return LS_IQ_CONTINUOUS if continuous else LS_IQ
     if preset != "paper":

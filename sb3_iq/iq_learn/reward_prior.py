@@ -13,6 +13,8 @@ from stable_baselines3.common.preprocessing import is_image_space, preprocess_ob
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from torch.nn import functional as F
 
+from sb3_iq.iq_learn.normalization import MAX_SIZE
+
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
 
@@ -22,9 +24,8 @@ Samples = ReplayBufferSamples | DictReplayBufferSamples
 HALF_WAY = 0.2
 # With more transitions of the expert than this, only so many are compared with, evenly spread
 MAX_TRANSITIONS = 4_096
-# What is constant in the demonstrations counts in its own units, and nothing counts more than so many standard deviations
+# What is constant in the demonstrations counts in its own units
 MIN_STD = 1e-3
-MAX_SIZE = 10.0
 MIN_ACTION_STD = 0.05
 
 
@@ -40,13 +41,12 @@ class RewardPrior:
     and Box actions in standard deviations of the demonstrations, discrete ones as one-hot codes. Where the expert's actions
     are not read, the next observation stands in for them.
 
-    :param model: the algorithm, with its demonstrations
-    :param height: the prior reward of the expert's own transitions
+    :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the height, that of the expert's transitions
     """
 
-    def __init__(self, model: "IQLearn", height: float) -> None:
+    def __init__(self, model: "IQLearn") -> None:
         assert model.expert_buffer is not None
-        self.height = height
+        self.height = model.reward_prior
         self.observation_space, self.action_space = model.policy.observation_space, model.action_space
         self.with_actions = model.expert_actions == "given"
         expert = model.expert_buffer.all(model.get_vec_normalize_env(), at_most=MAX_TRANSITIONS)
@@ -59,7 +59,7 @@ class RewardPrior:
     @classmethod
     def of(cls, model: "IQLearn") -> "RewardPrior | None":
         """:return: the prior of a model; None where it has none, or it is the same for all transitions"""
-        return None if model.offline or model.reward_prior == 0 else cls(model, model.reward_prior)
+        return None if model.offline or model.reward_prior == 0 else cls(model)
 
     def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
         """Return observations as vectors, discrete ones as one-hot codes."""
@@ -69,16 +69,21 @@ class RewardPrior:
         return {key: preprocess_obs(values, named_spaces[key]).flatten(1) for key, values in named_obs.items()}  # type: ignore
 
     def _coordinates(self, samples: Samples) -> th.Tensor:
-        both = [samples.observations] if self.with_actions else [samples.observations, samples.next_observations]
-        parts = []
-        for key, values in [item for obs in both for item in self._vectors(obs).items()]:
-            mean, std = self.statistics[key]
-            parts.append(((values - mean) / std).clamp(-MAX_SIZE, MAX_SIZE))
-        if self.with_actions and isinstance(self.action_space, spaces.Discrete):
+        parts = self._standardized(samples.observations)
+        if not self.with_actions:
+            parts += self._standardized(samples.next_observations)
+        elif isinstance(self.action_space, spaces.Discrete):
             parts.append(F.one_hot(samples.actions.flatten().long(), int(self.action_space.n)).float())
-        elif self.with_actions:
+        else:
             parts.append(samples.actions / self.action_std)
         return th.cat(parts, dim=1)
+
+    def _standardized(self, obs: PyTorchObs) -> list[th.Tensor]:
+        parts = []
+        for key, values in self._vectors(obs).items():
+            mean, std = self.statistics[key]
+            parts.append(((values - mean) / std).clamp(-MAX_SIZE, MAX_SIZE))
+        return parts
 
     def __call__(self, samples: Samples) -> th.Tensor:
         """
