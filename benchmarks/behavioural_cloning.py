@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn import SACPolicy
-from sb3_iq.iq_learn.arguments import fit_normalizer
+from sb3_iq.iq_learn.statistics import fit_normalizer
 
 
 def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:

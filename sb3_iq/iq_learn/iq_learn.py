@@ -17,7 +17,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn import arguments, batches, cloning, diagnostics, environment, losses, replay, rng
+from sb3_iq.iq_learn import arguments, batches, cloning, diagnostics, environment, losses, replay, rng, statistics
 from sb3_iq.iq_learn.batches import ExpertActions
 from sb3_iq.iq_learn.divergences import DivergenceName
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
@@ -481,7 +481,7 @@ class IQLearn(OffPolicyAlgorithm):
             arguments.read_expert_data_again(self)
         arguments.check_settings(self)
         arguments.check_callback(callback, self.offline)
-        arguments.check_vec_normalize(self)
+        statistics.check_vec_normalize(self)
         if self.offline:
             if not environment.is_spaces_env(self.env):
                 self.set_env(environment.make_spaces_env(self.observation_space, self.action_space, self.env))
@@ -489,8 +489,8 @@ class IQLearn(OffPolicyAlgorithm):
             raise ValueError("`env` is only a pair of spaces, and offline=False: give the model an environment by set_env().")
         elif self.replay_buffer is None:
             self.replay_buffer = replay.make_replay_buffer(self)
-        arguments.warm_up_statistics(self)
-        arguments.fit_normalizer(self)
+        statistics.warm_up_statistics(self)
+        statistics.fit_normalizer(self)
         self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
         self.prior = RewardPrior.of(self)
         if self._n_updates == 0 and self.pretrain_steps > 0:
