@@ -34,13 +34,14 @@ ABLATIONS: list[dict[str, Any]] = [
     {"policy_kwargs": {"normalize_obs": False}},
     {"reward_prior": 0.0, "penalty_coef": 0.5},
     {"penalty_coef": 8.0},
+    {"bc_coef": 0.0},
+    {"ent_coef": 0.03},
     {"actor_tau": 1.0},
     {"occupancy_term": "expert_states"},
     {"terminal_value": "zero"},
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},
     {"learning_rate": 5e-4, "actor_learning_rate": 3e-4},
-    {"train_freq": 1},
     {"gamma": 0.99},
 ]
 

@@ -98,6 +98,7 @@ CONTINUOUS = Settings(
     terminal_value="absorbing",
     critic_bound="clip",
     reward_prior=1.0,
+    bc_coef=1.0,
 )
 
 # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
