@@ -33,12 +33,9 @@ ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
     {"reward_prior": 0.0, "penalty_coef": 0.5},
-    {"penalty_coef": 8.0},
     {"bc_coef": 0.0},
-    {"ent_coef": 0.03},
     {"actor_tau": 1.0},
     {"occupancy_term": "expert_states"},
-    {"terminal_value": "zero"},
     {"critic_bound": "none"},
     {"policy_kwargs": {"layer_norm": False}},
     {"learning_rate": 5e-4, "actor_learning_rate": 3e-4},
@@ -97,7 +94,8 @@ def suites() -> dict[str, list[Run]]:
             Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
             for env, seed in itertools.product(control, seeds)
         ],
-        # The default without each of its ingredients, beside the default itself
+        # The default without each of its ingredients, beside the default itself. Not terminal_value: where no demonstration
+        # ends, a terminal state is worth 0 either way
         "ablation": [
             Run(env, f"demos:{env}", 1, 60_000, 0, settings=settings)
             for settings in ABLATIONS
