@@ -40,6 +40,7 @@ ABLATIONS: list[dict[str, Any]] = [
     {"policy_kwargs": {"layer_norm": False}},
     {"learning_rate": 5e-4, "actor_learning_rate": 3e-4},
     {"gamma": 0.99},
+    {"train_freq": 1},
 ]
 
 

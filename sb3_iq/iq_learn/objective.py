@@ -213,8 +213,7 @@ def absorbing_reward(
     for initial states (and those of the expert that stand for them), ``"expert"`` (as which ``"expert_bounded"`` counts),
     ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its
     zero is found by bisection, in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599). Donsker and
-    Varadhan's reward has a free constant,
-    which is chosen here as in ``"reverse_kl_shifted"``.
+    Varadhan's reward has a free constant, which is chosen here as in ``"reverse_kl_shifted"``.
 
     :param expert_share: terminations among the expert's transitions, in [0, 1]
     :param policy_share: terminations among the policy's transitions, in [0, 1]
