@@ -268,5 +268,23 @@ def test_cloning_term(action_space, offline):
 def test_cloning_term_follows_its_schedule():
     from sb3_iq.iq_learn.cloning import coefficient
 
-    assert [coefficient(0.2, progress) for progress in (1.0, 0.5, 0.0)] == [0.2, 0.2, 0.2]
-    assert coefficient(lambda progress: progress**2, 0.5) == 0.25
+    for bc_coef, expected in ((0.2, [0.2, 0.2]), (lambda progress: progress**2, [0.25, 0.0])):
+        model = make(bc_coef=bc_coef)
+        found = []
+        for model._current_progress_remaining in (0.5, 0.0):
+            found.append(coefficient(model))
+        assert found == expected
+
+
+@pytest.mark.parametrize("action_space, expected", [(DISCRETE, [1.0, 0.0]), (WIDE_BOX, [1.0, 1.0])])
+def test_cloning_term_of_the_default(action_space, expected):
+    """Offline, the objective of discrete actions has the log-likelihood already; without actions there is none."""
+    from sb3_iq.iq_learn.cloning import coefficient
+
+    model = make(BOX, action_space)
+    found = []
+    for model.offline in (False, True):
+        found.append(coefficient(model))
+    assert found == expected
+    assert coefficient(make(BOX, action_space, expert_actions="policy")) == 0.0
+    assert coefficient(make(BOX, action_space, preset="paper")) == 0.0

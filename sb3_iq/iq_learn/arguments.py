@@ -23,7 +23,7 @@ from sb3_iq.iq_learn.divergences import DivergenceName
 from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, Penalty, TerminalValue, value_bound
 from sb3_iq.iq_learn.observations import batch_length
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
-from sb3_iq.iq_learn.presets import settings_for
+from sb3_iq.iq_learn.presets import Settings, settings_for
 from sb3_iq.iq_learn.reward_prior import has_distance
 
 if TYPE_CHECKING:
@@ -82,9 +82,14 @@ class ObjectiveTerms(NamedTuple):
     expert_target: ExpertTarget
 
 
+def settings_of(model: "IQLearn") -> Settings:
+    """:return: what the model's preset stands for"""
+    return settings_for(model.preset, model.env or model, model._env_spec[0])
+
+
 def objective_terms(model: "IQLearn") -> ObjectiveTerms:
     """:return: the terms of the objective in force: the user's, else those of the preset for learning online or offline"""
-    settings = settings_for(model.preset, model.env or model, model._env_spec[0])
+    settings = settings_of(model)
     if model.offline:
         presets = (settings.offline_occupancy_term, settings.offline_penalty, settings.offline_expert_target)
     else:
@@ -146,7 +151,7 @@ def check_settings(model: "IQLearn") -> None:
             raise ValueError(f"`{name}` is {str(number)[:80]}: give an integer of at least {minimum}.")
     for name in ("mixture_weight", "reward_prior", "gradient_penalty", "obs_noise", "bc_coef"):
         number = getattr(model, name)
-        if name == "bc_coef" and callable(number):
+        if name == "bc_coef" and (number is None or callable(number)):
             continue
         if callable(number) or not 0 <= number < np.inf:
             raise ValueError(f"`{name}` is {str(number)[:80]}: it must be finite and not negative.")
@@ -192,7 +197,8 @@ def refusals(model: "IQLearn", terms: ObjectiveTerms) -> list[tuple[bool, str]]:
             "`divergence` is 'wasserstein': without a Lipschitz constant Q would go to infinity. Use gradient_penalty=10.",
         ),
         (
-            model.expert_actions != "given" and (model.pretrain_steps > 0 or callable(model.bc_coef) or model.bc_coef > 0),
+            model.expert_actions != "given"
+            and (model.pretrain_steps > 0 or callable(model.bc_coef) or (model.bc_coef or 0) > 0),
             f"`expert_actions` is {model.expert_actions!r}: `pretrain_steps` and `bc_coef` clone the expert's actions, which "
             "are then not read. Leave them at 0.",
         ),

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stable_baselines3.common.type_aliases import Schedule
-
+from sb3_iq.iq_learn.arguments import settings_of
 from sb3_iq.iq_learn.optimization import polyak_update
 from sb3_iq.iq_learn.policies import SACPolicy
 
@@ -11,13 +10,19 @@ if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
 
 
-def coefficient(bc_coef: float | Schedule, progress_remaining: float) -> float:
+def coefficient(model: "IQLearn") -> float:
     """
-    :param bc_coef: the argument
-    :param progress_remaining: from 1 to 0
-    :return: the coefficient of now
+    :param model: the algorithm
+    :return: the coefficient of now: by the user's ``bc_coef``, else the preset's for learning online or offline
     """
-    return float(bc_coef(progress_remaining)) if callable(bc_coef) else bc_coef
+    if callable(model.bc_coef):
+        return float(model.bc_coef(model._current_progress_remaining))
+    if model.bc_coef is not None:
+        return model.bc_coef
+    if model.expert_actions != "given":  # where the demonstrations' actions are not read there is nothing to clone
+        return 0.0
+    settings = settings_of(model)
+    return settings.offline_bc_coef if model.offline else settings.bc_coef
 
 
 def pretrain(model: "IQLearn", n_steps: int) -> None:

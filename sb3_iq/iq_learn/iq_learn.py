@@ -129,7 +129,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param policy_delay: gradient steps of the Q-function for each step of the actor (Box actions), typically 1
     :param pretrain_steps: steps of behavioural cloning before anything else is learned, typically 0 or some thousands
     :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10: the squared error of
-        Box actions, or the negative log-likelihood of discrete ones; it can be a function of the current progress remaining
+        Box actions, or the negative log-likelihood of discrete ones; it can be a function of the current progress remaining.
+        None: what the preset has for learning online or offline
     :param actor_learning_rate: learning rate of the actor (Box actions), typically 3e-5 to 3e-4, or a function of the
         current progress remaining
     :param actor_tau: coefficient of the moving average of the actor (Box actions) which deterministic predictions are made by,
@@ -270,9 +271,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.actor_tau = actor_tau if actor_tau is not None else settings.actor_tau
         self.policy_delay = policy_delay
         self.pretrain_steps = pretrain_steps
-        # Where the demonstrations' actions are not read there is nothing to clone
-        preset_bc_coef = settings.bc_coef if expert_actions == "given" else 0.0
-        self.bc_coef = bc_coef if bc_coef is not None else preset_bc_coef
+        self.bc_coef = bc_coef
         # V of terminal states; None: the last transition repeats for ever
         self.terminal_v: float | None = 0.0
         self.prior: RewardPrior | None = None
@@ -369,7 +368,7 @@ class IQLearn(OffPolicyAlgorithm):
         terms = arguments.objective_terms(self)
         objective = (self.gamma, self.divergence, terms.occupancy_term, terms.penalty, self.penalty_coef)
         functions = losses.functions(self.compile)
-        bc_coef = cloning.coefficient(self.bc_coef, self._current_progress_remaining)
+        bc_coef = cloning.coefficient(self)
         infos: list[dict[str, th.Tensor]] = []
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):

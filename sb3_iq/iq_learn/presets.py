@@ -42,7 +42,8 @@ class Settings:
     What arguments left at ``None`` stand for; the names are those of :class:`~sb3_iq.IQLearn`'s arguments.
 
     Offline there are no policy transitions, so that terms under the policy's occupancy do not exist: three settings have
-    a second value for that.
+    a second value for that. So has ``bc_coef``: the objective of discrete actions is then itself the log-likelihood of the
+    demonstrations and a penalty (Eq. 12).
     """
 
     learning_rate: float | Schedule
@@ -67,6 +68,7 @@ class Settings:
     offline_occupancy_term: OccupancyTerm = "expert"
     offline_penalty: Penalty = "expert"
     offline_expert_target: ExpertTarget = "bootstrap"
+    offline_bc_coef: float = 0.0
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     """What ``policy_kwargs`` are completed by"""
 
@@ -82,6 +84,7 @@ DISCRETE = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
+    bc_coef=1.0,
 )
 
 CONTINUOUS = Settings(
@@ -99,6 +102,7 @@ CONTINUOUS = Settings(
     critic_bound="clip",
     reward_prior=1.0,
     bc_coef=1.0,
+    offline_bc_coef=1.0,
 )
 
 # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
