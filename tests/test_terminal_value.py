@@ -58,6 +58,7 @@ def learned_q_values(env, demonstration, terminal_value, **kwargs):
         batch_size=64,
         tau=0.05,
         policy_kwargs=dict(net_arch=[32]),
+        bc_coef=0.0,  # the objective alone
         **kwargs,
     ).learn(1_500)
     with th.no_grad():

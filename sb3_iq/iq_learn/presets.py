@@ -84,7 +84,7 @@ DISCRETE = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    bc_coef=1.0,
+    bc_coef=0.01,
 )
 
 CONTINUOUS = Settings(
