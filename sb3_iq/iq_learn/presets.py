@@ -84,7 +84,7 @@ DISCRETE = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    bc_coef=0.01,
+    bc_coef=0.01,  # ent_coef, the weight in Eq. 12: a larger one clones better, and spoils the rewards
 )
 
 CONTINUOUS = Settings(
