@@ -75,6 +75,7 @@ def suites() -> dict[str, list[Run]]:
     control = ("Hopper-v5", "Walker2d-v5", "Ant-v5", "HalfCheetah-v5")
     discrete = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")
     offline = [("LunarLander-v3", 3), ("Acrobot-v1", 1), ("CartPole-v1", 10), ("MountainCar-v0", 10)]
+    few = [("CartPole-v1", 1), ("Acrobot-v1", 1), ("MountainCar-v0", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]
     return {
         "offline-discrete": [
             Run(env, f"demos:{env}", n, 5_000, seed, algo, offline=True, eval_freq=1_000)
@@ -84,6 +85,13 @@ def suites() -> dict[str, list[Run]]:
         "online-discrete": [
             Run(env, f"demos:{env}", 10, 15_000, seed, eval_freq=1_500)
             for env, seed in itertools.product(("LunarLander-v3", "Acrobot-v1"), seeds)
+        ],
+        "online-discrete-few": [
+            Run(env, f"demos:{env}", n, 15_000, seed, eval_freq=1_500)
+            for (env, n), seed in itertools.product(few, seeds)
+        ],
+        "subsampled-online": [
+            Run("CartPole-v1", "demos:CartPole-v1", 1, 15_000, seed, subsample_freq=20, eval_freq=1_500) for seed in seeds
         ],
         "pendulum": [Run("Pendulum-v1", "demos:Pendulum-v1", 5, 20_000, seed, eval_freq=1_000) for seed in seeds],
         "mujoco": [

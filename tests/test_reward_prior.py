@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
 from sb3_iq.iq_learn import batches
-from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, RewardPrior
+from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, ClonePrior, reward_prior_of
 from tests.utils import RandomEnv, random_trajectories
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -104,7 +104,7 @@ def test_prior_follows_the_statistics_of_vec_normalize():
     ).learn(5)
     before = model.prior
     model.learn(110, reset_num_timesteps=False)
-    expected = RewardPrior.of(model)
+    expected = reward_prior_of(model)
     assert before is not model.prior
     batch = model.expert_buffer.sample(32, env=model.get_vec_normalize_env())
     assert th.allclose(model.prior(batch), expected(batch), rtol=0.2)

@@ -58,8 +58,7 @@ def learned_q_values(env, demonstration, terminal_value, **kwargs):
         batch_size=64,
         tau=0.05,
         policy_kwargs=dict(net_arch=[32]),
-        bc_coef=0.0,  # the objective alone
-        **kwargs,
+        **{"bc_coef": 0.0, "reward_prior": 0.0, **kwargs},  # the objective alone
     ).learn(1_500)
     with th.no_grad():
         return model.q_net(th.arange(2)).tolist()

@@ -102,15 +102,18 @@ class ExpertBuffer:
         """
         return int(self._ends[-1])
 
-    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples | DictReplayBufferSamples:
+    def sample(
+        self, batch_size: int, env: VecNormalize | None = None, rng: np.random.Generator | None = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """
         :param batch_size: the number of transitions to draw, uniformly and with replacement
         :param env: the normalising wrapper whose statistics observations are normalised with, if there is one
+        :param rng: another generator than the buffer's own
         :return: tensors on the device: observations, actions (Discrete: int64 (B, 1); Box: float32 (B, action_dim) scaled to
             [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data has none)
         """
         check_integer("batch_size", batch_size, 1)
-        return self._batch(self.rng.integers(self.size(), size=batch_size), env)
+        return self._batch((rng or self.rng).integers(self.size(), size=batch_size), env)
 
     def all(
         self, env: VecNormalize | None = None, at_most: int | None = None

@@ -24,7 +24,7 @@ from sb3_iq.iq_learn.objective import CriticBound, ExpertTarget, OccupancyTerm, 
 from sb3_iq.iq_learn.observations import batch_length
 from sb3_iq.iq_learn.policies import CONTINUOUS_POLICIES, DISCRETE_POLICIES, SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.presets import Settings, settings_for
-from sb3_iq.iq_learn.reward_prior import has_distance
+from sb3_iq.iq_learn.reward_prior import has_distance, is_cloned, largest_size
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn.iq_learn import IQLearn
@@ -116,8 +116,8 @@ def describe(model: "IQLearn") -> str:
 
 
 def value_bound_of(model: "IQLearn") -> float:
-    """:return: the largest value of the model's rewards"""
-    return value_bound(model.gamma, model.penalty_coef, model.reward_prior)
+    """:return: the largest size of values of the model's rewards"""
+    return value_bound(model.gamma, model.penalty_coef, largest_size(model))
 
 
 def q_bound(model: "IQLearn") -> float:
@@ -209,7 +209,7 @@ def refusals(model: "IQLearn", terms: ObjectiveTerms) -> list[tuple[bool, str]]:
             "interpolated. Use 0.",
         ),
         (
-            model.reward_prior > 0 and not has_distance(space),
+            model.reward_prior > 0 and not is_cloned(model) and not has_distance(space),
             f"`reward_prior` is {model.reward_prior}: the distance of two images does not say how alike they are. Use 0.",
         ),
         (

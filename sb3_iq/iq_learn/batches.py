@@ -64,8 +64,7 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
         expert_actions = model.inverse_dynamics.predict(expert.observations, expert.next_observations)
     reward_prior: th.Tensor | float = 0.0
     if model.prior is not None:
-        prior_of_policy = model.prior(parts[1])
-        reward_prior = th.cat([prior_of_policy.new_full((batch_size,), model.prior.height), prior_of_policy])
+        reward_prior = th.cat([model.prior.of_expert(expert), model.prior(parts[1])])
     obs = concatenate_obs(*(part.observations for part in parts))
     next_obs = concatenate_obs(*(part.next_observations for part in parts))
     if model.obs_noise > 0:

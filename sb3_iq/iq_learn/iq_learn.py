@@ -32,7 +32,7 @@ from sb3_iq.iq_learn.objective import (
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, without_gradient
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.presets import Preset, settings_for
-from sb3_iq.iq_learn.reward_prior import RewardPrior
+from sb3_iq.iq_learn.reward_prior import RewardPrior, preset_coefficient, reward_prior_of
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 # Gradient steps between two looks at how well the policy fits
@@ -258,7 +258,6 @@ class IQLearn(OffPolicyAlgorithm):
         self.penalty = penalty
         self.penalty_coef = penalty_coef if penalty_coef is not None else settings.penalty_coef
         self.mixture_weight = mixture_weight if mixture_weight is not None else settings.mixture_weight
-        self.reward_prior = reward_prior if reward_prior is not None else settings.reward_prior
         self.terminal_value = terminal_value if terminal_value is not None else settings.terminal_value
         self.critic_bound = critic_bound if critic_bound is not None else settings.critic_bound
         self.expert_target = expert_target
@@ -266,6 +265,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.obs_noise = obs_noise if obs_noise is not None else settings.obs_noise
         self.gradient_penalty = gradient_penalty if gradient_penalty is not None else settings.gradient_penalty
         self.expert_actions = expert_actions
+        self.reward_prior = reward_prior if reward_prior is not None else preset_coefficient(self, settings.reward_prior)
         self.replay_window = replay_window
         self.actor_learning_rate = actor_learning_rate if actor_learning_rate is not None else settings.actor_learning_rate
         self.actor_tau = actor_tau if actor_tau is not None else settings.actor_tau
@@ -431,8 +431,10 @@ class IQLearn(OffPolicyAlgorithm):
 
             if n_updates % UPDATE_INTERVAL == 0:
                 self._fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
-                if self._vec_normalize_env is not None:  # whose statistics have changed
-                    self.prior = RewardPrior.of(self)
+                rounds = n_updates // UPDATE_INTERVAL
+                # The statistics of VecNormalize have changed, each time less
+                if self._vec_normalize_env is not None and rounds & (rounds - 1) == 0:
+                    self.prior = reward_prior_of(self)
             infos.append({**info, "ent_coef": ent_coef.squeeze()})
 
         self._n_updates += gradient_steps
@@ -491,7 +493,7 @@ class IQLearn(OffPolicyAlgorithm):
         statistics.warm_up_statistics(self)
         statistics.fit_normalizer(self)
         self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
-        self.prior = RewardPrior.of(self)
+        self.prior = reward_prior_of(self)
         if self._n_updates == 0 and self.pretrain_steps > 0:
             cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:

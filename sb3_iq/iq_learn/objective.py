@@ -45,8 +45,8 @@ def value_bound(gamma: float, penalty_coef: float, reward_prior: float = 0.0) ->
     """
     :param gamma: the discount factor
     :param penalty_coef: the coefficient c
-    :param reward_prior: the largest prior reward
-    :return: the largest value of rewards that are at most 1/c from the prior, (r_0 + 1/c) / (1 - gamma)
+    :param reward_prior: the largest size of a prior reward
+    :return: the largest size of values where rewards are at most 1/c from the prior, (|r_0| + 1/c) / (1 - gamma)
         (https://arxiv.org/abs/2303.00599, where r_0 = 0)
     """
     return (reward_prior + 1 / penalty_coef) / (1 - gamma)
@@ -136,7 +136,7 @@ def iq_loss(
     :return: the loss and its parts (scalars without gradient)
     """
     prior = th.as_tensor(reward_prior, device=values.q.device).expand(values.q.shape[1])
-    bound = value_bound(gamma, penalty_coef, prior.max())  # type: ignore[arg-type]
+    bound = value_bound(gamma, penalty_coef, prior.abs().max())  # type: ignore[arg-type]
     next_v, v = bootstrapped_value(values.q, values.next_v, terminated, terminal_value), values.v
     if terminal_value is None and occupancy_term in ("policy_mix", "expert", "expert_bounded"):
         # In the absorbing state the occupancy term is one of V = Q(s, a) too, here with its gradient

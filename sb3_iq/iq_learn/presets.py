@@ -84,7 +84,8 @@ DISCRETE = Settings(
     penalty="mixture",
     terminal_value="absorbing",
     critic_bound="clip",
-    bc_coef=0.01,  # ent_coef, the weight in Eq. 12: a larger one clones better, and spoils the rewards
+    reward_prior=1.0,
+    bc_coef=0.1,
 )
 
 CONTINUOUS = Settings(
@@ -105,7 +106,7 @@ CONTINUOUS = Settings(
     offline_bc_coef=1.0,
 )
 
-# Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
+# Box actions where no distance says what is near the demonstrations: the occupancies' ratio is all there is to go by
 NO_PRIOR: dict[str, Any] = {"reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"}
 
 # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline

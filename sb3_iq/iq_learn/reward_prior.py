@@ -1,12 +1,15 @@
 """
-The reward that is assumed before anything is learned: high where a transition is near the demonstrations.
+The reward that is assumed before anything is learned: high where a transition is like the demonstrations.
 
-Its form is that of a reward by distance in standardised states and actions (PWIL, https://arxiv.org/abs/2006.04678), with a
-tail that falls like 1 / d instead of exponentially, so that it has a slope far from the demonstrations too.
+With Box actions it goes by the distance to them in standardised states and actions, as in PWIL
+(https://arxiv.org/abs/2006.04678), with a tail that falls like 1 / d instead of exponentially, so that it has a slope far from
+the demonstrations too. With discrete actions it is the log-likelihood of a clone, up to the entropy the coherent reward of
+https://arxiv.org/abs/2305.16498: a policy that knows nothing else then acts like the clone.
 """
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
@@ -27,6 +30,11 @@ MAX_TRANSITIONS = 4_096
 # What is constant in the demonstrations counts in its own units
 MIN_STD = 1e-3
 MIN_ACTION_STD = 0.05
+# The clone: few steps, since one that has learned a demonstration by heart is sure of itself everywhere
+CLONING_STEPS = 300
+CLONING_RATE = 5e-4
+# All actions that are less likely than e^-5, 0.7 %, are as good
+MIN_LOG_LIKELIHOOD = -5.0
 
 
 def has_distance(observation_space: spaces.Space) -> bool:
@@ -35,7 +43,7 @@ def has_distance(observation_space: spaces.Space) -> bool:
     return not any(is_image_space(space) for space in named)
 
 
-class RewardPrior:
+class DistancePrior:
     """
     r_0 = height / (1 + 5 d / sqrt(D)), for the distance d to the nearest transition of the expert in D numbers: observations
     and Box actions in standard deviations of the demonstrations, discrete ones as one-hot codes. Where the expert's actions
@@ -55,11 +63,6 @@ class RewardPrior:
         if isinstance(self.action_space, spaces.Box):
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
-
-    @classmethod
-    def of(cls, model: "IQLearn") -> "RewardPrior | None":
-        """:return: the prior of a model; None where it has none, or it is the same for all transitions"""
-        return None if model.offline or model.reward_prior == 0 else cls(model)
 
     def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
         """Return observations as vectors, discrete ones as one-hot codes."""
@@ -85,6 +88,13 @@ class RewardPrior:
             parts.append(((values - mean) / std).clamp(-MAX_SIZE, MAX_SIZE))
         return parts
 
+    def of_expert(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions of the demonstrations
+        :return: their prior rewards, shape (batch,), at a distance of 0
+        """
+        return samples.dones.new_full((len(samples.dones),), self.height)
+
     def __call__(self, samples: Samples) -> th.Tensor:
         """
         :param samples: transitions of the policy
@@ -93,6 +103,71 @@ class RewardPrior:
         points = self._coordinates(samples)
         distance = th.cdist(points, self.expert).amin(dim=1)
         return self.height / (1 + distance / (HALF_WAY * points.shape[1] ** 0.5))
+
+
+class ClonePrior:
+    """
+    r_0 = weight * max(log pi_c(a|s), -5), for a clone pi_c of the demonstrations: a new Q-network of the policy, as logits,
+    after some steps of behavioural cloning. It draws no random numbers of the run's, so that a loaded model gets the same again.
+
+    :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the weight
+    """
+
+    def __init__(self, model: "IQLearn") -> None:
+        assert model.expert_buffer is not None
+        self.weight = model.reward_prior
+        seed = model.seed or 0
+        expert_rng = np.random.default_rng(seed)
+        devices = [model.device] if model.device.type == "cuda" else []
+        with th.random.fork_rng(devices):
+            th.manual_seed(seed)
+            self.network = model.policy.make_q_net().to(model.device)  # type: ignore[operator]
+            self.network.set_training_mode(True)
+            optimizer = th.optim.Adam(self.network.parameters(), lr=CLONING_RATE)
+            for _ in range(CLONING_STEPS):
+                batch = model.expert_buffer.sample(model.batch_size, env=model._vec_normalize_env, rng=expert_rng)
+                loss = F.cross_entropy(self.network(batch.observations), batch.actions.flatten().long())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        self.network.set_training_mode(False)
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions, the policy's or the expert's
+        :return: their prior rewards, shape (batch,)
+        """
+        with th.no_grad():
+            log_likelihood = F.log_softmax(self.network(samples.observations), dim=1)
+        return self.weight * log_likelihood.gather(1, samples.actions.long()).squeeze(1).clamp(min=MIN_LOG_LIKELIHOOD)
+
+    of_expert = __call__
+
+
+RewardPrior = DistancePrior | ClonePrior
+
+
+def is_cloned(model: "IQLearn") -> bool:
+    """:return: whether a clone says what is like the demonstrations: of discrete actions, if they are read"""
+    return not isinstance(model.action_space, spaces.Box) and model.expert_actions == "given"
+
+
+def preset_coefficient(model: "IQLearn", coefficient: float) -> float:
+    """:return: the preset's ``reward_prior`` for a model: of discrete actions there is none where nothing can be cloned"""
+    # While a saved model is loaded, which brings its own, there are no spaces yet
+    return coefficient if model.expert_actions == "given" or isinstance(model.action_space, spaces.Box) else 0.0
+
+
+def largest_size(model: "IQLearn") -> float:
+    """:return: the largest size of a model's prior rewards"""
+    return model.reward_prior * (-MIN_LOG_LIKELIHOOD if is_cloned(model) else 1.0)
+
+
+def reward_prior_of(model: "IQLearn") -> RewardPrior | None:
+    """:return: the prior of a model with its demonstrations; None where it has none, and offline"""
+    if model.offline or model.reward_prior == 0:
+        return None
+    return ClonePrior(model) if is_cloned(model) else DistancePrior(model)
 
 
 def _mean_and_std(values: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
