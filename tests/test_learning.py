@@ -86,6 +86,15 @@ def test_lunar_lander_offline():
 
 
 @needs_demonstrations
+def test_acrobot_online_from_one_demonstration():
+    """Without a prior of the rewards, what a clone does in states that no demonstration has is forgotten (-130 to -260)."""
+    acrobot = steppable_env_id("Acrobot-v1")
+    demonstrations = load_demonstrations("demos:Acrobot-v1", n_trajectories=1, seed=1)
+    model = IQLearn("MlpPolicy", acrobot, demonstrations, seed=1, device="cpu").learn(7_500)
+    assert mean_return(model, acrobot) >= -110
+
+
+@needs_demonstrations
 def test_acrobot_offline_from_a_subsampled_demonstration():
     acrobot = steppable_env_id("Acrobot-v1")
     demonstrations = load_demonstrations("demos:Acrobot-v1", n_trajectories=3, subsample_freq=2, seed=0)

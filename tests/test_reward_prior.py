@@ -1,4 +1,4 @@
-"""The prior of rewards: a function of the distance to the demonstrations."""
+"""The prior of rewards: by the distance to the demonstrations, or with discrete actions the log-likelihood of a clone."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
 from sb3_iq.iq_learn import batches
-from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, ClonePrior, reward_prior_of
+from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, MIN_LOG_LIKELIHOOD, ClonePrior, reward_prior_of
 from tests.utils import RandomEnv, random_trajectories
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+DISCRETE = spaces.Discrete(3)
 OBSERVATIONS: dict[str, list[spaces.Space]] = {
     "MlpPolicy": [spaces.Box(-1.0, 1.0, (3,), np.float32), spaces.Discrete(4), spaces.MultiBinary(3)],
     "MultiInputPolicy": [spaces.Dict(a=spaces.Box(-1.0, 1.0, (3,), np.float32), b=spaces.Discrete(4))],
@@ -57,6 +58,9 @@ def test_prior_of_all_spaces(policy, observation_space, action_space, expert_act
     batch = batches.sample(model, 8, "expert_bounded")
     height = 2
     assert batch.reward_prior.shape == (16,)
+    if isinstance(action_space, spaces.Discrete) and expert_actions == "given":
+        assert (batch.reward_prior < 0).all() and (batch.reward_prior >= height * MIN_LOG_LIKELIHOOD).all()
+        return
     assert (batch.reward_prior[:8] == height).all()
     assert (batch.reward_prior > 0).all() and (batch.reward_prior <= height + 1e-6).all()
     if isinstance(action_space, spaces.Box) and expert_actions == "given":
@@ -75,9 +79,10 @@ def test_where_there_is_no_prior():
     image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
     both = spaces.Dict(image=image, vector=BOX)
     for policy, space in (("CnnPolicy", image), ("MultiInputPolicy", both)):
-        assert make(space, BOX, policy, reward_prior=None).reward_prior == 0
-        with pytest.raises(ValueError, match=r"`reward_prior` is 2\.0: the distance of two images"):
-            make(space, BOX, policy)
+        for action_space, expert_actions in ((BOX, "given"), (DISCRETE, "policy")):
+            assert make(space, action_space, policy, reward_prior=None, expert_actions=expert_actions).reward_prior == 0
+            with pytest.raises(ValueError, match=r"`reward_prior` is 2\.0: the distance of two images"):
+                make(space, action_space, policy, expert_actions=expert_actions)
     with pytest.raises(ValueError, match=r"`reward_prior` is -1\.0: it must be finite and not negative"):
         make(BOX, BOX, reward_prior=-1.0)
     assert make(BOX, BOX, reward_prior=None).reward_prior > 0
@@ -110,6 +115,52 @@ def test_prior_follows_the_statistics_of_vec_normalize():
     assert th.allclose(model.prior(batch), expected(batch), rtol=0.2)
 
 
+@pytest.mark.parametrize("policy, space", [("MlpPolicy", BOX), ("CnnPolicy", spaces.Box(0, 255, (36, 36, 1), np.uint8))])
+def test_prior_by_a_clone(policy, space):
+    """The log-likelihood of a clone, which knows the expert's actions, with the demonstrations' own as well."""
+    model = make(space, DISCRETE, policy, reward_prior=None, policy_kwargs=dict(net_arch=[64, 64])).learn(9)
+    assert model.reward_prior == 1 and isinstance(model.prior, ClonePrior)
+    expert = model.expert_buffer.all()
+    log_likelihood = th.log_softmax(model.prior.network(expert.observations), dim=1)
+    for shift in range(3):
+        actions = (expert.actions + shift) % 3
+        expected = log_likelihood.gather(1, actions).squeeze(1).clamp(min=MIN_LOG_LIKELIHOOD)
+        assert th.allclose(model.prior(expert._replace(actions=actions)), expected, atol=1e-5)
+    assert th.equal(model.prior.of_expert(expert), model.prior(expert))
+    # Random actions at random states are learned by heart, as far as so few steps do
+    others = th.cat([model.prior(expert._replace(actions=(expert.actions + shift) % 3)) for shift in (1, 2)])
+    assert model.prior(expert).mean() > others.mean() + 0.2
+
+
+def test_cloning_for_the_prior_leaves_the_run_alone():
+    model = make(BOX, DISCRETE).learn(9)
+    torch_state, expert_state = th.get_rng_state(), model.expert_buffer.rng.bit_generator.state
+    parameters = [parameter.clone() for parameter in model.policy.parameters()]
+    again = reward_prior_of(model)
+    assert th.equal(torch_state, th.get_rng_state()) and expert_state == model.expert_buffer.rng.bit_generator.state
+    assert all(map(th.equal, parameters, model.policy.parameters()))
+    batch = model.expert_buffer.all()
+    assert th.equal(again(batch), model.prior(batch))
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
+def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, monkeypatch):
+    made = []
+
+    def count(model):
+        made.append(model._n_updates + 1)
+        return reward_prior_of(model)
+
+    monkeypatch.setattr("sb3_iq.iq_learn.iq_learn.reward_prior_of", count)
+    monkeypatch.setattr("sb3_iq.iq_learn.iq_learn.UPDATE_INTERVAL", 4)
+    env = RandomEnv(BOX, action_space)
+    options = dict(learning_starts=4, batch_size=4, seed=0, train_freq=1, policy_kwargs=dict(net_arch=[8]), device="cpu")
+    for vec_env, expected in ((VecNormalize(DummyVecEnv([lambda: env])), [1, 5, 9, 17]), (env, [1])):
+        made.clear()
+        IQLearn("MlpPolicy", vec_env, random_trajectories(env), **options).learn(35)
+        assert made == expected
+
+
 def test_prior_of_many_demonstrations_is_of_some(monkeypatch):
     monkeypatch.setattr("sb3_iq.iq_learn.reward_prior.MAX_TRANSITIONS", 7)
     model = make(BOX, BOX).learn(9)
@@ -117,10 +168,12 @@ def test_prior_of_many_demonstrations_is_of_some(monkeypatch):
     assert len(model.prior.expert) == 7
 
 
-def test_prior_is_not_saved(tmp_path):
-    model = make(BOX, BOX).learn(9)
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
+def test_prior_is_not_saved(action_space, tmp_path):
+    model = make(BOX, action_space).learn(9)
     model.save(tmp_path / "model")
-    loaded = IQLearn.load(tmp_path / "model", env=model.env, expert_data=random_trajectories(RandomEnv(BOX, BOX), seed=1))
+    demonstrations = random_trajectories(RandomEnv(BOX, action_space), seed=1)
+    loaded = IQLearn.load(tmp_path / "model", env=model.env, expert_data=demonstrations)
     assert loaded.prior is None and loaded.reward_prior == 2.0
     loaded.learn(9)
     batch = model.expert_buffer.all()

@@ -433,7 +433,7 @@ class IQLearn(OffPolicyAlgorithm):
                 self._fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
                 rounds = n_updates // UPDATE_INTERVAL
                 # The statistics of VecNormalize have changed, each time less
-                if self._vec_normalize_env is not None and rounds & (rounds - 1) == 0:
+                if self._vec_normalize_env is not None and rounds > 0 and rounds & (rounds - 1) == 0:
                     self.prior = reward_prior_of(self)
             infos.append({**info, "ent_coef": ent_coef.squeeze()})
 

@@ -108,7 +108,7 @@ class DistancePrior:
 class ClonePrior:
     """
     r_0 = weight * max(log pi_c(a|s), -5), for a clone pi_c of the demonstrations: a new Q-network of the policy, as logits,
-    after some steps of behavioural cloning. It draws no random numbers of the run's, so that a loaded model gets the same again.
+    after some steps of behavioural cloning. It draws no random numbers of the run: a loaded model gets the same again.
 
     :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the weight
     """
