@@ -87,8 +87,7 @@ def suites() -> dict[str, list[Run]]:
             for env, seed in itertools.product(("LunarLander-v3", "Acrobot-v1"), seeds)
         ],
         "online-discrete-few": [
-            Run(env, f"demos:{env}", n, 15_000, seed, eval_freq=1_500)
-            for (env, n), seed in itertools.product(few, seeds)
+            Run(env, f"demos:{env}", n, 15_000, seed, eval_freq=1_500) for (env, n), seed in itertools.product(few, seeds)
         ],
         "subsampled-online": [
             Run("CartPole-v1", "demos:CartPole-v1", 1, 15_000, seed, subsample_freq=20, eval_freq=1_500) for seed in seeds

@@ -108,14 +108,15 @@ class IQLearn(OffPolicyAlgorithm):
         without one, 32 with
     :param mixture_weight: weight of the policy's penalty in that of the ``"mixture"``. What the policy has done is penalised,
         what it has not tried isn't: 1 explores, 0.1 stays with what is rewarded
-    :param reward_prior: height of the reward that the penalty draws to instead of 0: high where a transition is near the
-        demonstrations, see :class:`~sb3_iq.iq_learn.reward_prior.RewardPrior`. Typically 0 or 1. It has no part in offline
-        training, where it would be the same for all transitions
+    :param reward_prior: size of the reward that the penalty draws to instead of 0, high where a transition is like the
+        demonstrations: by distance with Box actions (:class:`~sb3_iq.iq_learn.reward_prior.DistancePrior`), the
+        log-likelihood of a clone with discrete ones (:class:`~sb3_iq.iq_learn.reward_prior.ClonePrior`; by distance too where
+        the expert's actions are not read). Typically 0 or 1. It has no part in offline training
     :param terminal_value: the value of terminal states: ``"zero"`` as in RL, which favours or shuns early ends according to
         the sign of rewards, or ``"absorbing"``: as if the last transition repeated for ever, see
         :func:`~sb3_iq.iq_learn.objective.absorbing_reward`
-    :param critic_bound: ``"clip"`` clips V(s') to the bound of values, (reward_prior + 1/c) / (1 - gamma), ``"tanh"`` lets
-        no Q exceed it
+    :param critic_bound: ``"clip"`` clips V(s') to the bound of values, (r_0 + 1/c) / (1 - gamma) with the largest size r_0
+        of the prior, ``"tanh"`` lets no Q exceed it
     :param expert_target: ``"bootstrap"``, or ``"fixed"``: the expert's Q-values are drawn to that bound
     :param use_target: whether V(s') is that of the target network, or of the Q-function itself with its gradient
     :param gradient_penalty: coefficient of a penalty of a Q that changes by more than its bound between a transition of the
