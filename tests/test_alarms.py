@@ -79,7 +79,14 @@ def test_nothing_is_stepped_on_what_is_not_finite(action_space):
 
 def test_bound_of_q():
     env = RandomEnv(BOX, DISCRETE)
-    model = IQLearn("MlpPolicy", env, random_trajectories(env), gamma=0.9, penalty_coef=0.5, ent_coef=0.1, **SMALL)
-    assert arguments.q_bound(model) == pytest.approx(20 + 0.1 * 1.0986 / 0.1, abs=1e-3)
+    options = dict(gamma=0.9, penalty_coef=0.5, ent_coef=0.1, **SMALL)
+    # The size of the prior: that of a clone's log-likelihood, that of a distance (where there is nothing to clone), none
+    for size, prior in (
+        (5.0, dict(reward_prior=1.0)),
+        (1.0, dict(reward_prior=1.0, expert_actions="policy")),
+        (0.0, dict(reward_prior=0.0)),
+    ):
+        model = IQLearn("MlpPolicy", env, random_trajectories(env), **options, **prior)
+        assert arguments.q_bound(model) == pytest.approx((size + 2) / 0.1 + 0.1 * 1.0986 / 0.1, abs=1e-3)
     model.divergence = "forward_kl"
     assert arguments.q_bound(model) == float("inf")
