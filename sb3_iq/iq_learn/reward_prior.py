@@ -46,8 +46,8 @@ def has_distance(observation_space: spaces.Space) -> bool:
 class DistancePrior:
     """
     r_0 = height / (1 + 5 d / sqrt(D)), for the distance d to the nearest transition of the expert in D numbers: observations
-    and Box actions in standard deviations of the demonstrations, discrete ones as one-hot codes. Where the expert's actions
-    are not read, the next observation stands in for them.
+    and Box actions in standard deviations of the demonstrations, discrete observations as one-hot codes. Where the expert's
+    actions are not read, the next observation stands in for them.
 
     :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the height, that of the expert's transitions
     """
@@ -55,12 +55,11 @@ class DistancePrior:
     def __init__(self, model: "IQLearn") -> None:
         assert model.expert_buffer is not None
         self.height = model.reward_prior
-        self.observation_space, self.action_space = model.policy.observation_space, model.action_space
-        self.with_actions = model.expert_actions == "given"
+        self.observation_space = model.policy.observation_space
         expert = model.expert_buffer.all(model.get_vec_normalize_env(), at_most=MAX_TRANSITIONS)
         self.statistics = {key: _mean_and_std(values) for key, values in self._vectors(expert.observations).items()}
-        self.action_std = th.ones((), device=expert.actions.device)
-        if isinstance(self.action_space, spaces.Box):
+        self.action_std: th.Tensor | None = None
+        if model.expert_actions == "given":
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
 
@@ -73,10 +72,8 @@ class DistancePrior:
 
     def _coordinates(self, samples: Samples) -> th.Tensor:
         parts = self._standardized(samples.observations)
-        if not self.with_actions:
+        if self.action_std is None:
             parts += self._standardized(samples.next_observations)
-        elif isinstance(self.action_space, spaces.Discrete):
-            parts.append(F.one_hot(samples.actions.flatten().long(), int(self.action_space.n)).float())
         else:
             parts.append(samples.actions / self.action_std)
         return th.cat(parts, dim=1)
