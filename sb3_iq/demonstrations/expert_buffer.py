@@ -112,8 +112,24 @@ class ExpertBuffer:
         :return: tensors on the device: observations, actions (Discrete: int64 (B, 1); Box: float32 (B, action_dim) scaled to
             [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data has none)
         """
+        return self.at(self.draw(batch_size, rng), env)
+
+    def draw(self, batch_size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """
+        :param batch_size: the number of transitions to draw, uniformly and with replacement
+        :param rng: another generator than the buffer's own
+        :return: their positions, in the order of the data, shape (batch_size,)
+        """
         check_integer("batch_size", batch_size, 1)
-        return self._batch((rng or self.rng).integers(self.size(), size=batch_size), env)
+        return (rng or self.rng).integers(self.size(), size=batch_size)
+
+    def at(self, positions: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """
+        :param positions: which transitions, in the order of the data, shape (batch_size,)
+        :param env: the normalising wrapper, if there is one
+        :return: the transitions, as :meth:`sample` returns them
+        """
+        return self._batch(positions, env)
 
     def all(
         self, env: VecNormalize | None = None, at_most: int | None = None

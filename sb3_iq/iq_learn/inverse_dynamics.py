@@ -8,14 +8,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_iq.iq_learn.objective import DivergenceError
-from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.objective import NonFiniteLossError
+from sb3_iq.iq_learn.policies import SoftPolicy
 
 
 class InverseDynamics(nn.Module):
     """
     A model of a = f(s, s'), fitted to the transitions of the policy and asked for the actions of the expert
-    (see https://arxiv.org/abs/2303.00599): the most likely action of a Discrete space, the mean in a Box.
+    (see https://arxiv.org/abs/2303.00599): the most likely one of discrete actions, the mean of continuous ones.
 
     Its features extractor is one of the policy's kind, its network two layers of 256.
 
@@ -23,7 +23,7 @@ class InverseDynamics(nn.Module):
     :param learning_rate: of its Adam optimizer
     """
 
-    def __init__(self, policy: SoftQPolicy | SACPolicy, learning_rate: float) -> None:
+    def __init__(self, policy: SoftPolicy, learning_rate: float) -> None:
         super().__init__()
         self.discrete = isinstance(policy.action_space, spaces.Discrete)
         self.preprocess = policy.extract_features
@@ -44,17 +44,17 @@ class InverseDynamics(nn.Module):
 
     def train_step(self, obs: PyTorchObs, next_obs: PyTorchObs, actions: th.Tensor) -> None:
         """
-        Fit the actions that were taken: their likelihood, or squared error in a Box.
+        Fit the actions that were taken: their likelihood, or the squared error of continuous ones.
 
         :param obs: observations, batch first
         :param next_obs: next observations, batch first
         :param actions: actions as the networks take them, shape (batch, action_dim)
-        :raises DivergenceError: if the loss is not finite
+        :raises NonFiniteLossError: if the loss is not finite
         """
         output = self(obs, next_obs)
         loss = F.cross_entropy(output, actions.flatten().long()) if self.discrete else F.mse_loss(output, actions)
         if not th.isfinite(loss):
-            raise DivergenceError(f"The loss of the inverse dynamics is {loss.item()}, before its optimiser's step.")
+            raise NonFiniteLossError(f"The loss of the inverse dynamics is {loss.item()}, before its optimiser's step.")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

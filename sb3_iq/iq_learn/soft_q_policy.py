@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
@@ -12,8 +13,8 @@ from torch import nn
 from sb3_iq.iq_learn.networks import ScaledTanh
 from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
 from sb3_iq.iq_learn.objective import SoftValues
-from sb3_iq.iq_learn.observations import batch_length, concatenate_obs
 from sb3_iq.iq_learn.optimization import with_fast_defaults
+from sb3_iq.observations import batch_length, concatenate_obs
 
 
 class SoftQPolicy(dqn.DQNPolicy):
@@ -27,6 +28,8 @@ class SoftQPolicy(dqn.DQNPolicy):
     """
 
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    continuous: ClassVar[bool] = False
+    action_space: spaces.Discrete
     ent_coef: th.Tensor
 
     def __init__(
@@ -79,16 +82,49 @@ class SoftQPolicy(dqn.DQNPolicy):
             return q_values.argmax(dim=1)
         return th.distributions.Categorical(logits=q_values / self.ent_coef).sample()
 
+    @property
+    def max_entropy(self) -> float:
+        """The entropy of the uniform policy, log n, in nats."""
+        return float(np.log(self.action_space.n))
+
+    @property
+    def default_target_entropy(self) -> float:
+        """A tenth of the largest entropy."""
+        return 0.1 * self.max_entropy
+
+    @property
+    def cloning_optimizer(self) -> th.optim.Optimizer:
+        """That of the Q-network, which is the policy."""
+        return self.optimizer
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """:return: the network that the objective is maximised over, its target, and its optimizer"""
+        return self.q_net, self.q_net_target, self.optimizer
+
+    def network_actions(self, actions: np.ndarray) -> th.Tensor:
+        """
+        :param actions: the environment's actions, shape (batch,)
+        :return: indices of actions, shape (batch, 1)
+        :raises ValueError: if one is not in the action space
+        """
+        actions = np.asarray(actions)
+        valid = np.isin(actions, np.arange(self.action_space.n))
+        if not valid.all():
+            raise ValueError(f"`actions` holds {actions[~valid][0]}, which is not in {self.action_space}.")
+        return th.as_tensor(actions.reshape(-1, 1).astype(np.int64), device=self.device)
+
+    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
+        """
+        :param ent_coef: the temperature alpha, of which softmax(Q / alpha) is
+        """
+        self.ent_coef.copy_(ent_coef.squeeze())
+
     def aggregate(self, q_values: th.Tensor) -> th.Tensor:
         """
         :param q_values: Q(s, a), shape (1, batch)
         :return: that of the only critic, shape (batch,)
         """
         return q_values[0]
-
-    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
-        """:return: the network that the objective is maximised over, its target, and its optimizer"""
-        return self.q_net, self.q_net_target, self.optimizer
 
     def _value(self, q_values: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         return ent_coef * th.logsumexp(q_values / ent_coef, dim=1)
@@ -101,34 +137,24 @@ class SoftQPolicy(dqn.DQNPolicy):
         """
         return self.q_net(obs).gather(1, actions.long()).T
 
-    def state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+    def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
         :param ent_coef: the temperature alpha
-        :return: V(s) = alpha logsumexp(Q(s, .) / alpha), shape (batch,)
+        :return: V(s) = alpha logsumexp(Q(s, .) / alpha), exact, shape (batch,)
         """
         return self._value(self.q_net(obs), ent_coef)
 
-    # V is exact here, no sampling is involved
-    expected_state_value = state_value
-
-    def target_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
         """
         :param obs: observations, batch first
-        :param ent_coef: the temperature alpha
-        :return: V(s) of the target network without gradient, shape (batch,)
-        """
-        with th.no_grad():
-            return self._value(self.q_net_target(obs), ent_coef)
-
-    def expected_log_prob(self, obs: PyTorchObs) -> th.Tensor:
-        """
-        :param obs: observations, batch first
-        :return: E_{a~pi}[log pi(a|s)], minus the entropy, without gradient, shape (batch,)
+        :return: no actions, shape (batch, 0), for there is no actor to be led by them; and E_{a~pi}[log pi(a|s)], minus the
+            entropy, exact, without gradient, shape (batch,)
         """
         with th.no_grad():
             log_probs = th.log_softmax(self.q_net(obs) / self.ent_coef, dim=1)
-            return (log_probs.exp() * log_probs).sum(dim=1)
+            expected = (log_probs.exp() * log_probs).sum(dim=1)
+        return expected.new_empty((len(expected), 0)), expected
 
     def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -187,7 +213,11 @@ class SoftQPolicy(dqn.DQNPolicy):
         batches = [obs, *separate, *([] if use_target else [next_obs])]
         q_all = self.q_net(concatenate_obs(*batches)).split([batch_length(batch) for batch in batches])
         q_values, value_q = q_all[0], q_all[0][:0] if value_obs is None else q_all[len(separate)]
-        next_v = self.target_state_value(next_obs, ent_coef) if use_target else self._value(q_all[-1], ent_coef)
+        if use_target:
+            with th.no_grad():
+                next_v = self._value(self.q_net_target(next_obs), ent_coef)
+        else:
+            next_v = self._value(q_all[-1], ent_coef)
         return SoftValues(q_values.gather(1, actions.long()).T, next_v, self._value(value_q, ent_coef))
 
 
