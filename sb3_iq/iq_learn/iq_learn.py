@@ -19,7 +19,7 @@ from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
 from sb3_iq.iq_learn.objective import soft_bellman_reward
-from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, set_learning_rate, without_gradient
+from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
 from sb3_iq.iq_learn.reward_priors import PriorInputs, RewardPrior, prior_class
@@ -43,8 +43,7 @@ class IQLearn(ImitationAlgorithm):
         :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (continuous actions)
     :param env: The environment to learn from (if registered in Gym, can be str). Offline it is only asked for its spaces:
         :class:`~sb3_iq.SpacesEnv` has nothing else, and ``None`` takes those that the demonstrations carry, if they do
-    :param expert_data: The demonstrations: whatever :func:`~sb3_iq.load_demonstrations` takes or returns.
-        It is read at once and never saved with the model
+    :param expert_data: The demonstrations: what :func:`~sb3_iq.load_demonstrations` takes or returns; never saved with the model
     :param learning_rate: learning rate for the Q-function's Adam optimizer, typically 1e-4 to 1e-3;
         it can be a function of the current progress remaining (from 1 to 0)
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
@@ -59,11 +58,9 @@ class IQLearn(ImitationAlgorithm):
         Buffers of n-step returns or relabelled goals are refused
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer (False by default)
-    :param ent_coef: the temperature alpha, typically 0.01 to 0.1; ``"auto"`` to learn it
-        (and ``"auto_0.1"`` for using 0.1 as initial value)
+    :param ent_coef: the temperature alpha, typically 0.01 to 0.1; ``"auto"`` to learn it, ``"auto_0.1"`` from 0.1 on
     :param target_update_interval: update the target network every ``target_update_interval`` gradient steps, typically 1
-    :param target_entropy: target entropy when learning ``ent_coef``: by default minus the number of dimensions, or a tenth of
-        the largest entropy of discrete actions
+    :param target_entropy: target entropy of ``ent_coef="auto"``: by default minus the number of dimensions, or log(n) / 10
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE, continuous actions; False by default)
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE (-1: at the beginning of the rollout)
     :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase (False by default)
@@ -253,8 +250,8 @@ class IQLearn(ImitationAlgorithm):
             settings.check_compiler()
 
     def _context(self) -> settings.Context:
-        env_spaces = self.observation_space, self.action_space
-        return settings.Context(self.preset, *env_spaces, self._env_spec.env_id, self.offline, self.expert_actions)
+        env_spaces, env_id = (self.observation_space, self.action_space), self._env_spec[0]  # a list in a saved model
+        return settings.Context(self.preset, *env_spaces, env_id, self.offline, self.expert_actions)
 
     def _create_aliases(self) -> None:
         if isinstance(self.policy, SoftQPolicy):
@@ -325,7 +322,7 @@ class IQLearn(ImitationAlgorithm):
         progress = self._current_progress_remaining
         if self.actor is not None:
             set_learning_rate(self.actor.optimizer, self.actor_learning_rate, progress)
-        bc_coef = self.settings.bc_coef(progress) if callable(self.settings.bc_coef) else self.settings.bc_coef
+        bc_coef = scheduled(self.settings.bc_coef, progress)
         functions, objective = updates.functions(self.compile), self.objective
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
@@ -344,7 +341,7 @@ class IQLearn(ImitationAlgorithm):
             ent_coef = self._ent_coef()
             # Optimize entropy coefficient, also called entropy temperature or alpha in the paper
             if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
-                ent_coef_loss = updates.ent_coef_loss(self.log_ent_coef, log_prob, self.target_entropy)
+                ent_coef_loss = updates.ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
                 info["ent_coef_loss"] = ent_coef_loss.detach()
                 diagnostics.minimize(ent_coef_loss, info, self.ent_coef_optimizer, n_updates)
 
@@ -356,12 +353,13 @@ class IQLearn(ImitationAlgorithm):
             info["critic_grad_norm"] = diagnostics.minimize(critic_loss, info, critic_optimizer, n_updates)
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
-            if self.actor is not None:
+            if isinstance(self.policy, SACPolicy):
+                optimizer = self.policy.actor.optimizer
                 with without_gradient(parameters_of(critic_optimizer)):
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch.obs, actions_pi, log_prob, ent_coef)
                 info |= actor_info
-                actor_loss = updates.add_cloning(actor_loss, info, self.policy, batch, self.actor.optimizer, bc_coef)
-                info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, self.actor.optimizer, n_updates)
+                actor_loss = updates.add_cloning(actor_loss, info, self.policy, batch, optimizer, bc_coef)
+                info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, optimizer, n_updates)
                 self.policy.average_actor(n_updates)
 
             # Update target networks

@@ -30,6 +30,15 @@ def with_fast_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **policy_kwargs}
 
 
+def scheduled(value: float | Schedule, progress_remaining: float) -> float:
+    """
+    :param value: a number, or a function of the progress remaining
+    :param progress_remaining: from 1 (beginning) to 0
+    :return: the number of now
+    """
+    return float(value(progress_remaining) if callable(value) else value)
+
+
 def set_learning_rate(optimizer: th.optim.Optimizer, learning_rate: float | Schedule, progress_remaining: float) -> None:
     """
     :param optimizer: an optimizer
@@ -37,7 +46,7 @@ def set_learning_rate(optimizer: th.optim.Optimizer, learning_rate: float | Sche
     :param progress_remaining: from 1 (beginning) to 0
     """
     for group in optimizer.param_groups:
-        group["lr"] = float(learning_rate(progress_remaining) if callable(learning_rate) else learning_rate)
+        group["lr"] = scheduled(learning_rate, progress_remaining)
 
 
 def parameters_of(optimizer: th.optim.Optimizer) -> list[nn.Parameter]:

@@ -1,12 +1,12 @@
 """What IQ-Learn asks of a policy, and which policy is for which action space. A new action space is one policy and one row."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
@@ -24,12 +24,19 @@ class SoftPolicy(Protocol):
     (n_critics, batch), V(s) and log-probabilities are (batch,).
     """
 
-    continuous: bool
+    continuous: ClassVar[bool]
     """Whether Q has a gradient in the actions, and an actor follows it"""
     normalizer: ObservationNormalizer
-    make_features_extractor: Callable[..., Any]
-    extract_features: Callable[..., th.Tensor]
-    action_space: Any
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The action space"""
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """A features extractor of the policy's kind, of normalised observations"""
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        """Features of observations, preprocessed, shape (batch, features_dim)"""
 
     @property
     def max_entropy(self) -> float:
@@ -38,6 +45,16 @@ class SoftPolicy(Protocol):
     @property
     def default_target_entropy(self) -> float:
         """Where a learned temperature draws the entropy to (``target_entropy="auto"``), in nats"""
+
+    @property
+    def n_action_outputs(self) -> int:
+        """The number of outputs of a network that tells actions"""
+
+    def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """How far such outputs, shape (batch, n_action_outputs), are from actions, a scalar"""
+
+    def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
+        """The actions that such outputs stand for"""
 
     @property
     def cloning_optimizer(self) -> th.optim.Optimizer:

@@ -16,6 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac import policies as sac
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
 from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
@@ -118,6 +119,26 @@ class SACPolicy(sac.SACPolicy):
     def default_target_entropy(self) -> float:
         """Minus the number of dimensions, as in SAC."""
         return -float(get_action_dim(self.action_space))
+
+    @property
+    def n_action_outputs(self) -> int:
+        """The number of outputs of a network that tells actions: one a dimension."""
+        return get_action_dim(self.action_space)
+
+    def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: actions before the tanh, shape (batch, action_dim)
+        :param actions: actions scaled to [-1, 1], shape (batch, action_dim)
+        :return: the mean squared error, a scalar
+        """
+        return F.mse_loss(th.tanh(outputs), actions)
+
+    def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: actions before the tanh, shape (batch, action_dim)
+        :return: actions scaled to [-1, 1], shape (batch, action_dim)
+        """
+        return th.tanh(outputs)
 
     @property
     def cloning_optimizer(self) -> th.optim.Optimizer:

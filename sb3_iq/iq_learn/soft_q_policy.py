@@ -9,6 +9,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from torch import nn
+from torch.nn import functional as F
 
 from sb3_iq.iq_learn.networks import ScaledTanh
 from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
@@ -91,6 +92,26 @@ class SoftQPolicy(dqn.DQNPolicy):
     def default_target_entropy(self) -> float:
         """A tenth of the largest entropy."""
         return 0.1 * self.max_entropy
+
+    @property
+    def n_action_outputs(self) -> int:
+        """The number of logits of a network that tells actions."""
+        return int(self.action_space.n)
+
+    def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :param actions: indices of actions, shape (batch, 1)
+        :return: their negative log-likelihood, a scalar
+        """
+        return F.cross_entropy(outputs, actions.flatten().long())
+
+    def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :return: the most likely actions, shape (batch, 1)
+        """
+        return outputs.argmax(dim=1, keepdim=True)
 
     @property
     def cloning_optimizer(self) -> th.optim.Optimizer:
