@@ -43,7 +43,7 @@ class IQLearn(ImitationAlgorithm):
         :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (continuous actions)
     :param env: The environment to learn from (if registered in Gym, can be str). Offline it is only asked for its spaces:
         :class:`~sb3_iq.SpacesEnv` has nothing else, and ``None`` takes those that the demonstrations carry, if they do
-    :param expert_data: The demonstrations: what :func:`~sb3_iq.load_demonstrations` takes or returns; never saved with the model
+    :param expert_data: The demonstrations: what :func:`~sb3_iq.load_demonstrations` takes or returns; never saved
     :param learning_rate: learning rate for the Q-function's Adam optimizer, typically 1e-4 to 1e-3;
         it can be a function of the current progress remaining (from 1 to 0)
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
