@@ -18,7 +18,8 @@ class Batch(NamedTuple):
     :param next_obs: next observations, batch first
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
     :param n_expert: the number of the expert's transitions
-    :param value_obs: the states of the occupancy term, ``obs`` itself where these are all of them; None if there are none
+    :param n_value: how many of the first rows' states are those of the occupancy term
+    :param value_obs: the states of the occupancy term where they are no rows of the batch, else None
     :param expert_obs: the expert's observations
     :param reward_prior: the prior reward r_0 of each transition, shape (batch,), or 0 if there is none
     """
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     next_obs: PyTorchObs
     terminated: th.Tensor
     n_expert: int
+    n_value: int
     value_obs: PyTorchObs | None
     expert_obs: PyTorchObs
     reward_prior: th.Tensor | float = 0.0
@@ -57,21 +59,17 @@ def assemble(
     """
     parts = [expert] if policy is None else [expert, policy]
     obs = concatenate_obs(*(part.observations for part in parts))
-    expert_obs = first_rows(obs, len(expert_actions))
-    value_obs: PyTorchObs | None = None
-    if occupancy_term == "policy_mix":
-        value_obs = obs
-    elif occupancy_term in ("expert", "expert_states", "expert_bounded"):
-        value_obs = expert_obs
-    elif occupancy_term == "start_states":
-        value_obs = initial_obs
+    n_expert = len(expert_actions)
+    terminated = th.cat([part.dones for part in parts]).flatten()
+    n_value = {"policy_mix": len(terminated), "policy": 0, "start_states": 0}.get(occupancy_term, n_expert)
     return Batch(
         obs,
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),
         concatenate_obs(*(part.next_observations for part in parts)),
-        th.cat([part.dones for part in parts]).flatten(),
-        len(expert_actions),
-        value_obs,
-        expert_obs,
+        terminated,
+        n_expert,
+        n_value,
+        initial_obs,
+        first_rows(obs, n_expert),
         reward_prior,
     )

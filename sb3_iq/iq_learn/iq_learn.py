@@ -5,7 +5,6 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
@@ -20,7 +19,7 @@ from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
 from sb3_iq.iq_learn.objective import soft_bellman_reward
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
-from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy, policy_class
+from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
 from sb3_iq.iq_learn.reward_priors import PriorInputs, RewardPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
@@ -182,7 +181,7 @@ class IQLearn(ImitationAlgorithm):
             sde_sample_freq=sde_sample_freq,
             use_sde_at_warmup=use_sde_at_warmup,
             sde_support=getattr(policy, "continuous", True),
-            supported_action_spaces=(spaces.Box, spaces.Discrete),
+            supported_action_spaces=tuple(POLICIES),
         )
 
         self.target_entropy = target_entropy
@@ -225,6 +224,7 @@ class IQLearn(ImitationAlgorithm):
         if self.expert_actions == "inverse_dynamics":
             self.inverse_dynamics = InverseDynamics(self.policy, self.lr_schedule(1)).to(self.device)
         critic, critic_target, _ = self.policy.critic_networks()
+        self._critic_parameters = list(critic.parameters()), list(critic_target.parameters())
         # Running mean and running var
         self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
         self.batch_norm_stats_target = get_parameters_by_name(critic_target, ["running_"])
@@ -289,10 +289,9 @@ class IQLearn(ImitationAlgorithm):
         inputs = PriorInputs(
             self.sampler.expert_buffer,
             self.sampler.env,
-            self.policy.observation_space,
+            self.policy,
             expert_actions_given=given,
             coefficient=self.settings.reward_prior,
-            make_network=lambda: self.policy.make_q_net().to(self.device),  # type: ignore[union-attr,operator]
             batch_size=self.batch_size,
             seed=self.seed or 0,
         )
@@ -311,7 +310,7 @@ class IQLearn(ImitationAlgorithm):
         assert self.sampler is not None  # made by learn()
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
-        critic, critic_target, critic_optimizer = self.policy.critic_networks()
+        critic_optimizer = self.policy.critic_networks()[2]
         # Update optimizers learning rate
         optimizers = [critic_optimizer]
         if self.ent_coef_optimizer is not None:
@@ -335,7 +334,7 @@ class IQLearn(ImitationAlgorithm):
 
             # Action by the current actor for the sampled state
             if self.actor is not None or self.ent_coef_optimizer is not None:
-                actions_pi, log_prob = functions.action_log_prob(self.policy, batch.obs)
+                actions_pi, log_prob, mean_actions = functions.action_log_prob(self.policy, batch.obs)
 
             info: dict[str, th.Tensor] = {}
             ent_coef = self._ent_coef()
@@ -346,25 +345,24 @@ class IQLearn(ImitationAlgorithm):
                 diagnostics.minimize(ent_coef_loss, info, self.ent_coef_optimizer, n_updates)
 
             # Optimize the critic: -J(Q) of Eq. 9 (discrete) or Eq. 10 (continuous)
-            critic_loss, critic_info = functions.critic_loss(self.policy, batch, ent_coef, objective)
+            critic_loss, critic_info = functions.critic_loss(self.policy, batch, ent_coef, objective, bc_coef)
             info |= critic_info
             critic_loss = updates.add_gradient_penalty(critic_loss, info, self.policy, batch, objective, self.settings.q_bound)
-            critic_loss = updates.add_cloning(critic_loss, info, self.policy, batch, critic_optimizer, bc_coef)
             info["critic_grad_norm"] = diagnostics.minimize(critic_loss, info, critic_optimizer, n_updates)
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
             if isinstance(self.policy, SACPolicy):
                 optimizer = self.policy.actor.optimizer
                 with without_gradient(parameters_of(critic_optimizer)):
-                    actor_loss, actor_info = functions.actor_loss(self.policy, batch.obs, actions_pi, log_prob, ent_coef)
+                    actor_step = (actions_pi, log_prob, mean_actions, ent_coef, bc_coef)
+                    actor_loss, actor_info = functions.actor_loss(self.policy, batch, *actor_step)
                 info |= actor_info
-                actor_loss = updates.add_cloning(actor_loss, info, self.policy, batch, optimizer, bc_coef)
                 info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, optimizer, n_updates)
                 self.policy.average_actor(n_updates)
 
             # Update target networks
             if objective.use_target and n_updates % self.target_update_interval == 0:
-                polyak_update(critic.parameters(), critic_target.parameters(), self.tau)
+                polyak_update(*self._critic_parameters, self.tau)
                 # Copy running stats, see GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
             if self.ent_coef_optimizer is not None:
@@ -438,7 +436,8 @@ class IQLearn(ImitationAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "ent_coef_tensor", "inverse_dynamics"]
-        return [*super()._excluded_save_params(), *networks, "sampler", "settings", "objective", "training_log"]
+        made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters"]
+        return [*super()._excluded_save_params(), *networks, *made_again]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy"]

@@ -1,12 +1,12 @@
 """Observations standardised by the mean and standard deviation of the demonstrations, inside of the networks."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
@@ -50,9 +50,10 @@ class Standardize(nn.Module):
     def __init__(self, shape: tuple[int, ...], std_of: Callable[[th.Tensor], th.Tensor] = softened) -> None:
         super().__init__()
         self.std_of = std_of
+        self._limit: float | None = None  # of magnitudes: what `fitted` says, asked for once
         self.register_buffer("mean", th.zeros(shape))
         self.register_buffer("std", th.ones(shape))
-        self.register_buffer("fitted", th.zeros((), dtype=th.bool))
+        self.register_buffer("fitted", th.zeros(()))  # a number: get_parameters() may be reckoned with
 
     def fit(self, values: th.Tensor) -> "Standardize":
         """
@@ -62,12 +63,18 @@ class Standardize(nn.Module):
         values = values.to(self.mean)
         self.mean.copy_(values.mean(dim=0))
         self.std.copy_(self.std_of(values.var(dim=0, unbiased=False)))
-        self.fitted.fill_(True)
+        self.fitted.fill_(1.0)
+        self._limit = None
         return self
 
     def forward(self, values: th.Tensor) -> th.Tensor:
-        limit = th.where(self.fitted, MAX_MAGNITUDE, th.inf)
-        return ((values - self.mean) / self.std).clamp(-limit, limit)
+        if self._limit is None:
+            self._limit = MAX_MAGNITUDE if bool(self.fitted) else math.inf
+        return ((values - self.mean) / self.std).clamp(-self._limit, self._limit)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._limit = None
 
 
 class ObservationNormalizer(nn.Module):
@@ -97,7 +104,7 @@ class ObservationNormalizer(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there is nothing to be fitted (any more)."""
-        return all(part.fitted for part in self.parts.values())
+        return all(bool(part.fitted) for part in self.parts.values())
 
     def fit(self, obs: PyTorchObs) -> None:
         """
@@ -111,22 +118,20 @@ class ObservationNormalizer(nn.Module):
             return {key: self.parts[key](values) if key in self.parts else values for key, values in obs.items()}
         return self.parts["obs"](obs) if "obs" in self.parts else obs
 
+    def before_extractor(self, _: nn.Module, inputs: tuple[PyTorchObs]) -> tuple[PyTorchObs]:
+        """
+        A hook for ``register_forward_pre_hook``: the extractor stays the object that the user's class made.
 
-class NormalizedExtractor(BaseFeaturesExtractor):
+        :param inputs: what a features extractor is called with
+        :return: what it gets instead
+        """
+        return (self(inputs[0]),)
+
+
+def current_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
-    A features extractor of normalised observations.
-
-    :param observation_space: the observation space
-    :param extractor: what features are extracted by
-    :param normalizer: what observations go through before
+    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise
+    :return: the same, by today's names
     """
-
-    def __init__(
-        self, observation_space: spaces.Space, extractor: BaseFeaturesExtractor, normalizer: ObservationNormalizer
-    ) -> None:
-        super().__init__(observation_space, extractor.features_dim)
-        self.extractor = extractor
-        self.normalizer = normalizer
-
-    def forward(self, observations: PyTorchObs) -> th.Tensor:
-        return self.extractor(self.normalizer(observations))
+    wrapped, normalizer = "features_extractor.extractor.", "features_extractor.normalizer."
+    return {key.replace(wrapped, "features_extractor."): value for key, value in state.items() if normalizer not in key}

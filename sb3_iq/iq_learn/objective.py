@@ -16,6 +16,7 @@ from numbers import Real
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.iq_learn.divergences import DIVERGENCES, Divergence, DivergenceName
 
@@ -107,7 +108,7 @@ class Objective:
     @property
     def value_bound(self) -> float:
         """
-        The largest magnitude of values where rewards are at most 1/c from the prior, (|r_0| + 1/c) / (1 - gamma)
+        The largest magnitude of values where rewards are at most 1/c from the prior, ``(|r_0| + 1/c) / (1 - gamma)``
         (https://arxiv.org/abs/2303.00599, where r_0 = 0).
         """
         return (self.prior_bound + 1 / self.penalty_coef) / (1 - self.gamma)
@@ -150,26 +151,44 @@ class SoftValues(NamedTuple):
     :param v: V at the states of the occupancy term, shape (n_states,): those of the whole batch for ``"policy_mix"``, of the
         expert's rows for ``"expert"``, ``"expert_states"`` and ``"expert_bounded"``, initial states for ``"start_states"``;
         empty for ``"policy"``
+    :param log_prob: log pi(a|s), shape (batch,), where Q itself is the policy; None where an actor is
     """
 
     q: th.Tensor
     next_v: th.Tensor
     v: th.Tensor
+    log_prob: th.Tensor | None = None
 
 
 class Rows(Protocol):
     """
-    What the objective needs to know of a batch.
+    What the objective and the networks need to know of a batch, see :class:`~sb3_iq.iq_learn.batches.Batch`.
 
-    ``terminated`` is 1 where the episode ended in a terminal state, shape (batch,); the first ``n_expert`` rows are the
-    expert's; ``reward_prior`` is r_0 of each row, shape (batch,), or one number for all.
+    The first ``n_expert`` rows are the expert's; ``terminated`` is 1 where the episode ended in a terminal state, shape
+    (batch,); ``reward_prior`` is r_0 of each row, shape (batch,), or one number for all. The states of the occupancy term are
+    those of the first ``n_value`` rows, or ``value_obs``.
     """
+
+    @property
+    def obs(self) -> PyTorchObs: ...
+
+    @property
+    def actions(self) -> th.Tensor: ...
+
+    @property
+    def next_obs(self) -> PyTorchObs: ...
 
     @property
     def terminated(self) -> th.Tensor: ...
 
     @property
     def n_expert(self) -> int: ...
+
+    @property
+    def n_value(self) -> int: ...
+
+    @property
+    def value_obs(self) -> PyTorchObs | None: ...
 
     @property
     def reward_prior(self) -> th.Tensor | float: ...
@@ -232,8 +251,10 @@ def split_rewards(values: SoftValues, batch: Rows, objective: Objective) -> Rewa
         next_v = next_v.clamp(-objective.value_bound, objective.value_bound)
     next_v = objective.gamma * next_v
     rewards = values.q - next_v
-    excess, n = rewards - batch.reward_prior, batch.n_expert
-    return Rewards(rewards[:, :n], rewards[:, n:], excess[:, :n], excess[:, n:], next_v)
+    sizes = [batch.n_expert, rewards.shape[1] - batch.n_expert]
+    expert, policy = rewards.split(sizes, dim=1)
+    expert_excess, policy_excess = (rewards - batch.reward_prior).split(sizes, dim=1)
+    return Rewards(expert, policy, expert_excess, policy_excess, next_v)
 
 
 def expert_loss(values: SoftValues, rewards: Rewards, objective: Objective) -> th.Tensor:
@@ -303,20 +324,23 @@ def iq_loss(values: SoftValues, batch: Rows, objective: Objective) -> tuple[th.T
     loss = expert_term + value_term + penalty_term
 
     info = {"critic_loss": loss, "expert_term": expert_term, "value_term": value_term, "penalty_term": penalty_term}
-    info |= statistics("expert", rewards.expert, values.q[:, : batch.n_expert])
+    info = {name: term.detach() for name, term in info.items()}
+    q_values = values.q.detach()
+    info |= statistics("expert", rewards.expert.detach(), q_values[:, : batch.n_expert])
     if rewards.policy.numel() > 0:
-        info |= statistics("policy", rewards.policy, values.q[:, batch.n_expert :])
-    info |= {"q_min": values.q.min(), "q_max": values.q.max()}
+        info |= statistics("policy", rewards.policy.detach(), q_values[:, batch.n_expert :])
+    info["q_min"], info["q_max"] = th.aminmax(q_values)
     if objective.critic_bound == "clip":
-        info["clip_fraction"] = (values.next_v.abs() > objective.value_bound).float().mean()
-    return loss, {name: term.detach() for name, term in info.items()}
+        info["clip_fraction"] = (values.next_v.detach().abs() > objective.value_bound).float().mean()
+    return loss, info
 
 
 def statistics(who: str, rewards: th.Tensor, q_values: th.Tensor) -> dict[str, th.Tensor]:
     """:return: what is logged of the rewards and Q-values of a batch"""
+    least, greatest = th.aminmax(rewards)
     return {
         f"{who}_reward": rewards.mean(),
-        f"{who}_reward_min": rewards.min(),
-        f"{who}_reward_max": rewards.max(),
+        f"{who}_reward_min": least,
+        f"{who}_reward_max": greatest,
         f"q_{who}": q_values.mean(),
     }

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_iq.iq_learn.normalization import ObservationNormalizer
-from sb3_iq.iq_learn.objective import SoftValues
+from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
 
@@ -56,10 +56,6 @@ class SoftPolicy(Protocol):
     def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
         """The actions that such outputs stand for"""
 
-    @property
-    def cloning_optimizer(self) -> th.optim.Optimizer:
-        """The optimiser whose loss the term of behavioural cloning is added to"""
-
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """The networks that the objective is maximised over, their targets, and their optimiser"""
 
@@ -75,22 +71,14 @@ class SoftPolicy(Protocol):
     def aggregate(self, q_values: th.Tensor) -> th.Tensor:
         """One value of those of all critics, shape (batch,)"""
 
-    def soft_values(
-        self,
-        obs: PyTorchObs,
-        actions: th.Tensor,
-        next_obs: PyTorchObs,
-        value_obs: PyTorchObs | None,
-        ent_coef: th.Tensor,
-        use_target: bool,
-    ) -> SoftValues:
+    def soft_values(self, batch: Rows, ent_coef: th.Tensor, use_target: bool) -> SoftValues:
         """Everything the objective asks of the networks"""
 
     def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
         """V(s), deterministic"""
 
-    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
-        """Actions and their log-probabilities; of discrete actions the expectation of the latter alone"""
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """Actions, their log-probabilities and deterministic actions; of discrete actions the expected log-probability"""
 
     def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
         """Actions of the stochastic policy, without gradient"""
@@ -115,11 +103,13 @@ class PolicyRow(NamedTuple):
     aliases: dict[str, type[BasePolicy]]
 
 
+SOFT_Q = PolicyRow(
+    SoftQPolicy, {"MlpPolicy": SoftQPolicy, "CnnPolicy": SoftQCnnPolicy, "MultiInputPolicy": SoftQMultiInputPolicy}
+)
 POLICIES: dict[type[spaces.Space], PolicyRow] = {
-    spaces.Discrete: PolicyRow(
-        SoftQPolicy,
-        {"MlpPolicy": SoftQPolicy, "CnnPolicy": SoftQCnnPolicy, "MultiInputPolicy": SoftQMultiInputPolicy},
-    ),
+    spaces.Discrete: SOFT_Q,
+    spaces.MultiDiscrete: SOFT_Q,
+    spaces.MultiBinary: SOFT_Q,
     spaces.Box: PolicyRow(
         SACPolicy,
         {"MlpPolicy": SACPolicy, "CnnPolicy": SACCnnPolicy, "MultiInputPolicy": SACMultiInputPolicy},
@@ -136,12 +126,11 @@ def policy_class(
     :param observation_space: the observation space
     :param action_space: the action space
     :return: the policy's class
-    :raises ValueError: if the alias is unknown, or the class does not go with the action space
+    :raises ValueError: if the alias is unknown, the class does not go with the action space, or a space is not served
     """
-    row = next((row for kind, row in POLICIES.items() if isinstance(action_space, kind)), None)
-    if row is None:
-        names = " and ".join(kind.__name__ for kind in POLICIES)
-        raise ValueError(f"The environment's action space is {str(action_space)[:80]}: only {names} are supported.")
+    check_action_space(action_space)
+    check_observation_space(observation_space)
+    row = next(row for kind, row in POLICIES.items() if isinstance(action_space, kind))
     if isinstance(policy, str):
         if policy not in row.aliases:
             raise ValueError(f"`policy` is {policy!r}: choose one of {', '.join(row.aliases)}, or give a class.")
@@ -154,3 +143,44 @@ def policy_class(
             f"{', '.join(row.aliases)} or a class derived from sb3_iq.iq_learn.{row.base.__name__}."
         )
     return policy
+
+
+def check_action_space(action_space: spaces.Space) -> None:
+    """:raises ValueError: if actions of this space are not learned, with the wrapper that cures it"""
+    name = f"The environment's action space is {str(action_space)[:80]}"
+    if isinstance(action_space, (spaces.Tuple, spaces.Dict)):
+        raise ValueError(
+            f"{name}: of several parts only MultiDiscrete and MultiBinary are supported. Wrap the environment in a "
+            "gymnasium.ActionWrapper with one MultiDiscrete (if all parts are continuous, Box) space, whose actions it splits."
+        )
+    if not isinstance(action_space, tuple(POLICIES)):
+        known = ", ".join(kind.__name__ for kind in POLICIES)
+        raise ValueError(f"{name}: only {known} are supported.")
+    if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
+        raise ValueError(
+            f"{name}: a Box of integers would lose what is between them. Wrap the environment in a gymnasium.ActionWrapper "
+            "with a MultiDiscrete space, or with a Box of float32 whose actions it rounds."
+        )
+    if len(getattr(action_space, "shape", None) or ()) > 1 and not isinstance(action_space, spaces.Box):
+        raise ValueError(
+            f"{name}: of these spaces only one axis is supported. Wrap the environment in a gymnasium.ActionWrapper that "
+            "reshapes the actions of a flat one."
+        )
+    starts = np.asarray(getattr(action_space, "start", 0))
+    if starts.any():
+        raise ValueError(
+            f"{name}: SB3's policies count actions from 0. Wrap the environment in a gymnasium.ActionWrapper that adds the "
+            "start, with a space without it."
+        )
+
+
+def check_observation_space(observation_space: spaces.Space) -> None:
+    """:raises ValueError: if SB3 cannot preprocess observations of this space, with the wrapper that cures it"""
+    named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    for key, space in named.items():
+        if np.asarray(getattr(space, "start", 0)).any():
+            where = f"the entry {key!r} of the observation space" if key else "the observation space"
+            raise ValueError(
+                f"{where} is {str(space)[:80]}: SB3's one-hot codes count from 0. Wrap the environment in a "
+                "gymnasium.ObservationWrapper that subtracts the start, with a space without it."
+            )

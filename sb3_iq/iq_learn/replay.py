@@ -12,6 +12,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.observations import Samples, concatenate_obs
 
+# Prior rewards of stored transitions are computed for at least, and at most, so many rows at a time
+BLOCK, PIECE = 16, 4_096
 # Stands where SB3 would otherwise allocate a buffer while it builds the model
 NOT_ALLOCATED: Any = object()
 
@@ -88,10 +90,11 @@ class StoredPrior:
         self.prior = prior
         self.rewards = np.zeros_like(buffer.rewards)
         self._n_added, self._pos = -1, 0
+        self._pending: list[np.ndarray] = []
 
     def follow(self, n_added: int) -> None:
         """
-        Compute what is new.
+        Note what is new, and compute it in blocks: a network takes as long for one row as for many.
 
         :param n_added: how many rows were added to the buffer so far, by any count
         """
@@ -99,10 +102,17 @@ class StoredPrior:
         size, n_new = buffer.buffer_size, n_added - self._n_added
         if self._n_added < 0 or n_new >= size or n_new != (buffer.pos - self._pos) % size:
             n_new = buffer.size()  # also where it was filled from outside
+            self._pending = []
         self._n_added, self._pos = n_added, buffer.pos
-        for rows in np.array_split((buffer.pos - 1 - np.arange(n_new)) % size, -(-n_new // 4_096) or 1):
-            if len(rows) > 0:
-                self.rewards[rows] = self.prior(self._transitions(rows)).cpu().numpy().reshape(len(rows), -1)
+        new = (buffer.pos - n_new + np.arange(n_new)) % size
+        self.rewards[new] = np.nan
+        self._pending.append(new)
+        if sum(map(len, self._pending)) < BLOCK:
+            return
+        rows = np.concatenate(self._pending)[-size:]
+        self._pending = []
+        for piece in np.array_split(rows, -(-len(rows) // PIECE)):
+            self.rewards[piece] = self.prior(self._transitions(piece)).cpu().numpy().reshape(len(piece), -1)
 
     def sample(self, batch_size: int) -> tuple[Samples, th.Tensor]:
         """
@@ -115,7 +125,9 @@ class StoredPrior:
             samples = self.buffer.sample(batch_size)
         finally:
             self.buffer.rewards = rewards
-        return samples, samples.rewards.squeeze(1)
+        drawn = samples.rewards.squeeze(1)
+        missing = drawn.isnan()
+        return samples, th.where(missing, self.prior(samples), drawn) if missing.any() else drawn
 
     def _transitions(self, rows: np.ndarray) -> Samples:
         """Return the transitions of these rows, of all environments."""

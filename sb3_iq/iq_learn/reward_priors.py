@@ -17,11 +17,10 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
-from torch import nn
-from torch.nn import functional as F
 
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.normalization import Standardize, own_units_if_constant
+from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.observations import Samples, has_distance
 
 # A reward is halved at this share of sqrt(D), the distance of one standard deviation in each of D numbers
@@ -44,20 +43,18 @@ class PriorInputs(NamedTuple):
 
     :param expert_buffer: the demonstrations
     :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
-    :param observation_space: the observation space
+    :param policy: the policy, for its spaces and the architecture of its networks
     :param expert_actions_given: whether the expert's actions are read
     :param coefficient: ``reward_prior``, the size of the rewards
-    :param make_network: a new Q-network of the policy's architecture, on its device
     :param batch_size: the number of the expert's transitions in a step of cloning
     :param seed: seed of what is random in it
     """
 
     expert_buffer: ExpertBuffer
     env: VecNormalize | None
-    observation_space: spaces.Space
+    policy: SoftQPolicy | SACPolicy
     expert_actions_given: bool
     coefficient: float
-    make_network: Callable[[], nn.Module]
     batch_size: int
     seed: int
 
@@ -94,7 +91,7 @@ class DistancePrior:
 
     def __init__(self, inputs: PriorInputs) -> None:
         self.height = inputs.coefficient
-        self.observation_space = inputs.observation_space
+        self.observation_space = inputs.policy.observation_space
         expert = inputs.expert_buffer.all(inputs.env, at_most=MAX_TRANSITIONS)
         self.standardize = {
             key: Standardize(values.shape[1:], own_units_if_constant).to(values.device).fit(values)
@@ -159,11 +156,13 @@ class ClonePrior:
         expert_rng = np.random.default_rng(inputs.seed)
         with th.random.fork_rng([inputs.expert_buffer.device] if inputs.expert_buffer.device.type == "cuda" else []):
             th.manual_seed(inputs.seed)
-            self.network = inputs.make_network().train()
+            assert isinstance(inputs.policy, SoftQPolicy)  # as the table says
+            self.policy = inputs.policy
+            self.network = inputs.policy.make_q_net().train()
             optimizer = th.optim.Adam(self.network.parameters(), lr=CLONING_RATE)
             for _ in range(CLONING_STEPS):
                 batch = inputs.expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
-                loss = F.cross_entropy(self.network(batch.observations), batch.actions.flatten().long())
+                loss = self.policy.action_outputs_loss(self.network(batch.observations), batch.actions)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -180,8 +179,8 @@ class ClonePrior:
         :return: their prior rewards, shape (batch,)
         """
         with th.no_grad():
-            log_likelihood = F.log_softmax(self.network(samples.observations), dim=1)
-        return self.weight * log_likelihood.gather(1, samples.actions.long()).squeeze(1).clamp(min=MIN_LOG_LIKELIHOOD)
+            log_likelihood = self.policy.outputs_log_likelihood(self.network(samples.observations), samples.actions)
+        return self.weight * log_likelihood.clamp(min=MIN_LOG_LIKELIHOOD)
 
     of_expert = __call__
 

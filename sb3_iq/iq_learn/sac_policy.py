@@ -19,10 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
-from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
-from sb3_iq.iq_learn.objective import SoftValues
+from sb3_iq.iq_learn.normalization import ObservationNormalizer
+from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
-from sb3_iq.observations import batch_length, concatenate_obs
+from sb3_iq.observations import batch_length, concatenate_obs, first_rows
 
 Aggregation = Literal["min", "mean"]
 # An action on the bound is infinitely far out before the tanh
@@ -89,10 +89,15 @@ class SACPolicy(sac.SACPolicy):
         self.averaged_actor.requires_grad_(False)
         self.averaged_actor.set_training_mode(False)
         self.critic_target.requires_grad_(False)
+        # Modules are walked once
+        actors = (self.actor, self.averaged_actor)
+        self._averaging = [list(a.parameters()) for a in actors] + [list(a.buffers()) for a in actors]
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()
-        return NormalizedExtractor(self.observation_space, extractor, self.normalizer) if self.normalize_obs else extractor
+        if self.normalize_obs:
+            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
+        return extractor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
         critic_class = LayerNormCritic if self.layer_norm else ContinuousCritic
@@ -140,11 +145,6 @@ class SACPolicy(sac.SACPolicy):
         """
         return th.tanh(outputs)
 
-    @property
-    def cloning_optimizer(self) -> th.optim.Optimizer:
-        """That of the actor."""
-        return self.actor.optimizer
-
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """:return: the networks that the objective is maximised over, their targets, and their optimizer"""
         return self.critic, self.critic_target, self.critic.optimizer
@@ -164,12 +164,14 @@ class SACPolicy(sac.SACPolicy):
         :param ent_coef: the temperature alpha, which the actor does not depend on
         """
 
-    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param obs: observations, batch first
-        :return: actions of the actor, shape (batch, action_dim), and their log-probabilities, shape (batch,)
+        :return: actions of the actor, shape (batch, action_dim), their log-probabilities, shape (batch,), and its
+            deterministic actions, shape (batch, action_dim)
         """
-        return self.actor.action_log_prob(obs)
+        actions, log_prob = self.actor.action_log_prob(obs)
+        return actions, log_prob, self.actor.action_dist.mode()
 
     def average_actor(self, n_updates: int) -> None:
         """
@@ -179,9 +181,10 @@ class SACPolicy(sac.SACPolicy):
             about the last quarter instead (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
         """
         tau = max(self.actor_tau, 4 / (n_updates + 4))
-        polyak_update(self.actor.parameters(), self.averaged_actor.parameters(), tau)
-        for buffer, averaged in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
-            averaged.copy_(buffer)
+        parameters, averaged, buffers, averaged_buffers = self._averaging
+        polyak_update(parameters, averaged, tau)
+        for buffer, copied in zip(buffers, averaged_buffers, strict=True):
+            copied.copy_(buffer)
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -228,7 +231,15 @@ class SACPolicy(sac.SACPolicy):
         :return: the squared distance of the actor's deterministic actions, a scalar. Unlike a likelihood it leaves the entropy
             alone, and its gradient gives way to that of Q where this is large
         """
-        return (self.actor(obs, deterministic=True) - actions).square().sum(dim=1).mean()
+        return self.squared_error(self.actor(obs, deterministic=True), actions)
+
+    def squared_error(self, actions: th.Tensor, expert_actions: th.Tensor) -> th.Tensor:
+        """
+        :param actions: actions scaled to [-1, 1], shape (batch, action_dim)
+        :param expert_actions: others, of the same shape
+        :return: the mean squared distance, a scalar
+        """
+        return (actions - expert_actions).square().sum(dim=1).mean()
 
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -239,27 +250,18 @@ class SACPolicy(sac.SACPolicy):
         with th.no_grad():
             return (self.actor(obs, deterministic=True) - actions).abs().mean()
 
-    def soft_values(
-        self,
-        obs: PyTorchObs,
-        actions: th.Tensor,
-        next_obs: PyTorchObs,
-        value_obs: PyTorchObs | None,
-        ent_coef: th.Tensor,
-        use_target: bool,
-    ) -> SoftValues:
+    def soft_values(self, batch: Rows, ent_coef: th.Tensor, use_target: bool) -> SoftValues:
         """
         Everything the objective asks of the networks, in one critic pass where the inputs can be concatenated.
 
-        :param obs: observations, batch first
-        :param actions: actions scaled to [-1, 1], shape (batch, \\*action_shape)
-        :param next_obs: next observations, batch first
-        :param value_obs: the states of the occupancy term, None for none
+        :param batch: transitions, and the states of the occupancy term
         :param ent_coef: the temperature alpha
         :param use_target: bootstrap with the target critics, or through the gradient of the online ones
-        :return: Q(s, a), V(s') and V of ``value_obs``
+        :return: Q(s, a), V(s') and V of the states of the occupancy term
         """
-        value_batches = [] if value_obs is None else [value_obs]
+        obs, actions, next_obs = batch.obs, batch.actions, batch.next_obs
+        value_obs = first_rows(obs, batch.n_value) if batch.value_obs is None else batch.value_obs
+        value_batches = [value_obs] if batch_length(value_obs) > 0 else []
         n, n_next, n_value = batch_length(obs), batch_length(next_obs), sum(map(batch_length, value_batches))
         policy_obs = concatenate_obs(next_obs, *value_batches)
         with th.no_grad():

@@ -1,5 +1,11 @@
-"""SB3's Q-network as a soft policy for discrete actions: pi = softmax(Q / alpha), V = alpha logsumexp(Q / alpha) (Eq. 9)."""
+"""
+SB3's Q-network as a soft policy for discrete actions: pi = softmax(Q / alpha), V = alpha logsumexp(Q / alpha) (Eq. 9).
 
+Actions of several parts (MultiDiscrete, MultiBinary) are factored, Q(s, a) = sum_i Q_i(s, a_i): then the policy is the product
+of the softmaxes of the parts, and V the sum of their logsumexps, with as many outputs as there are choices in all.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,18 +15,30 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from torch import nn
-from torch.nn import functional as F
 
 from sb3_iq.iq_learn.networks import ScaledTanh
-from sb3_iq.iq_learn.normalization import NormalizedExtractor, ObservationNormalizer
-from sb3_iq.iq_learn.objective import SoftValues
+from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
+from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs
+
+
+def part_sizes(action_space: spaces.Space) -> list[int]:
+    """
+    :param action_space: a space of discrete actions
+    :return: how many choices each part of an action has; one part of a Discrete space
+    """
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return [int(n) for n in action_space.nvec]
+    if isinstance(action_space, spaces.MultiBinary):
+        return [2] * action_space.shape[0]
+    return [int(action_space.n)]  # type: ignore[attr-defined]
 
 
 class SoftQPolicy(dqn.DQNPolicy):
     """
     Policy for discrete actions: SB3's Q-network, softmax(Q / alpha) as stochastic and argmax Q as deterministic prediction.
+    An action has one part, or several of which each has values of its own.
 
     The parameters are those of SB3's ``DQNPolicy`` and
 
@@ -30,13 +48,13 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     continuous: ClassVar[bool] = False
-    action_space: spaces.Discrete
+    action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
     ent_coef: th.Tensor
 
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Discrete,
+        action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary,
         lr_schedule: Schedule,
         *,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
@@ -46,9 +64,10 @@ class SoftQPolicy(dqn.DQNPolicy):
     ) -> None:
         self.q_bound = q_bound
         self.normalize_obs = normalize_obs
+        self.sizes = part_sizes(action_space)
         super().__init__(
             observation_space,
-            action_space,
+            action_space,  # type: ignore[arg-type]
             lr_schedule,
             features_extractor_class=features_extractor_class or self.default_features_extractor,
             **with_fast_defaults(kwargs),
@@ -56,6 +75,8 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.normalizer = ObservationNormalizer(self.observation_space)
+        # One output for each choice of each part
+        self.net_args["action_space"] = spaces.Discrete(sum(self.sizes))
         super()._build(lr_schedule)
         # In SB3 before 2.4 it has the target network's parameters too, and could not be loaded by later versions
         self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
@@ -66,7 +87,9 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()
-        return NormalizedExtractor(self.observation_space, extractor, self.normalizer) if self.normalize_obs else extractor
+        if self.normalize_obs:
+            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
+        return extractor
 
     def make_q_net(self) -> dqn.QNetwork:
         q_net = super().make_q_net()
@@ -77,16 +100,36 @@ class SoftQPolicy(dqn.DQNPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "q_bound": self.q_bound, "normalize_obs": self.normalize_obs}
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().load_state_dict(current_names(state_dict), *args, **kwargs)
+
     def _predict(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        q_values = self.q_net(obs)
+        parts = self._parts(self.q_net(obs))
         if deterministic:
-            return q_values.argmax(dim=1)
-        return th.distributions.Categorical(logits=q_values / self.ent_coef).sample()
+            actions = th.stack([q_values.argmax(dim=1) for q_values in parts], dim=1)
+        else:
+            actions = th.stack(
+                [th.distributions.Categorical(logits=q_values / self.ent_coef).sample() for q_values in parts], dim=1
+            )
+        return actions.squeeze(1) if isinstance(self.action_space, spaces.Discrete) else actions
+
+    def _parts(self, outputs: th.Tensor) -> tuple[th.Tensor, ...]:
+        """Return the outputs of each part of the action, shape (batch, n_i)."""
+        return outputs.split(self.sizes, dim=1) if len(self.sizes) > 1 else (outputs,)
+
+    def _log_probs(self, outputs: th.Tensor, ent_coef: th.Tensor | float) -> list[th.Tensor]:
+        """Return the log-probabilities of the choices of each part, shape (batch, n_i)."""
+        return [th.log_softmax(q_values / ent_coef, dim=1) for q_values in self._parts(outputs)]
+
+    def _gather(self, parts: Sequence[th.Tensor], actions: th.Tensor) -> th.Tensor:
+        """Return the sum over the parts of the values of the actions, shape (batch, 1)."""
+        chosen = [values.gather(1, actions[:, [idx]].long()) for idx, values in enumerate(parts)]
+        return chosen[0] if len(chosen) == 1 else th.stack(chosen).sum(dim=0)
 
     @property
     def max_entropy(self) -> float:
-        """The entropy of the uniform policy, log n, in nats."""
-        return float(np.log(self.action_space.n))
+        """The entropy of the uniform policy, the sum of log n_i, in nats."""
+        return float(np.log(self.sizes).sum())
 
     @property
     def default_target_entropy(self) -> float:
@@ -96,27 +139,30 @@ class SoftQPolicy(dqn.DQNPolicy):
     @property
     def n_action_outputs(self) -> int:
         """The number of logits of a network that tells actions."""
-        return int(self.action_space.n)
+        return sum(self.sizes)
 
     def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
         :param outputs: logits, shape (batch, n_action_outputs)
-        :param actions: indices of actions, shape (batch, 1)
+        :param actions: indices of actions, shape (batch, n_parts)
         :return: their negative log-likelihood, a scalar
         """
-        return F.cross_entropy(outputs, actions.flatten().long())
+        return -self.outputs_log_likelihood(outputs, actions).mean()
+
+    def outputs_log_likelihood(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: their log-likelihood, shape (batch,)
+        """
+        return self._gather(self._log_probs(outputs, 1.0), actions).squeeze(1)
 
     def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
         """
         :param outputs: logits, shape (batch, n_action_outputs)
-        :return: the most likely actions, shape (batch, 1)
+        :return: the most likely actions, shape (batch, n_parts)
         """
-        return outputs.argmax(dim=1, keepdim=True)
-
-    @property
-    def cloning_optimizer(self) -> th.optim.Optimizer:
-        """That of the Q-network, which is the policy."""
-        return self.optimizer
+        return th.stack([part.argmax(dim=1) for part in self._parts(outputs)], dim=1)
 
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """:return: the network that the objective is maximised over, its target, and its optimizer"""
@@ -124,15 +170,15 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """
-        :param actions: the environment's actions, shape (batch,)
-        :return: indices of actions, shape (batch, 1)
+        :param actions: the environment's actions, shape (batch,) or, of several parts, (batch, n_parts)
+        :return: indices of actions, shape (batch, n_parts)
         :raises ValueError: if one is not in the action space
         """
-        actions = np.asarray(actions)
-        valid = np.isin(actions, np.arange(self.action_space.n))
+        actions = np.asarray(actions).reshape(-1, len(self.sizes))
+        valid = ((actions >= 0) & (actions < self.sizes) & (actions == np.floor(actions))).all(axis=1)
         if not valid.all():
-            raise ValueError(f"`actions` holds {actions[~valid][0]}, which is not in {self.action_space}.")
-        return th.as_tensor(actions.reshape(-1, 1).astype(np.int64), device=self.device)
+            raise ValueError(f"`actions` holds {actions[~valid][0].tolist()}, which is not in {self.action_space}.")
+        return th.as_tensor(actions.astype(np.int64), device=self.device)
 
     def set_ent_coef(self, ent_coef: th.Tensor) -> None:
         """
@@ -147,16 +193,17 @@ class SoftQPolicy(dqn.DQNPolicy):
         """
         return q_values[0]
 
-    def _value(self, q_values: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
-        return ent_coef * th.logsumexp(q_values / ent_coef, dim=1)
+    def _value(self, outputs: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+        values = [th.logsumexp(q_values / ent_coef, dim=1) for q_values in self._parts(outputs)]
+        return ent_coef * (values[0] if len(values) == 1 else th.stack(values).sum(dim=0))
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
-        :param actions: indices of actions, shape (batch, 1)
+        :param actions: indices of actions, shape (batch, n_parts)
         :return: Q(s, a), shape (n_critics, batch); here n_critics is 1
         """
-        return self.q_net(obs).gather(1, actions.long()).T
+        return self._gather(self._parts(self.q_net(obs)), actions).T
 
     def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
         """
@@ -166,32 +213,33 @@ class SoftQPolicy(dqn.DQNPolicy):
         """
         return self._value(self.q_net(obs), ent_coef)
 
-    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         :param obs: observations, batch first
-        :return: no actions, shape (batch, 0), for there is no actor to be led by them; and E_{a~pi}[log pi(a|s)], minus the
-            entropy, exact, without gradient, shape (batch,)
+        :return: no actions, shape (batch, 0), for there is no actor to be led by them; E_{a~pi}[log pi(a|s)], minus the
+            entropy, exact, without gradient, shape (batch,); and again no actions
         """
         with th.no_grad():
-            log_probs = th.log_softmax(self.q_net(obs) / self.ent_coef, dim=1)
-            expected = (log_probs.exp() * log_probs).sum(dim=1)
-        return expected.new_empty((len(expected), 0)), expected
+            parts = self._log_probs(self.q_net(obs), self.ent_coef)
+            expected = th.stack([(log_probs.exp() * log_probs).sum(dim=1) for log_probs in parts]).sum(dim=0)
+        no_actions = expected.new_empty((len(expected), 0))
+        return no_actions, expected, no_actions
 
     def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
         """
         :param obs: observations, batch first
-        :return: actions of the stochastic policy, without gradient, shape (batch, 1)
+        :return: actions of the stochastic policy, without gradient, shape (batch, n_parts)
         """
         with th.no_grad():
-            return self._predict(obs, deterministic=False)[:, None]
+            return self._predict(obs, deterministic=False).reshape(batch_length(obs), -1)
 
     def log_likelihood(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
-        :param actions: indices of actions, shape (batch, 1)
+        :param actions: indices of actions, shape (batch, n_parts)
         :return: log pi(a|s), shape (batch,)
         """
-        return th.log_softmax(self.q_net(obs) / self.ent_coef, dim=1).gather(1, actions.long()).squeeze(1)
+        return self._gather(self._log_probs(self.q_net(obs), self.ent_coef), actions).squeeze(1)
 
     def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -204,42 +252,32 @@ class SoftQPolicy(dqn.DQNPolicy):
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
-        :param actions: indices of actions, shape (batch, 1)
-        :return: the share of states where the deterministic prediction is another action, a scalar without gradient
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: the share of (parts of) actions that the deterministic prediction differs from, a scalar without gradient
         """
         with th.no_grad():
-            return (self.q_net(obs).argmax(dim=1, keepdim=True) != actions).float().mean()
+            return (self.actions_of_outputs(self.q_net(obs)) != actions).float().mean()
 
-    def soft_values(
-        self,
-        obs: PyTorchObs,
-        actions: th.Tensor,
-        next_obs: PyTorchObs,
-        value_obs: PyTorchObs | None,
-        ent_coef: th.Tensor,
-        use_target: bool,
-    ) -> SoftValues:
+    def soft_values(self, batch: Rows, ent_coef: th.Tensor, use_target: bool) -> SoftValues:
         """
         Everything the objective asks of the network, in one pass where the inputs can be concatenated.
 
-        :param obs: observations, batch first
-        :param actions: indices of actions, shape (batch, 1)
-        :param next_obs: next observations, batch first
-        :param value_obs: the states of the occupancy term, None for none; ``obs`` itself is not evaluated twice
+        :param batch: transitions, and the states of the occupancy term
         :param ent_coef: the temperature alpha
         :param use_target: bootstrap with the target network, or through the gradient of the online one
-        :return: Q(s, a), V(s') and V of ``value_obs``
+        :return: Q(s, a), V(s'), V of the states of the occupancy term, and log pi(a|s) = (Q(s, a) - V(s)) / alpha
         """
-        separate = [] if value_obs is None or value_obs is obs else [value_obs]
-        batches = [obs, *separate, *([] if use_target else [next_obs])]
-        q_all = self.q_net(concatenate_obs(*batches)).split([batch_length(batch) for batch in batches])
-        q_values, value_q = q_all[0], q_all[0][:0] if value_obs is None else q_all[len(separate)]
+        separate = [] if batch.value_obs is None else [batch.value_obs]
+        batches = [batch.obs, *separate, *([] if use_target else [batch.next_obs])]
+        outputs = self.q_net(concatenate_obs(*batches)).split([batch_length(obs) for obs in batches])
         if use_target:
             with th.no_grad():
-                next_v = self._value(self.q_net_target(next_obs), ent_coef)
+                next_v = self._value(self.q_net_target(batch.next_obs), ent_coef)
         else:
-            next_v = self._value(q_all[-1], ent_coef)
-        return SoftValues(q_values.gather(1, actions.long()).T, next_v, self._value(value_q, ent_coef))
+            next_v = self._value(outputs[-1], ent_coef)
+        q_values, v = self._gather(self._parts(outputs[0]), batch.actions).T, self._value(outputs[0], ent_coef)
+        value_v = v[: batch.n_value] if batch.value_obs is None else self._value(outputs[1], ent_coef)
+        return SoftValues(q_values, next_v, value_v, (q_values[0] - v) / ent_coef)
 
 
 class SoftQCnnPolicy(SoftQPolicy):

@@ -10,44 +10,75 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.gradient_penalty import gradient_penalty, sample_weights
 from sb3_iq.iq_learn.objective import Objective, iq_loss
-from sb3_iq.iq_learn.policies import SoftPolicy
+from sb3_iq.iq_learn.policies import SACPolicy, SoftPolicy
 
 Loss = tuple[th.Tensor, dict[str, th.Tensor]]
 
 
-def action_log_prob(policy: SoftPolicy, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+def action_log_prob(policy: SoftPolicy, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
     """
     :param policy: the policy
     :param obs: observations, batch first
-    :return: actions of the policy, shape (batch, action_dim), and their log-probabilities, shape (batch,)
+    :return: actions of the policy, shape (batch, action_dim), their log-probabilities, shape (batch,), and the policy's
+        deterministic actions, shape (batch, action_dim)
     """
     return policy.action_log_prob(obs)
 
 
-def critic_loss(policy: SoftPolicy, batch: Batch, ent_coef: th.Tensor, objective: Objective) -> Loss:
+def critic_loss(policy: SoftPolicy, batch: Batch, ent_coef: th.Tensor, objective: Objective, bc_coef: float) -> Loss:
     """
     :param policy: the policy
     :param batch: transitions of the expert and the policy
     :param ent_coef: the temperature alpha
     :param objective: the form of the objective
+    :param bc_coef: coefficient of the term of cloning, if Q is the policy
     :return: -J(Q) of Eq. 9 or Eq. 10, and its parts (scalars without gradient)
     """
-    states = (batch.obs, batch.actions, batch.next_obs, batch.value_obs)
-    return iq_loss(policy.soft_values(*states, ent_coef, objective.use_target), batch, objective)
+    values = policy.soft_values(batch, ent_coef, objective.use_target)
+    loss, info = iq_loss(values, batch, objective)
+    if values.log_prob is None:
+        return loss, info
+    return add_cloning(loss, info, -values.log_prob[: batch.n_expert].mean(), bc_coef)
 
 
-def actor_loss(policy: SoftPolicy, obs: PyTorchObs, actions: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor) -> Loss:
+def actor_loss(
+    policy: SACPolicy,
+    batch: Batch,
+    actions: th.Tensor,
+    log_prob: th.Tensor,
+    deterministic_actions: th.Tensor,
+    ent_coef: th.Tensor,
+    bc_coef: float,
+) -> Loss:
     """
     :param policy: the policy
-    :param obs: observations, batch first
+    :param batch: transitions of the expert and the policy
     :param actions: actions of the actor, shape (batch, action_dim)
     :param log_prob: their log-probabilities, shape (batch,)
+    :param deterministic_actions: those of the actor's mean, shape (batch, action_dim)
     :param ent_coef: the temperature alpha
+    :param bc_coef: coefficient of the term of cloning
     :return: SAC's loss of the actor, E[alpha log pi(a|s) - Q(s, a)] (Eq. 10), and what is logged of it
     """
-    q_values = policy.aggregate(policy.q_values(obs, actions))
+    q_values = policy.aggregate(policy.q_values(batch.obs, actions))
     loss = (ent_coef * log_prob - q_values).mean()
-    return loss, {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
+    info = {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
+    return add_cloning(
+        loss, info, policy.squared_error(deterministic_actions[: batch.n_expert], batch.expert_actions), bc_coef
+    )
+
+
+def add_cloning(loss: th.Tensor, info: dict[str, th.Tensor], bc_loss: th.Tensor, bc_coef: float) -> Loss:
+    """
+    :param loss: the policy's loss
+    :param info: its parts
+    :param bc_loss: the loss of behavioural cloning
+    :param bc_coef: its coefficient
+    :return: the loss with that term, and its parts
+    """
+    if bc_coef == 0:
+        return loss, info
+    return loss + bc_coef * bc_loss, {**info, "bc_loss": bc_loss.detach()}
 
 
 def ent_coef_loss(log_ent_coef: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
@@ -80,34 +111,10 @@ def add_gradient_penalty(
     return loss + objective.gradient_penalty * penalty
 
 
-def add_cloning(
-    loss: th.Tensor,
-    info: dict[str, th.Tensor],
-    policy: SoftPolicy,
-    batch: Batch,
-    optimizer: th.optim.Optimizer,
-    coefficient: float,
-) -> th.Tensor:
-    """
-    :param loss: a loss
-    :param info: its parts, to which the term is added
-    :param policy: the policy
-    :param batch: transitions, the expert's first
-    :param optimizer: the optimiser that the loss is for
-    :param coefficient: that of the term
-    :return: the loss with the term of behavioural cloning, if it is that optimiser's
-    """
-    if coefficient == 0 or optimizer is not policy.cloning_optimizer:
-        return loss
-    bc_loss = policy.cloning_loss(batch.expert_obs, batch.expert_actions)
-    info["bc_loss"] = bc_loss.detach()
-    return loss + coefficient * bc_loss
-
-
 class Functions(NamedTuple):
     """The functions of this module that have networks in them, as they are or compiled."""
 
-    action_log_prob: Callable[..., tuple[th.Tensor, th.Tensor]]
+    action_log_prob: Callable[..., tuple[th.Tensor, th.Tensor, th.Tensor]]
     critic_loss: Callable[..., Loss]
     actor_loss: Callable[..., Loss]
 
