@@ -34,9 +34,11 @@ def minimize(loss: th.Tensor, info: dict[str, th.Tensor], optimizer: th.optim.Op
     :return: the norm of the gradient, a scalar
     :raises NonFiniteLossError: if one of them is not finite, naming the terms
     """
-    optimizer.zero_grad()
+    parameters = parameters_of(optimizer)
+    for parameter in parameters:  # optimizer.zero_grad(), without its hooks for profilers
+        parameter.grad = None
     loss.backward()
-    gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = th.stack(th._foreach_norm(gradients)).norm()
     total = loss.detach() + norm
     if skips_on_device(optimizer):

@@ -269,14 +269,16 @@ class SoftQPolicy(dqn.DQNPolicy):
         """
         separate = [] if batch.value_obs is None else [batch.value_obs]
         batches = [batch.obs, *separate, *([] if use_target else [batch.next_obs])]
-        outputs = self.q_net(concatenate_obs(*batches)).split([batch_length(obs) for obs in batches])
+        outputs = [self.q_net(concatenate_obs(*batches))]
+        if len(batches) > 1:
+            outputs = outputs[0].split([batch_length(obs) for obs in batches])
         if use_target:
             with th.no_grad():
                 next_v = self._value(self.q_net_target(batch.next_obs), ent_coef)
         else:
             next_v = self._value(outputs[-1], ent_coef)
         q_values, v = self._gather(self._parts(outputs[0]), batch.actions).T, self._value(outputs[0], ent_coef)
-        value_v = v[: batch.n_value] if batch.value_obs is None else self._value(outputs[1], ent_coef)
+        value_v = self._value(outputs[1], ent_coef) if separate else v if batch.n_value == len(v) else v[: batch.n_value]
         return SoftValues(q_values, next_v, value_v, (q_values[0] - v) / ent_coef)
 
 
