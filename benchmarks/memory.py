@@ -130,14 +130,15 @@ def train(folder: Path, name: str, steps: int, max_memory_gb: float | None) -> d
     """Learn offline; ``max_memory_gb=None`` gives the model the path alone, as a user does."""
     import torch as th
 
-    from sb3_iq import IQLearn, load_demonstrations
+    from sb3_iq import IQLearn, SpacesEnv, load_demonstrations
 
     th.set_num_threads(1)
     kind = KINDS[name]
+    env = SpacesEnv(**kind.spaces())
     imports = status()
     start = times()
     data: Any = folder if max_memory_gb is None else load_demonstrations(folder, max_memory_gb=max_memory_gb)
-    model = IQLearn(kind.policy, None, data, offline=True, seed=0, batch_size=kind.batch_size, device="cpu", **kind.spaces())
+    model = IQLearn(kind.policy, env, data, offline=True, seed=0, batch_size=kind.batch_size, device="cpu")
     del data
     load, loaded = times() - start, status()
     assert model.expert_buffer is not None
