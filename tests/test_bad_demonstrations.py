@@ -337,3 +337,29 @@ def test_unreadable_output(tmp_path):
     with pytest.raises(ValueError, match="n_episodes=0"):
         record(lambda obs: 0, None, 0)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "no permission to read it. Check the owner and the mode"),
+        (MemoryError("malloc of size 10"), r"not enough memory to read it as an Arrow stream \(.*Choose fewer episodes"),
+        (FileNotFoundError(2, "No such file"), "no such file"),
+    ],
+)
+def test_errors_of_the_system_are_not_called_damage(folder, monkeypatch, error, message):
+    def refuse(path):
+        raise error
+
+    monkeypatch.setattr("sb3_iq.demonstrations.sources.arrow.map_file", refuse)
+    with pytest.raises(type(error), match=rf"expert_data .*arrow': {message}") as caught:
+        load_demonstrations(folder)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_a_file(folder):
+    (file,) = folder.glob("*.arrow")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(IsADirectoryError, match="this is a folder, but a file is expected"):
+        load_demonstrations(folder)
