@@ -76,7 +76,7 @@ def test_actions():
         "shape (1,), from -2 to 2.4; 50.0 % of the components on the bounds, 25.0 % beyond them by up to 0.4"
     )
     assert "clipped" in found.consequence
-    assert "50.0 % of the components on the least or greatest value seen" in report(episode)["actions"].fact
+    assert "50.0 % of the components on the minimum or maximum seen" in report(episode)["actions"].fact
     discrete = episode | {"acts": np.array([0, 0, 2, 0])}
     assert report(discrete, None, spaces.Discrete(4))["actions"].fact == (
         "discrete, 0: 75.0 %, 2: 25.0 %; 2 of 4 actions never"

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import chunks, extremes
+from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 
@@ -92,7 +92,7 @@ class Demonstrations:
 
     def unknown_limit_length(self) -> int | None:
         """
-        :return: the greatest length, if no time limit is known, all ends are assumed, and two or more episodes share
+        :return: the maximum length, if no time limit is known, all ends are assumed, and two or more episodes share
             that length, so that it may well be a time limit; else None
         """
         if self.max_episode_steps is not None or any(trajectory.ending != "assumed" for trajectory in self.trajectories):
@@ -123,7 +123,7 @@ def _canonical_dtype(array: np.ndarray) -> np.dtype:
     if array.dtype.kind == "f":
         return np.dtype("<f8")
     if array.dtype not in (np.uint8, np.bool_):
-        least, greatest = extremes(array)
-        if least.min() < 0 or greatest.max() > 255:
+        minimum, maximum = extremes(array)
+        if minimum.min() < 0 or maximum.max() > 255:
             return np.dtype("<i8")
     return np.dtype("|u1")  # images: eight times less to hash than int64

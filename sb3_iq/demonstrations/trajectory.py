@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import chunks, is_mapped
+from sb3_iq.demonstrations.storage import chunks, is_mapped
 
 Ending = Literal["info", "limit", "assumed", "open"]
 Observations = np.ndarray | dict[str, np.ndarray]
