@@ -12,8 +12,7 @@ import pyarrow as pa
 import pytest
 import torch as th
 
-from sb3_iq.demonstrations import Trajectory, load_demonstrations
-from sb3_iq.demonstrations.recorder import record, save_trajectories
+from sb3_iq.demonstrations import Trajectory, load_demonstrations, record, save_trajectories
 
 OBS, ACTS = np.arange(12.0).reshape(4, 3), np.array([0, 1, 2])
 

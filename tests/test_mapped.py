@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.recorder import save_trajectories
 from sb3_iq.demonstrations.report import make_report
+from sb3_iq.demonstrations.saving import save_trajectories
 from sb3_iq.demonstrations.storage import is_mapped
 from tests.utils import DISCRETE, NoStepEnv
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.test_demonstrations import make_episodes
 from tests.utils import BOX, DICT, DISCRETE, WIDE_BOX, RandomEnv
 

@@ -9,8 +9,8 @@ from gymnasium import spaces
 
 from sb3_iq.demonstrations import Trajectory, load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.recorder import save_trajectories
 from sb3_iq.demonstrations.report import make_report
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.utils import DICT, DISCRETE, RandomEnv, random_trajectories
 
 BOX_ACTIONS = spaces.Box(-2.0, 2.0, (1,), np.float32)

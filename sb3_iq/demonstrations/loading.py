@@ -121,12 +121,13 @@ def load_demonstrations(
     if isinstance(found, Path):
         card = _read_card(found)
         if max_episode_steps is None:
-            request = replace(request, max_episode_steps=_card_limit(found, card))
+            request = replace(request, max_episode_steps=_card_number(found, card, "max_episode_steps"))
         loaded = _read_path(found, request, allow_pickle)
     else:
         loaded = _read(found, request)
     if reference is not None:
         _warn_of_memory(reference, loaded, max_memory_gb)
+    subsample_freq *= _card_number(found, card, "subsample_freq") or 1
     limit = loaded.max_episode_steps if request.max_episode_steps is None else request.max_episode_steps
     return Demonstrations(
         tuple(loaded.trajectories), subsample_freq, reference, card, limit, loaded.observation_space, loaded.action_space
@@ -217,10 +218,10 @@ def _read_card(path: Path) -> dict[str, Any] | None:
     """Return the content of the ``card.json`` beside the data."""
     with reading(path, "a path"):  # a name that is too long or holds a null is an OSError or ValueError
         is_folder = path.is_dir()
-    folders = [path] if is_folder else [path.parent]
+    cards = [path / "card.json"] if is_folder else [path.with_suffix(".card.json"), path.parent / "card.json"]
     if arrow.is_arrow_folder(path):
-        folders.insert(0, arrow.split_folder(path))
-    cards = [folder / "card.json" for folder in folders if (folder / "card.json").is_file()]
+        cards.insert(0, arrow.split_folder(path) / "card.json")
+    cards = [card for card in cards if card.is_file()]
     if not cards:
         return None
     with reading(cards[0], "JSON"):
@@ -230,14 +231,13 @@ def _read_card(path: Path) -> dict[str, Any] | None:
     return card
 
 
-def _card_limit(path: Path, card: dict[str, Any] | None) -> int | None:
-    """Return the time limit that a card names."""
-    value = card.get("max_episode_steps") if card else None
+def _card_number(path: Any, card: dict[str, Any] | None, name: str) -> int | None:
+    """Return a positive integer of a card, e.g. the time limit, if it is there."""
+    value = card.get(name) if card else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
-            f"expert_data {shorten(path)}: max_episode_steps is {shorten(value)} in card.json, expected a positive integer or "
-            "null"
+            f"expert_data {shorten(path)}: {name} is {shorten(value)} in card.json, expected a positive integer or null"
         )
     return value

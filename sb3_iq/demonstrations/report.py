@@ -19,6 +19,11 @@ RULES: dict[Ending, str] = {
     "limit": "the length reaches the time limit",
     "assumed": "assumed, nothing tells",
 }
+VALUE_OF_ENDS = (
+    "the value after a terminated episode is that of an absorbing state, or 0 with terminal_value='zero'; after any other it "
+    "is that of the last observation"
+)
+"""What the end of an episode means for the values that are learned: the one source of this sentence."""
 REFUSED = "refused: all episodes must come from one environment"
 _MAX_LISTED = 12
 _WIDTH, _LABEL = 110, 16
@@ -103,7 +108,7 @@ def _ends(demonstrations: Demonstrations) -> list[Finding]:
     n_open = sum(trajectory.ending == "open" for trajectory in trajectories)
     parts += [f"{n_open} without an end"] if n_open else []
     parts.append(f"time limit {limit or 'unknown'}")
-    use = "the value after a terminated episode is 0, after any other that of the last observation"
+    use = VALUE_OF_ENDS
     length = demonstrations.unknown_limit_length()
     if length is not None:
         use += (

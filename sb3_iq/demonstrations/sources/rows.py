@@ -1,5 +1,5 @@
 """
-Rows of Arrow tables, one for each episode: imitation's columns ``obs``, ``acts``, ``terminal``, ``rews`` and ``infos``.
+Rows of Arrow tables, one for each episode: imitation's columns, or those of ``saving.py`` for Dict observations.
 
 Lists become arrays by their offsets, never through Python objects, after a check of every offset (a damaged one can crash
 the process).
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sb3_iq.demonstrations.errors import reading, shorten
-from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
+from sb3_iq.demonstrations.saving import OBS_PREFIX
+from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory, flag_of_info, make_trajectory
 
 if TYPE_CHECKING:  # pyarrow is only imported when a table is read
     import pyarrow as pa
@@ -22,17 +23,14 @@ _MAX_NESTING = 8
 def columns_of_episodes(names: list[str]) -> list[str]:
     """
     :param names: names of columns
-    :return: those that are read
+    :return: those that are read: one column of observations, or one for each key
     """
-    return [name for name in names if name in ("acts", "terminal", "rews", "infos") or _is_obs(name)]
-
-
-def _is_obs(name: str) -> bool:
-    return name == "obs"
+    obs = ["obs"] if "obs" in names else [name for name in names if name.startswith(OBS_PREFIX) and name != OBS_PREFIX]
+    return [name for name in names if name in ("acts", "terminal", "rews", "infos", *obs)]
 
 
 def _is_array(name: str) -> bool:
-    return name in ("acts", "rews") or _is_obs(name)
+    return name not in ("terminal", "infos")
 
 
 def check_schema(file: object, schema: "pa.Schema") -> None:
@@ -45,19 +43,20 @@ def check_schema(file: object, schema: "pa.Schema") -> None:
 
     with reading(file, "an Arrow table"):  # decodes every name: a damaged one raises here
         types = {field.name: str(field.type) for field in schema}
-    missing = [name for name in ("obs", "acts", "terminal") if name not in types]
+    read = columns_of_episodes(list(types))
+    missing = [name for name in ("obs", "acts", "terminal") if not any(column.split(".")[0] == name for column in read)]
     if missing:
         raise ValueError(
             f"expert_data {shorten(file)}: the columns {missing} are missing (found {shorten(str(list(types)))}); expected "
-            "one row for each episode with obs, acts and terminal"
+            "one row for each episode with obs (or obs.KEY for each key of Dict observations), acts and terminal"
         )
-    for name in columns_of_episodes(list(types)):
+    for name in read:
         if schema.names.count(name) > 1:
             raise ValueError(f"expert_data {shorten(file)}: there are several columns {name!r}")
     if not pa.types.is_boolean(schema.field("terminal").type):
         found = shorten(types["terminal"])
         raise ValueError(f"expert_data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
-    for name in filter(_is_array, types):
+    for name in filter(_is_array, read):
         inner = schema.field(name).type
         depth = 0
         while _is_list(inner) or isinstance(inner, pa.ExtensionType):
@@ -120,7 +119,8 @@ def read_row(
     with reading(source, f"an Arrow data set (episode {index})"):
         terminal = columns["terminal"][row].as_py()
         cells = {name: _list_values(column, row) for name, column in columns.items() if _is_array(name)}
-        info = _last_info(columns["infos"], row) if "infos" in columns else None
+        infos = _texts(columns["infos"], row) if "infos" in columns else None
+        first_info, last_info = (None, None) if infos is None else (infos[0].as_py(), infos[-1].as_py())
     try:
         if terminal is None:
             raise ValueError("terminal is null")
@@ -128,7 +128,10 @@ def read_row(
         for name, array in arrays.items():
             if array is None and name != "rews":
                 raise ValueError(f"{name} is null")
-        return make_trajectory(arrays["obs"], arrays["acts"], arrays.get("rews"), terminal, info, limit)
+        parts = {name.removeprefix(OBS_PREFIX): array for name, array in arrays.items() if name.startswith(OBS_PREFIX)}
+        at_reset = flag_of_info(STARTS_AT_RESET, first_info) is not False
+        obs = arrays.get("obs", parts)
+        return make_trajectory(obs, arrays["acts"], arrays.get("rews"), terminal, last_info, limit, at_reset)
     except ValueError as error:
         raise ValueError(f"expert_data {shorten(source)}, episode {index}: {error}") from error
 
@@ -174,8 +177,8 @@ def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
     return numbers.reshape(shape)
 
 
-def _last_info(column: "pa.Array", row: int) -> str | None:
-    """Return the info of the last step if it is plain text. It is not decoded here."""
+def _texts(column: "pa.Array", row: int) -> "pa.Array | None":
+    """Return the infos of an episode if they are plain text. They are not decoded here."""
     import pyarrow as pa
 
     if not _is_list(column.type):
@@ -184,4 +187,4 @@ def _last_info(column: "pa.Array", row: int) -> str | None:
     kind = column.type.value_type
     if values is None or not len(values) or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return None
-    return values[-1].as_py()
+    return values
