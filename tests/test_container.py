@@ -125,7 +125,7 @@ def test_joining():
     assert (demos() + demos(observation_space=DICT)).observation_space == DICT
     for kwargs, message in (
         ({"subsample_freq": 2}, "subsample_freq=1 and 2 can't be joined. Subsample the sum"),
-        ({"max_episode_steps": 7}, "max_episode_steps='9' and '7'"),
+        ({"max_episode_steps": 7}, "max_episode_steps=9 and 7"),
         ({"action_space": WIDE_BOX}, "action_space=.*of one environment"),
     ):
         with pytest.raises(ValueError, match=message):

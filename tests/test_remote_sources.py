@@ -99,7 +99,10 @@ def test_minari_spaces(minari, observation_space, action_space, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")
-def test_minari_that_cannot_be_read(minari, tmp_path):
+def test_minari_that_cannot_be_read(minari, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"'minari:some/other-v0'.*not found locally.*Check the id"):
+        load_demonstrations("minari:some/other-v0")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(FileNotFoundError, match=r"'minari:some/other-v0'.*no network in the tests.*Check the id"):
         load_demonstrations("minari:some/other-v0")
     nested = spaces.Dict({"a": spaces.Dict({"b": BOX}), "c": BOX})

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import cut
 from sb3_iq.demonstrations.storage import Column, chunks, extremes, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
 
@@ -108,7 +108,7 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
         raise ValueError(f"{label} of dtype {array.dtype} are not whole numbers, but the space has dtype {dtype}. {cure}")
     if (minimum < low).any() or (maximum > high).any():
         raise ValueError(
-            f"{label} from {minimum.min()} to {maximum.max()} reach beyond the environment's space {shorten(str(space))} of "
+            f"{label} from {minimum.min()} to {maximum.max()} reach beyond the environment's space {cut(space)} of "
             f"dtype {dtype}. {cure}"
         )
 
@@ -128,9 +128,7 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     if not isinstance(space, spaces.Box):
         raise ValueError(f"action_space is {type(space).__name__}: only Discrete and Box are supported")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
-        raise ValueError(
-            f"action_space={shorten(str(space))} has infinite or empty bounds: wrap the environment to bound them"
-        )
+        raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
     return _continuous_action_column(trajectories, space)
 
 

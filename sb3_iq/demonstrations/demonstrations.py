@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations import export
-from sb3_iq.demonstrations.errors import check_integer, check_number, shorten
+from sb3_iq.demonstrations.errors import check_integer, check_number, cut, shorten
 from sb3_iq.demonstrations.hashing import hash_trajectories
 from sb3_iq.demonstrations.plot import plot_trajectories
 from sb3_iq.demonstrations.saving import save_trajectories
@@ -111,7 +111,7 @@ class Demonstrations:
             if numbers.dtype.kind == "b" and len(numbers) == len(self):
                 numbers = np.flatnonzero(numbers)
             if numbers.dtype.kind in "iu" or not len(numbers):
-                return self._with([self[number] for number in numbers.tolist()], f"[{shorten(str(index))}]")
+                return self._with([self[number] for number in numbers.tolist()], f"[{cut(index)}]")
         raise TypeError(
             f"index {shorten(index)}: expected the number of an episode, a slice, a list of numbers, or one bool for each of "
             f"{len(self)} episodes"
@@ -141,8 +141,7 @@ class Demonstrations:
             mine, others = getattr(self, name), getattr(other, name)
             if mine is not None and others is not None and mine != others:
                 raise ValueError(
-                    f"demonstrations with {name}={shorten(str(mine))} and {shorten(str(others))} can't be joined. "
-                    "Join those of one environment"
+                    f"demonstrations with {name}={cut(mine)} and {cut(others)} can't be joined. Join those of one environment"
                 )
             joined[name] = others if mine is None else mine
         if self.max_episode_steps != other.max_episode_steps:

@@ -25,6 +25,16 @@ def shorten(value: object, width: int = 80) -> str:
     return "'..." + text[4 - width :] if isinstance(value, Path) else text[: width - 3] + "..."
 
 
+def cut(value: object, width: int = 80) -> str:
+    """
+    :param value: what prints well: a list of names, a space, a shape
+    :param width: the maximum number of characters
+    :return: its text in one line, without quotes around it
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
 def check_integer(name: str, value: object, minimum: int, maximum: int | None = None, cure: str = "") -> int:
     """
     :param name: the argument's name, for the message

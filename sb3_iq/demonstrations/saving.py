@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory
 
 OBS_PREFIX = "obs."
@@ -50,7 +50,7 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     kinds = {tuple(sorted(t.obs)) if isinstance(t.obs, dict) else None for t in trajectories}
     if len(kinds) > 1:
         raise ValueError(
-            f"trajectories: the observations of the episodes have different keys, {shorten(str(sorted(map(str, kinds))))}. "
+            f"trajectories: the observations of the episodes have different keys, {cut(sorted(map(str, kinds)))}. "
             "Save those of one environment"
         )
     shown = not datasets.are_progress_bars_disabled()

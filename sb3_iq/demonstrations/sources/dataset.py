@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.sources.rows import check_schema, columns_of_episodes, read_row, valid_columns
 
@@ -38,7 +38,7 @@ def read_dataset(source: Any, request: Request) -> Loaded:
 
     if isinstance(source, datasets.DatasetDict):
         if len(source) != 1:
-            raise ValueError(f"expert_data is a DatasetDict with the splits {shorten(str(list(source)))}: pass one of them")
+            raise ValueError(f"expert_data is a DatasetDict with the splits {cut(list(source))}: pass one of them")
         source = next(iter(source.values()))
     if isinstance(source, (datasets.IterableDataset, datasets.IterableDatasetDict)):
         raise TypeError(f"expert_data is {shorten(source)}, a stream without a length. Load it with streaming=False")

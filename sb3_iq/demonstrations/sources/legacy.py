@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.sources.flat import read_flat
 
@@ -62,7 +62,7 @@ def read_legacy(content: Mapping[str, Any], request: Request) -> Loaded:
     """
     missing = [name for name in _NAMES.values() if name not in content and name != "rewards"]
     if missing:
-        raise ValueError(f"the lists {missing} are missing; found {shorten(str(list(content)))}")
+        raise ValueError(f"the lists {missing} are missing; found {cut(list(content))}")
     lists = {name: content[alias] for name, alias in _NAMES.items() if content.get(alias) is not None}
     n_trajectories = _length("actions", lists["acts"])
     if n_trajectories == 0:
@@ -76,9 +76,7 @@ def read_legacy(content: Mapping[str, Any], request: Request) -> Loaded:
     if lengths is None:
         lengths = [_length("actions", acts) for acts in lists["acts"]]
     if len(lengths) != n_trajectories or not all(isinstance(n, (int, np.integer)) and n > 0 for n in lengths):
-        raise ValueError(
-            f"lengths={shorten(str(lengths))}: expected one positive number for each of {n_trajectories} episodes"
-        )
+        raise ValueError(f"lengths={cut(lengths)}: expected one positive number for each of {n_trajectories} episodes")
     arrays = {name: _join(_NAMES[name], column, lengths) for name, column in lists.items()}
     starts = np.cumsum(lengths) - np.asarray(lengths)
     return Loaded(read_flat(arrays, request.select, request.max_episode_steps, dict.fromkeys(starts.tolist(), True)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request, Select
 from sb3_iq.demonstrations.sources.flat import info_at, plain_observations, read_flat
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
@@ -163,7 +163,7 @@ def _by_name(source: Mapping[str, Any]) -> dict[str, Any]:
             arrays[name] = source[found[0]]
     missing = [name for name in ("obs", "acts") if name not in arrays]
     if missing:
-        raise ValueError(f"{missing} missing: expected arrays obs and acts, found the keys {shorten(str(list(source)))}")
+        raise ValueError(f"{missing} missing: expected arrays obs and acts, found the keys {cut(list(source))}")
     return arrays
 
 

@@ -1,5 +1,6 @@
 """Minari's data sets: by their id, found on this machine or downloaded, and ``MinariDataset`` objects."""
 
+import os
 import re
 import sys
 from typing import Any
@@ -29,7 +30,8 @@ def open_minari(name: str) -> Any:
             f"expert_data {shorten(reference)}: Minari can't be imported ({error}). {how_to_install('minari')}"
         ) from error
     try:
-        return minari.load_dataset(name, download=True)
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")  # where Minari downloads from
+        return minari.load_dataset(name, download=not offline)
     except ImportError as error:
         raise ImportError(f"expert_data {shorten(reference)}: {error}. {how_to_install('minari')}") from error
     except Exception as error:  # its own checks, the storage's library, and any failure of the network

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request, Select
 from sb3_iq.demonstrations.sources.memory import NAMES, read_arrays
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
@@ -66,7 +66,7 @@ def _read_members(path: Path) -> dict[str, np.ndarray]:
             arrays[name] = _decode_array(name, archive.read(member))
         names = archive.namelist()
     if not arrays:
-        raise ValueError(f"expert_data {shorten(path)}: no arrays obs and acts in this file, only {shorten(str(names))}")
+        raise ValueError(f"expert_data {shorten(path)}: no arrays obs and acts in this file, only {cut(names)}")
     return arrays
 
 
@@ -82,7 +82,7 @@ def _decode_array(name: str, data: bytes) -> np.ndarray:
         raise ValueError(f"{name!r} has dtype {shorten(str(dtype))}, expected numbers: pickled objects are never read")
     offset = stream.tell()
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data) - offset:
-        raise ValueError(f"{name!r} has shape {shorten(str(shape))} and {len(data) - offset} bytes of data")
+        raise ValueError(f"{name!r} has shape {cut(shape)} and {len(data) - offset} bytes of data")
     array = np.frombuffer(data, dtype=dtype, offset=offset)
     return array.reshape(shape, order="F" if fortran_order else "C")
 

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.sources.rows import check_schema, columns_of_episodes, read_row, valid_columns
 from sb3_iq.demonstrations.trajectory import Trajectory
@@ -71,7 +71,7 @@ def _files(folder: Path) -> list[Path]:
     trains = [name for name in splits if "train" in name.split("/")]
     if len(trains) != 1:
         raise ValueError(
-            f"expert_data {shorten(folder)}: there are the Parquet files {shorten(str(sorted(splits)))}; give the path of one"
+            f"expert_data {shorten(folder)}: there are the Parquet files {cut(sorted(splits))}; give the path of one"
         )
     return splits[trains[0]]
 

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.sources.flat import read_flat
 from sb3_iq.demonstrations.trajectory import Observations
@@ -104,7 +104,7 @@ def _unscale(acts: np.ndarray, space: spaces.Space) -> np.ndarray:
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
-            f"expert_data: the replay buffer's action_space {shorten(str(space))} is not bounded, so that its actions, which "
+            f"expert_data: the replay buffer's action_space {cut(space)} is not bounded, so that its actions, which "
             "SB3 scales to [-1, 1], can't be scaled back. Wrap the environment to bound them"
         )
     if np.abs(acts).max() > 1 + ROUNDING and not (np.allclose(low, -1) and np.allclose(high, 1)):

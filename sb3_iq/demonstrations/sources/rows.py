@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import reading, shorten
+from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.saving import OBS_PREFIX
 from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory, flag_of_info, make_trajectory
 
@@ -47,7 +47,7 @@ def check_schema(file: object, schema: "pa.Schema") -> None:
     missing = [name for name in ("obs", "acts", "terminal") if not any(column.split(".")[0] == name for column in read)]
     if missing:
         raise ValueError(
-            f"expert_data {shorten(file)}: the columns {missing} are missing (found {shorten(str(list(types)))}); expected "
+            f"expert_data {shorten(file)}: the columns {missing} are missing (found {cut(list(types))}); expected "
             "one row for each episode with obs (or obs.KEY for each key of Dict observations), acts and terminal"
         )
     for name in read:
