@@ -27,7 +27,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.ppo import MlpPolicy
 
 from sb3_iq import IQLearn
-from sb3_iq.demonstrations.loading import BUNDLED
+from sb3_iq.demonstrations.reference import BUNDLED
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--env", default="seals/CartPole-v0", help="CartPole-v1, but each episode lasts 500 steps")

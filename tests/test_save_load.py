@@ -90,7 +90,7 @@ def test_reference_is_read_again_when_learning_goes_on(tmp_path):
 
 
 def test_predicts_where_the_data_is_not(tmp_path, monkeypatch):
-    from sb3_iq.demonstrations.recorder import save_trajectories
+    from sb3_iq.demonstrations.saving import save_trajectories
 
     save_trajectories(load_demonstrations("bundled:CartPole-v1", n_trajectories=1).trajectories, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)

@@ -6,9 +6,8 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from sb3_iq.demonstrations.columns import Column, one_in_a_row
-from sb3_iq.demonstrations.errors import shorten
-from sb3_iq.demonstrations.mapped import chunks, extremes
+from sb3_iq.demonstrations.errors import cut
+from sb3_iq.demonstrations.storage import Column, chunks, extremes, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 ROUNDING = 1e-6  # an excess beyond the bounds, relative to their width, that is float32 rounding and nothing to tell
@@ -88,11 +87,11 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
     """Refuse observations that a cast to the space's dtype would change, and codes outside a discrete space."""
     if isinstance(space, spaces.Box) and (np.can_cast(array.dtype, dtype) or (dtype.kind == "f" and array.dtype.kind != "f")):
         return
-    least, greatest = extremes(array)
+    minimum, maximum = extremes(array)
     low: int | np.ndarray
     high: int | np.ndarray
     if isinstance(space, spaces.Box) and dtype.kind == "f":
-        largest = max(abs(least.min()), abs(greatest.max()))
+        largest = max(abs(minimum.min()), abs(maximum.max()))
         if largest > np.finfo(dtype).max:
             raise ValueError(f"{label} hold {largest}, which is too large for the space's dtype {dtype}")
         return
@@ -107,9 +106,9 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
             high = np.asarray(space.nvec) - 1
     if array.dtype.kind == "f" and not all((chunk == np.round(chunk)).all() for chunk in chunks(array)):
         raise ValueError(f"{label} of dtype {array.dtype} are not whole numbers, but the space has dtype {dtype}. {cure}")
-    if (least < low).any() or (greatest > high).any():
+    if (minimum < low).any() or (maximum > high).any():
         raise ValueError(
-            f"{label} from {least.min()} to {greatest.max()} reach beyond the environment's space {shorten(str(space))} of "
+            f"{label} from {minimum.min()} to {maximum.max()} reach beyond the environment's space {cut(space)} of "
             f"dtype {dtype}. {cure}"
         )
 
@@ -118,8 +117,8 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     """
     :param trajectories: the episodes, with actions in the units of the environment
     :param space: the action space
-    :return: int64 actions of shape (1,) for a Discrete space, or float32 ones of shape (action_dim,) scaled to [-1, 1] as
-        SB3's policies use them for a Box. Actions beyond the bounds are clipped, and one warning tells how many and how far
+    :return: discrete actions as int64 of shape (1,); continuous ones as float32 of shape (action_dim,), scaled to [-1, 1] as
+        SB3's policies use them. Actions beyond the bounds are clipped, and one warning tells how many and how far
     :raises ValueError: if the space is not Discrete from 0, nor Box with finite bounds, or if the actions don't fit it
     """
     if isinstance(space, spaces.Discrete):
@@ -129,10 +128,8 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     if not isinstance(space, spaces.Box):
         raise ValueError(f"action_space is {type(space).__name__}: only Discrete and Box are supported")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
-        raise ValueError(
-            f"action_space={shorten(str(space))} has infinite or empty bounds: wrap the environment to bound them"
-        )
-    return _box_action_column(trajectories, space)
+        raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
+    return _continuous_action_column(trajectories, space)
 
 
 def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int) -> Column:
@@ -156,7 +153,7 @@ def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int
     return Column([trajectory.acts for trajectory in trajectories], (1,), np.dtype(np.int64), one_in_a_row)
 
 
-def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:
+def _continuous_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:
     """Return actions scaled by the bounds, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
@@ -173,11 +170,11 @@ def _box_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) 
                 f"{label} of shape {acts.shape[1:]}, but the environment's action space has shape {space.shape}. Is this "
                 "data of another environment, or recorded with other environment wrappers?"
             )
-        least, greatest = (extreme.astype(np.float64) for extreme in extremes(acts))
-        if (np.maximum(low - least, greatest - high) > width).any():
+        minimum, maximum = (extreme.astype(np.float64) for extreme in extremes(acts))
+        if (np.maximum(low - minimum, maximum - high) > width).any():
             raise ValueError(
-                f"{label} between {least.min():.4g} and {greatest.max():.4g} are farther beyond the bounds of the action "
-                f"space ({low.min():.4g} to {high.max():.4g}) than these are apart: the units are wrong. Give actions as the "
+                f"{label} between {minimum.min():.4g} and {maximum.max():.4g} exceed the bounds of the action space "
+                f"({low.min():.4g} to {high.max():.4g}) by more than its width: the units are wrong. Give actions as the "
                 "environment takes them, neither scaled nor normalised"
             )
         for chunk in chunks(acts):
