@@ -90,7 +90,12 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         """
         demonstrations = read_expert_data(expert_data, *self._env_spec)
         self.expert_buffer = ExpertBuffer(
-            demonstrations, self.observation_space, self.action_space, device=self.device, rng=self.expert_rng
+            demonstrations,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            rng=self.expert_rng,
+            with_rewards=False,
         )
         # A reference is only kept where it brings back the same data: a selection made by the caller is not in it
         self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None

@@ -58,7 +58,7 @@ class Sampler:
         :param actions_of_expert: from transitions of the expert and of the policy to the actions that count as the expert's
         :return: a batch
         """
-        positions = self.expert_buffer.draw(batch_size)
+        positions = th.from_numpy(self.expert_buffer.draw(batch_size)).to(self.expert_buffer.device)
         expert = self.expert_buffer.at(positions, self.env)
         policy: Samples | None = None
         reward_prior: th.Tensor | float = 0.0
