@@ -11,6 +11,7 @@ where the last term equals E_mu[V(s) - gamma V(s')] for the occupancy mu of *any
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -76,8 +77,9 @@ class Objective:
     terminal_v: float | None = 0.0
 
     def __post_init__(self) -> None:
-        for name, literal in NAMES.items():
-            check_name(name, getattr(self, name), literal)
+        check_name("divergence", self.divergence, DIVERGENCES)
+        for name, literal in LITERALS.items():
+            check_name(name, getattr(self, name), get_args(literal))
         for name in ("mixture_weight", "gradient_penalty"):
             check_coefficient(name, getattr(self, name))
         if not (is_number(self.penalty_coef) and 0 < self.penalty_coef < math.inf):
@@ -114,8 +116,7 @@ class Objective:
         return (self.prior_bound + 1 / self.penalty_coef) / (1 - self.gamma)
 
 
-NAMES: dict[str, Any] = {
-    "divergence": DivergenceName,
+LITERALS: dict[str, Any] = {
     "occupancy_term": OccupancyTerm,
     "penalty": Penalty,
     "terminal_value": TerminalValue,
@@ -129,10 +130,9 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_name(name: str, value: Any, literal: Any) -> None:
-    """:raises ValueError: if ``value`` is none of the names of ``literal``"""
-    known = get_args(literal)
-    if value not in known:
+def check_name(name: str, value: Any, known: Iterable[str]) -> None:
+    """:raises ValueError: if ``value`` is none of the known names"""
+    if value not in tuple(known):
         raise ValueError(f"`{name}` is {str(value)[:80]!r}: choose one of {', '.join(known)}.")
 
 

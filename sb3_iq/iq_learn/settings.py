@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -87,7 +87,7 @@ def of_preset(context: Context) -> Named:
     :return: the preset's value of each argument and of what ``objective_kwargs`` hold
     :raises ValueError: if there is no such preset
     """
-    check_name("preset", context.preset, Preset)
+    check_name("preset", context.preset, PRESETS)
     row = PRESETS[context.preset]["continuous" if context.continuous else "discrete"]
     family = re.match(r"(?:.*/)?([A-Za-z]*?)(?:Continuous)?(?:-v\d+)?$", context.env_id or "")
     return {
@@ -107,7 +107,7 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     :return: what is in force
     :raises ValueError: if a name or number is not allowed, or the combination has no maximiser or no data, with the reason
     """
-    check_name("expert_actions", context.expert_actions, ExpertActions)
+    check_name("expert_actions", context.expert_actions, get_args(ExpertActions))
     for name in objective_kwargs or {}:
         if name not in OBJECTIVE_KWARGS:
             raise ValueError(
