@@ -5,7 +5,8 @@ Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions), net
 online the prior of rewards is part of each step. Replay buffer and demonstrations are random numbers: no environment is
 stepped, but as many transitions count as new before each gradient step as ``train_freq`` says. The rows of a block take turns
 of 10 steps, so that whatever else the machine does meets all of them alike; a ratio is the median of those within the blocks.
-A line of JSON for each number of threads is appended to ``results/speed.jsonl``.
+With one thread, seconds are those of computing, which other processes hardly change; with more, those of the clock. A line
+of JSON for each number of threads is appended to ``results/speed.jsonl``.
 
     python benchmarks/speed.py --threads 1 --blocks 5 --steps 200
 """
@@ -165,10 +166,11 @@ def flop_per_step(model: OffPolicyAlgorithm, batch_size: int) -> int:
 
 
 def seconds(function: Callable[[], Any], n_calls: int) -> float:
-    start = time.perf_counter()
+    clock = time.process_time if th.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     for _ in range(n_calls):
         function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dict[str, Any]:
@@ -204,6 +206,7 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
     median = {name: statistics.median(series) for name, series in rates.items()}
     return {
         "threads": n_threads,
+        "clock": "process_time" if n_threads == 1 else "perf_counter",
         "steps": n_steps,
         "sgemm_gflop_per_s": round(statistics.median(sgemm) / 1e9, 1),
         "rows": [
