@@ -5,6 +5,7 @@ What differs from SB3's policy is that the critics may be normalised, bounded, a
 deterministic predictions are made by a moving average of the actor.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -111,6 +112,9 @@ class SACPolicy(sac.SACPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau")
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().load_state_dict(current_names(state_dict), *args, **kwargs)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.averaged_actor(observation, deterministic=True) if deterministic else self.actor(observation)
