@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
-from sb3_iq.iq_learn.normalization import ObservationNormalizer
+from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs, first_rows
