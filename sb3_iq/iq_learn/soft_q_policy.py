@@ -16,23 +16,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from torch import nn
 
+from sb3_iq.demonstrations.conversion import part_sizes
 from sb3_iq.iq_learn.networks import ScaledTanh
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs
-
-
-def part_sizes(action_space: spaces.Space) -> list[int]:
-    """
-    :param action_space: a space of discrete actions
-    :return: how many choices each part of an action has; one part of a Discrete space
-    """
-    if isinstance(action_space, spaces.MultiDiscrete):
-        return [int(n) for n in action_space.nvec]
-    if isinstance(action_space, spaces.MultiBinary):
-        return [2] * action_space.shape[0]
-    return [int(action_space.n)]  # type: ignore[attr-defined]
 
 
 class SoftQPolicy(dqn.DQNPolicy):
@@ -64,7 +53,7 @@ class SoftQPolicy(dqn.DQNPolicy):
     ) -> None:
         self.q_bound = q_bound
         self.normalize_obs = normalize_obs
-        self.sizes = part_sizes(action_space)
+        self.sizes = list(part_sizes(action_space))
         super().__init__(
             observation_space,
             action_space,  # type: ignore[arg-type]
