@@ -10,6 +10,7 @@ def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwa
     return make_model(policy, observation_space, action_space, **{"policy_kwargs": dict(net_arch=[16]), **kwargs})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])
 def test_cloning_term(action_space, offline):

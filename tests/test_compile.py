@@ -14,6 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import IQLearn
 from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(batch_size=16, buffer_size=200, seed=0, device="cpu")
 COMPILER = os.environ.get("CXX", "g++")
 

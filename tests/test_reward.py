@@ -87,6 +87,7 @@ def test_bad_arguments():
         model.predict_reward(obs, acts, next_obs[:9], terminated)
 
 
+@pytest.mark.slow
 def test_tells_the_expert_from_random_actions():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu", learning_starts=300)
     model.learn(4000)

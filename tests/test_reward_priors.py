@@ -147,6 +147,7 @@ def test_cloning_for_the_prior_leaves_the_run_alone():
     assert th.equal(first(batch), model.prior(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action_space, expected", [(BOX, [0, 101, 201, 301, 401]), (DISCRETE, [0, 101, 201, 401])])
 def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, expected, monkeypatch):
     """By distance every hundred gradient steps, a clone at each doubling; without VecNormalize once."""

@@ -28,6 +28,7 @@ def test_the_experts_actions_are_never_read(action_space, expert_actions, observ
     assert th.equal(*parameters)
 
 
+@pytest.mark.slow
 def test_inverse_dynamics_is_learned_and_saved(tmp_path):
     class Shift(RandomEnv):
         """The action is what the observation moves by."""

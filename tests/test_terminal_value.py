@@ -66,6 +66,7 @@ def learned_q_values(env, demonstration, terminal_value, occupancy_term="policy_
         return model.q_net(th.arange(2)).tolist()
 
 
+@pytest.mark.slow
 def test_a_negative_reward_does_not_make_death_attractive():
     """
     The expert stays in state 0 for ever. From state 1, where it never is, one can die or find back slowly. With ``"policy"``
@@ -80,6 +81,7 @@ def test_a_negative_reward_does_not_make_death_attractive():
     assert back > die + 1
 
 
+@pytest.mark.slow
 def test_a_positive_reward_does_not_make_the_goal_repulsive():
     """
     The expert goes from state 0 to state 1 and on to the goal, which ends the episode. With ``"start_states"`` rewards are
@@ -93,6 +95,7 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
     assert goal > round_again + 1
 
 
+@pytest.mark.slow
 def test_the_default_of_box_actions_likes_the_goal():
     """As above, for ``"expert_bounded"`` and a prior, which rewards are positive with too."""
     env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
@@ -102,6 +105,7 @@ def test_the_default_of_box_actions_likes_the_goal():
     assert goal > round_again + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -143,6 +147,7 @@ def test_absorbing_reward_of_chi2(expert, policy):
         assert reward("start_states", "expert") == pytest.approx(1 / (2 * COEF), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", ["policy_mix", "policy", "start_states", "expert"])
 @pytest.mark.parametrize("expert, policy", [(0.25, 0.5), (0.5, 0.5), (1.0, 0.25)])
 def test_the_last_transition_repeats_for_ever(expert, policy, term):
@@ -180,6 +185,7 @@ def test_what_is_known_of_ends():
     assert terminal_v(ends, objective_kwargs=dict(terminal_value="zero")) == 0
 
 
+@pytest.mark.slow
 def test_truncation_bootstraps():
     """Where every end is a time limit, the value of terminal states has no effect."""
     env = TwoStates([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)]], starts=[0])

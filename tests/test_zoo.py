@@ -14,6 +14,8 @@ from sb3_iq import IQLearn
 from sb3_iq.demonstrations import expert_data
 from sb3_iq.iq_learn import NonFiniteLossError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SHORT = ["--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
 
