@@ -1,5 +1,9 @@
 """Demonstrations as a container: what a user does with a set of episodes before learning from it."""
 
+import sys
+from pathlib import Path
+
+import datasets
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -183,8 +187,6 @@ def test_what_is_saved_is_read_back(tmp_path_factory, demonstrations, suffix):
 
 
 def test_dict_observations_have_a_column_for_each_key(tmp_path):
-    import datasets
-
     demonstrations = load_demonstrations(random_trajectories(RandomEnv(DICT, DISCRETE)))
     demonstrations.save(tmp_path / "set")
     table = datasets.load_from_disk(str(tmp_path / "set"))
@@ -271,8 +273,8 @@ def test_to_minari_and_back(tmp_path, monkeypatch, observation_space, action_spa
 
 
 def test_without_the_packages(monkeypatch):
-    for package in ("imitation", "minari", "matplotlib"):
-        monkeypatch.setitem(__import__("sys").modules, package, None)
+    for module in ("imitation.data", "minari", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
     for convert, extra in (
         (demos().to_imitation, "imitation"),
         (lambda: demos().to_minari("a-v0"), "minari"),
@@ -315,8 +317,6 @@ def test_the_command_splits_saves_and_plots(tmp_path, capsys):
 
 def test_the_value_of_ends_has_one_source():
     """What the report, the recorder and the guide say of terminal states."""
-    from pathlib import Path
-
     guide = (Path(__file__).parent.parent / "docs" / "guide" / "expert_data.md").read_text(encoding="utf-8")
     assert VALUE_OF_ENDS in " ".join(guide.split())
 
