@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory, load_demonstrations
 
@@ -113,6 +114,35 @@ def test_without_rewards():
     assert with_rewards.all().rewards.tolist() == [[1.0]] * 5
     assert without.all().rewards.tolist() == [[0.0]] * 5 and without.all().rewards.dtype == th.float32
     assert with_rewards.nbytes - without.nbytes == 5 * 4
+
+
+class CountTransfers(TorchDispatchMode):
+    """Counts the tensors that are copied to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        device = (kwargs or {}).get("device")
+        if function is th.ops.aten._to_copy.default and device is not None and device != args[0].device:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("with_rewards", [True, False])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_batch_costs_one_transfer(as_dict, with_rewards):
+    """Torch's meta device stands for a GPU."""
+    obs = np.zeros((6, 3), np.float32)
+    space = spaces.Dict({"x": BOX, "y": BOX}) if as_dict else BOX
+    data = demos(episode(obs={"x": obs, "y": obs} if as_dict else obs), freq=2)
+    buffer = ExpertBuffer(data, space, DISCRETE, device="meta", with_rewards=with_rewards)
+    positions = th.from_numpy(buffer.draw(8)).to("meta")
+    for expected, draw in ((1, lambda: buffer.sample(8)), (0, lambda: buffer.at(positions))):
+        with CountTransfers() as transfers:
+            batch = draw()
+        assert transfers.count == expected
+        assert batch.dones.device.type == batch.rewards.device.type == batch.actions.device.type == "meta"
+        assert batch.rewards.shape == batch.dones.shape == (8, 1)
 
 
 def test_above_the_limit_data_stays_on_the_cpu(monkeypatch):
