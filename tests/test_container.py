@@ -67,6 +67,14 @@ def test_it_is_short_to_print():
     assert repr(load_demonstrations(CARTPOLE)) == f"<Demonstrations {text}>"
 
 
+def test_an_episode_is_short_to_print():
+    assert repr(episode(2)) == "<Trajectory 4 steps, terminated, return 8.0, obs (5, 2) float32, acts (4,) int64>"
+    with_dict = Trajectory({"x": np.zeros((2, 1)), "y": np.zeros((2, 3))}, np.zeros((1, 2)), None, False, True)
+    assert repr(with_dict) == (
+        "<Trajectory 1 steps, truncated, no rewards, obs['x'] (2, 1) float64, obs['y'] (2, 3) float64, acts (1, 2) float64>"
+    )
+
+
 def test_choosing_episodes():
     all_five = demos()
     assert len(all_five) == 5 and list(all_five) == list(all_five.trajectories)
