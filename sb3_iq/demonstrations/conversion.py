@@ -117,40 +117,67 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     """
     :param trajectories: the episodes, with actions in the units of the environment
     :param space: the action space
-    :return: discrete actions as int64 of shape (1,); continuous ones as float32 of shape (action_dim,), scaled to [-1, 1] as
-        SB3's policies use them. Actions beyond the bounds are clipped, and one warning tells how many and how far
-    :raises ValueError: if the space is not Discrete from 0, nor Box with finite bounds, or if the actions don't fit it
+    :return: discrete actions as int64 of shape (1,), or of shape (n_parts,) those of a MultiDiscrete or MultiBinary space;
+        continuous ones as float32 of shape (action_dim,), scaled to [-1, 1] as SB3's policies use them. Actions beyond the
+        bounds are clipped, and one warning tells how many and how far
+    :raises ValueError: if the space is not served (see :func:`part_sizes`), or a Box without finite bounds, or if the actions
+        don't fit it
     """
-    if isinstance(space, spaces.Discrete):
-        if int(space.start) != 0:
-            raise ValueError(f"action_space starts at {int(space.start)}: only Discrete spaces that start at 0 are supported")
-        return _discrete_action_column(trajectories, int(space.n))
     if not isinstance(space, spaces.Box):
-        raise ValueError(f"action_space is {type(space).__name__}: only Discrete and Box are supported")
+        return _discrete_action_column(trajectories, space)
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
     return _continuous_action_column(trajectories, space)
 
 
-def _discrete_action_column(trajectories: tuple[Trajectory, ...], n_actions: int) -> Column:
+def part_sizes(space: spaces.Space) -> tuple[int, ...]:
+    """
+    :param space: a space of discrete actions
+    :return: how many choices each part of an action has; an action of a Discrete space has one part
+    :raises ValueError: if the space is another one, has more than one axis, or does not start at 0
+    """
+    if np.asarray(getattr(space, "start", 0)).any():
+        raise ValueError(f"action_space={cut(space)} does not start at 0: only spaces that count from 0 are supported")
+    if isinstance(space, spaces.Discrete):
+        return (int(space.n),)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return tuple(int(n) for n in space.nvec)
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+        return (2,) * space.shape[0]
+    raise ValueError(
+        f"action_space={cut(space)}: only Discrete, Box, and MultiDiscrete and MultiBinary spaces of one axis are supported"
+    )
+
+
+def _discrete_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Column:
     """Return int64 actions; whole numbers of a float dtype are taken for what they are."""
+    sizes = np.array(part_sizes(space))
+    shapes = ((), (1,)) if isinstance(space, spaces.Discrete) else (space.shape,)
     for index, trajectory in enumerate(trajectories):
         acts = trajectory.acts
         label = f"expert_data, episode {index}: actions"
         whole = acts.dtype.kind in "biu" or all((chunk == np.round(chunk)).all() for chunk in chunks(acts))
-        if acts.shape[1:] not in ((), (1,)) or not whole:
+        if acts.shape[1:] not in shapes or not whole:
+            kind = "other than this space's" if whole else "continuous (a Box)"
             raise ValueError(
-                f"{label} of shape {acts.shape[1:]} and dtype {acts.dtype} are continuous (a Box), but the environment's "
-                f"action space is Discrete({n_actions}). Use data of the discrete environment"
+                f"{label} of shape {acts.shape[1:]} and dtype {acts.dtype} are {kind}, but the environment's action space is "
+                f"{cut(space)}. Use data of the discrete environment"
             )
         for chunk in chunks(acts):
-            outside = chunk[(chunk < 0) | (chunk >= n_actions)]
-            if len(outside):
+            parts = chunk.reshape(len(chunk), -1)
+            rows, columns = np.nonzero((parts < 0) | (parts >= sizes))
+            if len(rows):
                 raise ValueError(
-                    f"{label} hold {outside.reshape(-1)[0]}, which is outside 0..{n_actions - 1} of the environment's action "
-                    "space. Is this data of another environment, or does it count actions from 1?"
+                    f"{label} hold {parts[rows[0], columns[0]]}, which is outside 0..{sizes[columns[0]] - 1} of the "
+                    "environment's action space. Is this data of another environment, or does it count actions from 1?"
                 )
-    return Column([trajectory.acts for trajectory in trajectories], (1,), np.dtype(np.int64), one_in_a_row)
+    convert = one_in_a_row if isinstance(space, spaces.Discrete) else parts_in_a_row
+    return Column([trajectory.acts for trajectory in trajectories], (len(sizes),), np.dtype(np.int64), convert)
+
+
+def parts_in_a_row(rows: np.ndarray) -> np.ndarray:
+    """:return: actions of several parts, shape (n, n_parts)"""
+    return rows.reshape(len(rows), -1).astype(np.int64)
 
 
 def _continuous_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:

@@ -1,4 +1,4 @@
-"""Environments: what is known of them, and the stand-in for one when training offline: spaces without dynamics."""
+"""Training without an environment: a stand-in that has only spaces, what it refuses, and what is known of environments."""
 
 import contextlib
 from typing import Any, NamedTuple, NoReturn
@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import load_demonstrations
@@ -15,7 +16,8 @@ from sb3_iq.demonstrations import load_demonstrations
 
 class SpacesEnv(gym.Env):
     """
-    An environment that has spaces and can be reset (SB3 does so before learning), but cannot be stepped.
+    An environment that has spaces and can be reset (SB3 does so before learning), but cannot be stepped: for
+    ``IQLearn(policy, SpacesEnv(observation_space, action_space), expert_data, offline=True)``.
 
     :param observation_space: observation space
     :param action_space: action space
@@ -45,6 +47,44 @@ class _Shell(VecEnvWrapper):
         return self.venv.step_wait()
 
 
+class SharedVecNormalize(VecNormalize):
+    """
+    A stand-in for the user's ``VecNormalize``: the same statistics, around an environment without dynamics, whose zeros never
+    enter them.
+
+    :param venv: the environment without dynamics
+    :param source: the user's own
+    """
+
+    def __init__(self, venv: VecEnv, source: VecNormalize) -> None:
+        super().__init__(
+            venv,
+            training=False,
+            norm_obs=source.norm_obs,
+            norm_reward=False,
+            clip_obs=source.clip_obs,
+            gamma=source.gamma,
+            epsilon=source.epsilon,
+            norm_obs_keys=source.norm_obs_keys,
+        )
+        if source.norm_obs:
+            self.obs_rms = source.obs_rms
+        self.ret_rms = source.ret_rms
+        self.source = source
+
+    def save(self, save_path: str) -> None:
+        # What is saved, by CheckpointCallback for instance, is the user's own
+        self.source.save(save_path)
+
+
+def updates_statistics(env: VecNormalize) -> bool:
+    """
+    :param env: a normalising wrapper
+    :return: whether its statistics follow what it sees; of a stand-in, those of the user's own
+    """
+    return updates_statistics(env.source) if isinstance(env, SharedVecNormalize) else env.training
+
+
 def make_spaces_env(observation_space: spaces.Space, action_space: spaces.Space, env: VecEnv | None = None) -> VecEnv:
     """
     :param observation_space: observation space, as the policy sees it
@@ -56,26 +96,7 @@ def make_spaces_env(observation_space: spaces.Space, action_space: spaces.Space,
     normalize = unwrap_vec_normalize(env) if env is not None else None
     if normalize is None:
         return spaces_env
-    # The stand-in's zeros must not enter the statistics, hence training=False
-    stand_in = VecNormalize(
-        spaces_env,
-        training=False,
-        norm_obs=normalize.norm_obs,
-        norm_reward=False,
-        clip_obs=normalize.clip_obs,
-        gamma=normalize.gamma,
-        epsilon=normalize.epsilon,
-        norm_obs_keys=normalize.norm_obs_keys,
-    )
-    if normalize.norm_obs:
-        stand_in.obs_rms = normalize.obs_rms
-    stand_in.ret_rms = normalize.ret_rms
-    stand_in.updates_statistics = getattr(  # type: ignore[attr-defined]
-        normalize, "updates_statistics", normalize.training
-    )
-    # What is saved, by CheckpointCallback for instance, is the user's own
-    stand_in.save = normalize.save  # type: ignore[method-assign]
-    spaces_env = stand_in
+    spaces_env = SharedVecNormalize(spaces_env, normalize)
     while env is not normalize:
         spaces_env, env = _Shell(spaces_env), env.venv  # type: ignore[union-attr]
     return spaces_env
@@ -111,20 +132,11 @@ def is_spaces_env(env: VecEnv | None) -> bool:
     return env is not None and isinstance(getattr(env.unwrapped, "envs", [None])[0], SpacesEnv)
 
 
-def make_env(
-    env: GymEnv | str | None,
-    observation_space: spaces.Space | None,
-    action_space: spaces.Space | None,
-    offline: bool,
-    verbose: int,
-    expert_data: Any = None,
-) -> tuple[VecEnv, EnvSpec]:
+def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data: Any = None) -> tuple[VecEnv, EnvSpec]:
     """
     Make and wrap the environment before SB3 does, since the policy's class depends on the action space.
 
     :param env: the environment, its id, or None
-    :param observation_space: observation space, only without an environment
-    :param action_space: action space, only without an environment
     :param offline: whether the environment is only needed for its spaces
     :param verbose: verbosity level
     :param expert_data: without an environment, the demonstrations, which may carry the spaces (Minari, a replay buffer)
@@ -132,22 +144,11 @@ def make_env(
     :raises ValueError: if there is neither an environment nor spaces
     """
     if env is None:
-        if observation_space is None and action_space is None and expert_data is not None:
-            one_episode = load_demonstrations(expert_data, n_trajectories=1)
-            observation_space, action_space = one_episode.observation_space, one_episode.action_space
-        if observation_space is None or action_space is None:
-            raise ValueError(
-                "`env` is None: give `observation_space` and `action_space`, which are never guessed from data (only Minari "
-                "data sets and replay buffers carry them)."
-            )
+        env = _spaces_of_data(expert_data)
         if not offline:
             raise ValueError("`env` is None: only offline=True learns without an environment.")
-        return BaseAlgorithm._wrap_env(SpacesEnv(observation_space, action_space), 0, monitor_wrapper=False), EnvSpec(
-            None, None
-        )
-    if observation_space is not None or action_space is not None:
-        raise ValueError("`observation_space` and `action_space` are only for env=None: an environment has its own.")
-
+    if isinstance(env, SpacesEnv):
+        return BaseAlgorithm._wrap_env(env, 0, monitor_wrapper=False), EnvSpec(None, None)
     vec_env = BaseAlgorithm._wrap_env(maybe_make_env(env, verbose), verbose)
     spec = env_spec(vec_env)
     if not offline:
@@ -156,6 +157,31 @@ def make_env(
     if isinstance(env, str):
         vec_env.close()
     return spaces_env, spec
+
+
+def _spaces_of_data(expert_data: Any) -> SpacesEnv:
+    """Return an environment with the spaces that the data carries."""
+    if expert_data is not None:
+        one_episode = load_demonstrations(expert_data, n_trajectories=1)
+        if one_episode.observation_space is not None and one_episode.action_space is not None:
+            return SpacesEnv(one_episode.observation_space, one_episode.action_space)
+    raise ValueError(
+        "`env` is None: give env=SpacesEnv(observation_space, action_space). Spaces are never guessed from data (only Minari "
+        "data sets and replay buffers carry them)."
+    )
+
+
+def check_callback(callback: MaybeCallback) -> None:
+    """:raises ValueError: if a callback counts episodes, of which there are none offline"""
+    pending: list[Any] = list(callback) if isinstance(callback, list) else [callback]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, StopTrainingOnMaxEpisodes):
+            raise ValueError("`callback` holds StopTrainingOnMaxEpisodes: offline there are no episodes to count.")
+        if isinstance(current, CallbackList):
+            pending.extend(current.callbacks)
+        elif isinstance(current, EventCallback) and isinstance(current.callback, BaseCallback):
+            pending.append(current.callback)
 
 
 def same_but_for_infinity(old: spaces.Space, new: spaces.Space) -> bool:
