@@ -14,6 +14,8 @@ import pytest
 from sb3_iq.demonstrations import load_demonstrations
 from sb3_iq.demonstrations.saving import save_trajectories
 
+pytestmark = pytest.mark.slow
+
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("rl_zoo3")
 

@@ -10,11 +10,12 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
-from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import migration, replay, rng, spaces_env, vec_normalize
 from sb3_iq.iq_learn.optimization import one_thread
@@ -89,10 +90,11 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
         """
         demonstrations = read_expert_data(expert_data, *self._env_spec)
+        action_space = self._fit_actions(demonstrations)
         self.expert_buffer = ExpertBuffer(
             demonstrations,
             self.observation_space,
-            self.action_space,
+            action_space,
             device=self.device,
             rng=self.expert_rng,
             with_rewards=False,
@@ -101,6 +103,10 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None
         self.expert_n_transitions = demonstrations.n_transitions
         self.expert_content_hash = demonstrations.content_hash
+
+    def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
+        """Return the space that actions are scaled by, here the environment's."""
+        return self.action_space
 
     @property
     def demonstrations(self) -> ExpertBuffer:
@@ -130,6 +136,20 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             self._rng_states = None
             if self.expert_buffer is not None:
                 self.expert_buffer.rng = self.expert_rng
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # A policy that has learned something, offline for instance, plays from the first step on
+        if self._n_updates > 0:
+            learning_starts = 0
+        action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
+        if isinstance(self.action_space, spaces.Box) and np.abs(buffer_action).max() > 1:
+            # Random actions of a box that is wider than what the policy uses of it
+            fraction = (action - self.action_space.low) / (self.action_space.high - self.action_space.low)
+            buffer_action = (2.0 * fraction - 1.0).astype(np.float32)
+            action = self.policy.unscale_action(buffer_action)
+        return action, buffer_action
 
     def _setup_learn(
         self,
@@ -294,3 +314,6 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         if expert_data is not None:
             model.set_expert_data(expert_data)
         return model
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "expert_buffer"]

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
@@ -13,7 +14,7 @@ from stable_baselines3.common.utils import get_parameters_by_name
 from stable_baselines3.dqn.policies import QNetwork
 from stable_baselines3.sac.policies import Actor
 
-from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
@@ -31,34 +32,31 @@ SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 
 class IQLearn(ImitationAlgorithm):
     """
-    Inverse soft-Q learning (IQ-Learn): imitation from demonstrations with one Q-function,
+    Inverse soft-Q learning (IQ-Learn, https://arxiv.org/abs/2106.12142): imitation from demonstrations with one Q-function,
     which stands for the policy, softmax(Q / alpha), and for the reward, r = Q - gamma V'.
-    Paper: https://arxiv.org/abs/2106.12142
 
     Discrete actions are learned by a soft Q-network, continuous ones by SAC's actor and critics. The reward of the environment
     is never used. ``preset`` sets what is left out, for the kind of action space, see :mod:`sb3_iq.iq_learn.presets`.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy), or a class derived from
         :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (continuous actions)
-    :param env: The environment to learn from (if registered in Gym, can be str). Offline it is only asked for its spaces:
-        :class:`~sb3_iq.SpacesEnv` has nothing else, and ``None`` takes those that the demonstrations carry, if they do
+    :param env: The environment to learn from (if registered in Gym, can be str). Offline only its spaces count, as those of a
+        :class:`~sb3_iq.SpacesEnv`; ``None`` takes those that the demonstrations carry, if they do
     :param expert_data: The demonstrations: what :func:`~sb3_iq.load_demonstrations` takes or returns; never saved
-    :param learning_rate: learning rate for the Q-function's Adam optimizer, typically 1e-4 to 1e-3;
-        it can be a function of the current progress remaining (from 1 to 0)
+    :param learning_rate: learning rate of the Q-function, typically 1e-4 to 1e-3, or a function of the progress remaining
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
     :param learning_starts: how many environment steps are taken at random before learning starts, typically 1000
     :param batch_size: number of expert transitions, and online as many of the policy, for each gradient update, typically 256
     :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
     :param gamma: the discount factor, typically 0.97 to 0.99
-    :param train_freq: Update the model every ``train_freq`` steps, or a tuple like ``(5, "step")`` or ``(2, "episode")``
-    :param gradient_steps: How many gradient steps to do after each rollout, ``-1``: as many as steps in the environment
+    :param train_freq: Update the model every ``train_freq`` steps, or a tuple like ``(2, "episode")``
+    :param gradient_steps: How many gradient steps to do after each rollout, ``-1``: as many as environment steps
     :param action_noise: the action noise type (None by default, and hardly ever needed: the policy is stochastic)
-    :param replay_buffer_class: Replay buffer class to use. If ``None``, it will be automatically selected.
-        Buffers of n-step returns or relabelled goals are refused
+    :param replay_buffer_class: Replay buffer class to use; those of n-step returns or relabelled goals are refused
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer (False by default)
     :param ent_coef: the temperature alpha, typically 0.01 to 0.1; ``"auto"`` to learn it, ``"auto_0.1"`` from 0.1 on
-    :param target_update_interval: update the target network every ``target_update_interval`` gradient steps, typically 1
+    :param target_update_interval: gradient steps between two updates of the target network, typically 1
     :param target_entropy: target entropy of ``ent_coef="auto"``: by default minus the number of dimensions, or log(n) / 10
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE, continuous actions; False by default)
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE (-1: at the beginning of the rollout)
@@ -68,21 +66,19 @@ class IQLearn(ImitationAlgorithm):
     :param policy_kwargs: additional arguments to be passed to the policy on creation, e.g. ``dict(net_arch=[256, 256])``
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run; ``"auto"``: on the GPU if possible
+    :param device: Device (cpu, cuda, ...) of the networks; ``"auto"``: the GPU if possible
     :param offline: Learn from the demonstrations alone (False by default): ``learn(n)`` takes n gradient steps and no
         environment step. May be changed between calls of ``learn``
     :param preset: the settings of what is left out: the ``"default"`` of this project, the published configuration
         (``"paper"``), or that of LS-IQ (``"ls-iq"``, https://arxiv.org/abs/2303.00599)
-    :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most 1/c from the prior. Typically 0.5
-        without one, 32 with
-    :param reward_prior: coefficient of the reward that the penalty draws to instead of 0, high where a transition is like the
-        demonstrations, see :mod:`~sb3_iq.iq_learn.reward_priors`. Typically 0 or 1. It has no part in offline training
-    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10: the squared error of
-        continuous actions, or the negative log-likelihood of discrete ones; or a function of the current progress remaining
-    :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 3e-4, or a function as above
-    :param expert_actions: ``"given"``; or for state-only demonstrations, whose actions are then never read, drawn from the
-        ``"policy"`` at the expert's states (section 5.4), or told from s and s' by a model of the ``"inverse_dynamics"``,
-        learned from the replay buffer
+    :param penalty_coef: coefficient c of the penalty c r^2: rewards are at most 1/c from the prior. 0.5 without one, 32 with
+    :param reward_prior: coefficient of the reward that the penalty draws to online, high where a transition is like the
+        demonstrations, typically 0 or 1, see :mod:`~sb3_iq.iq_learn.reward_priors`
+    :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10, or a function: the
+        squared error of continuous actions, or the negative log-likelihood of discrete ones
+    :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 3e-4, or a function
+    :param expert_actions: ``"given"``; or for state-only demonstrations, drawn from the ``"policy"`` (section 5.4), or told
+        from s and s' by a model of the ``"inverse_dynamics"``, learned from the replay buffer
     :param objective_kwargs: which form of the objective is maximised, by the names of
         :class:`~sb3_iq.iq_learn.objective.Objective`: ``divergence``, ``occupancy_term``, ``penalty``, ``mixture_weight``,
         ``terminal_value``, ``critic_bound``, ``expert_target``, ``use_target``, ``gradient_penalty``
@@ -186,7 +182,6 @@ class IQLearn(ImitationAlgorithm):
 
         self.target_entropy = target_entropy
         self.log_ent_coef = None  # type: th.Tensor | None
-        # Entropy coefficient / Entropy temperature
         self.ent_coef = chosen["ent_coef"]
         self.target_update_interval = target_update_interval
         self.ent_coef_optimizer: th.optim.Adam | None = None
@@ -250,8 +245,9 @@ class IQLearn(ImitationAlgorithm):
             settings.check_compiler()
 
     def _context(self) -> settings.Context:
-        env_spaces, env_id = (self.observation_space, self.action_space), self._env_spec[0]  # a list in a saved model
-        return settings.Context(self.preset, *env_spaces, env_id, self.offline, self.expert_actions)
+        # The environment's specification is a list in a saved model
+        known = self.observation_space, self.action_space, self._env_spec[0]
+        return settings.Context(self.preset, *known, self.offline, self.expert_actions)
 
     def _create_aliases(self) -> None:
         if isinstance(self.policy, SoftQPolicy):
@@ -275,6 +271,11 @@ class IQLearn(ImitationAlgorithm):
         self._make_prior()
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))
+
+    def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
+        # Once they have learned, the networks know their range of actions
+        fits = self._n_updates == 0 and self.expert_actions == "given"
+        return self.policy.fit_actions(demonstrations if fits else None)
 
     @property
     def prior(self) -> RewardPrior | None:

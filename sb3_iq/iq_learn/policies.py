@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.iq_learn.normalization import ObservationNormalizer
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
@@ -58,6 +59,9 @@ class SoftPolicy(Protocol):
 
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """The networks that the objective is maximised over, their targets, and their optimiser"""
+
+    def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Space:
+        """Fit the scale of actions to demonstrations, if they are given; the space that they are scaled by"""
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """Actions in the environment's units, as the networks take them"""

@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from torch import nn
 
+from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.demonstrations.conversion import part_sizes
 from sb3_iq.iq_learn.networks import ScaledTanh
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
@@ -156,6 +157,13 @@ class SoftQPolicy(dqn.DQNPolicy):
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """:return: the network that the objective is maximised over, its target, and its optimizer"""
         return self.q_net, self.q_net_target, self.optimizer
+
+    def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Space:
+        """
+        :param demonstrations: not needed here
+        :return: the action space, which needs no scale
+        """
+        return self.action_space
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """

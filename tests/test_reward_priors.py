@@ -1,4 +1,4 @@
-"""The prior of rewards: by the distance to the demonstrations, or with discrete actions the log-likelihood of a clone."""
+"""The priors of rewards: by the distance to the demonstrations, or with discrete actions the log-likelihood of a clone."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
-from sb3_iq.iq_learn import batches
-from sb3_iq.iq_learn.reward_prior import HALF_WAY, MAX_SIZE, MIN_ACTION_STD, MIN_LOG_LIKELIHOOD, ClonePrior, reward_prior_of
-from tests.utils import RandomEnv, random_trajectories
+from sb3_iq.iq_learn import reward_priors
+from sb3_iq.iq_learn.normalization import MAX_MAGNITUDE
+from sb3_iq.iq_learn.reward_priors import HALF_WAY, MIN_ACTION_STD, MIN_LOG_LIKELIHOOD, ClonePrior
+from tests.utils import RandomEnv, random_trajectories, sample_batch
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 DISCRETE = spaces.Discrete(3)
@@ -41,7 +42,7 @@ def test_hand_computed_prior():
     # a standard deviation of the first, a tenth of a unit of the constant one, an action as it was
     obs = th.tensor([[1.0 - 2.0, 5.0], [5.0, 5.1], [5.0, 1e6]])
     actions = th.tensor([[0.5], [-0.5], [-0.5]])
-    distances = np.array([1.0, 0.1, MAX_SIZE])
+    distances = np.array([1.0, 0.1, MAX_MAGNITUDE])
     far = prior(batch._replace(observations=obs, actions=actions))
     assert far.tolist() == pytest.approx((1.5 / (1 + distances / (HALF_WAY * 3**0.5))).tolist(), rel=1e-4)
     moved = prior(batch._replace(actions=batch.actions + 0.5 + MIN_ACTION_STD))
@@ -55,7 +56,7 @@ def test_hand_computed_prior():
 @pytest.mark.parametrize("expert_actions", ["given", "policy"])
 def test_prior_of_all_spaces(policy, observation_space, action_space, expert_actions):
     model = make(observation_space, action_space, policy, expert_actions=expert_actions).learn(20)
-    batch = batches.sample(model, 8, "expert_bounded")
+    batch = sample_batch(model, 8)
     height = 2
     assert batch.reward_prior.shape == (16,)
     if isinstance(action_space, spaces.Discrete) and expert_actions == "given":
@@ -109,10 +110,12 @@ def test_prior_follows_the_statistics_of_vec_normalize():
     ).learn(5)
     before = model.prior
     model.learn(110, reset_num_timesteps=False)
-    expected = reward_prior_of(model)
-    assert before is not model.prior
+    latest = model.prior
+    model._make_prior()
+    expected = model.prior
+    assert before is not latest
     batch = model.expert_buffer.sample(32, env=model.get_vec_normalize_env())
-    assert th.allclose(model.prior(batch), expected(batch), rtol=0.2)
+    assert th.allclose(latest(batch), expected(batch), rtol=0.2)
 
 
 @pytest.mark.parametrize("policy, space", [("MlpPolicy", BOX), ("CnnPolicy", spaces.Box(0, 255, (36, 36, 1), np.uint8))])
@@ -136,33 +139,36 @@ def test_cloning_for_the_prior_leaves_the_run_alone():
     model = make(BOX, DISCRETE).learn(9)
     torch_state, expert_state = th.get_rng_state(), model.expert_buffer.rng.bit_generator.state
     parameters = [parameter.clone() for parameter in model.policy.parameters()]
-    again = reward_prior_of(model)
+    first = model.prior
+    model._make_prior()
     assert th.equal(torch_state, th.get_rng_state()) and expert_state == model.expert_buffer.rng.bit_generator.state
     assert all(map(th.equal, parameters, model.policy.parameters()))
     batch = model.expert_buffer.all()
-    assert th.equal(again(batch), model.prior(batch))
+    assert th.equal(first(batch), model.prior(batch))
 
 
-@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
-def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, monkeypatch):
-    made = []
+@pytest.mark.slow
+@pytest.mark.parametrize("action_space, expected", [(BOX, [0, 101, 201, 301, 401]), (DISCRETE, [0, 101, 201, 401])])
+def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, expected, monkeypatch):
+    """By distance every hundred gradient steps, a clone at each doubling; without VecNormalize once."""
+    made, make_prior = [], IQLearn._make_prior
 
     def count(model):
-        made.append(model._n_updates + 1)
-        return reward_prior_of(model)
+        made.append(model._n_updates)
+        make_prior(model)
 
-    monkeypatch.setattr("sb3_iq.iq_learn.iq_learn.reward_prior_of", count)
-    monkeypatch.setattr("sb3_iq.iq_learn.iq_learn.UPDATE_INTERVAL", 4)
+    monkeypatch.setattr(IQLearn, "_make_prior", count)
+    monkeypatch.setattr(reward_priors, "CLONING_STEPS", 2)
     env = RandomEnv(BOX, action_space)
     options = dict(learning_starts=4, batch_size=4, seed=0, train_freq=1, policy_kwargs=dict(net_arch=[8]), device="cpu")
-    for vec_env, expected in ((VecNormalize(DummyVecEnv([lambda: env])), [1, 5, 9, 17]), (env, [1])):
+    for vec_env, times in ((VecNormalize(DummyVecEnv([lambda: env])), expected), (env, [0])):
         made.clear()
-        IQLearn("MlpPolicy", vec_env, random_trajectories(env), **options).learn(35)
-        assert made == expected
+        IQLearn("MlpPolicy", vec_env, random_trajectories(env), **options).learn(420)
+        assert made == times
 
 
 def test_prior_of_many_demonstrations_is_of_some(monkeypatch):
-    monkeypatch.setattr("sb3_iq.iq_learn.reward_prior.MAX_TRANSITIONS", 7)
+    monkeypatch.setattr(reward_priors, "MAX_TRANSITIONS", 7)
     model = make(BOX, BOX).learn(9)
     assert model.expert_buffer.size() > 7
     assert len(model.prior.expert) == 7
