@@ -151,7 +151,7 @@ def test_a_buffer_filled_from_outside_has_prior_rewards_too(tmp_path):
 
 def test_allocated_late_saved_and_loaded(tmp_path):
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
-    assert model.replay_buffer is None
+    assert model._replay_buffer is None  # memory is taken when it is first asked for
     model.learn(30)
     model.save_replay_buffer(tmp_path / "replay")
     other = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
@@ -174,3 +174,13 @@ def test_refused_in_the_constructor_rather_than_in_learn():
         make_model("MlpPolicy", BOX, DISCRETE, optimize_memory_usage=True)
     with pytest.raises(TypeError, match="unknown"):
         make_model("MlpPolicy", BOX, DISCRETE, replay_buffer_kwargs=dict(unknown=1))
+
+
+def test_the_replay_buffer_can_be_filled_before_learning():
+    env = RandomEnv(BOX, DISCRETE)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), buffer_size=100, learning_starts=5, batch_size=16, seed=0)
+    obs = np.zeros((1, 3), np.float32)
+    assert model.replay_buffer is not None and model.replay_buffer.size() == 0
+    model.replay_buffer.add(obs, obs, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
+    model.learn(30)
+    assert model.replay_buffer.size() == 31

@@ -40,6 +40,7 @@ WITH_NEEDS = [(page, block) for page, block in PYTHON if block.comment.startswit
 COMMANDS = [(page, i) for page in PAGES for i, block in enumerate(read_blocks(page)) if block.language == "bash"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({page for page, _ in PYTHON}))
 def test_python_code(page, tmp_path, monkeypatch, capsys):
     """The blocks of a page are one program."""

@@ -24,7 +24,9 @@ def test_an_environment_of_spaces_is_none_to_learn_from():
     env = SpacesEnv(BOX, DISCRETE)
     with pytest.raises(RuntimeError, match="there is no environment to step"):
         env.step(0)
-    with pytest.raises(ValueError, match=r"give the model an environment by set_env"):
+    with pytest.raises(
+        ValueError, match=r"`env` is only a pair of spaces, and offline=False: give .* or the model by set_env"
+    ):
         IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).learn(20)
 
 
@@ -40,7 +42,9 @@ def test_refused_without_spaces():
 def test_offline_then_online():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL).learn(20)
     model.offline = False
-    with pytest.raises(ValueError, match=r"give the model an environment by set_env"):
+    with pytest.raises(
+        ValueError, match=r"`env` is only a pair of spaces, and offline=False: give .* or the model by set_env"
+    ):
         model.learn(20)
     model.set_env(make_vec_env("CartPole-v1", n_envs=2, seed=0))
     model.learn(30)

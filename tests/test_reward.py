@@ -64,6 +64,7 @@ def test_box_actions_are_scaled_and_terminal_states_have_no_value():
     assert model.predict_reward(obs, acts, next_obs, np.ones(10)) == pytest.approx(q.numpy(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_expected_value_is_the_mean_of_samples():
     model = make("MlpPolicy", BOX, WIDE_BOX, ent_coef=0.2)
     obs, ent_coef = th.as_tensor(batch_of(model)[0]), th.tensor(0.2)

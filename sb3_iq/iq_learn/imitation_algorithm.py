@@ -38,6 +38,8 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
     :param kwargs: arguments of ``OffPolicyAlgorithm``
     """
 
+    _replay_buffer: ReplayBuffer | None
+
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -64,10 +66,22 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         # The replay buffer is allocated by the first online learn(), see _setup_learn; a loaded model's generators are kept
-        kept = self.replay_buffer, self.expert_rng, self._rng_states
+        kept = self._replay_buffer, self.expert_rng, self._rng_states
         self.replay_buffer = replay.NOT_ALLOCATED
         super()._setup_model()
         self.replay_buffer, self.expert_rng, self._rng_states = kept
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer | None:  # type: ignore[override]
+        """The replay buffer, allocated when it is first asked for; None offline, and without an environment."""
+        online = not getattr(self, "offline", True) and self.env is not None and not spaces_env.is_spaces_env(self.env)
+        if self._replay_buffer is None and online:
+            self._replay_buffer = self._make_replay_buffer(self.buffer_size)
+        return self._replay_buffer
+
+    @replay_buffer.setter
+    def replay_buffer(self, replay_buffer: ReplayBuffer | None) -> None:
+        self._replay_buffer = replay_buffer
 
     def _make_replay_buffer(self, buffer_size: int) -> ReplayBuffer:
         """Return a replay buffer as ``OffPolicyAlgorithm`` makes it."""
@@ -166,9 +180,10 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             if not spaces_env.is_spaces_env(self.env):
                 self.set_env(spaces_env.make_spaces_env(self.observation_space, self.action_space, self.env))
         elif self.env is None or spaces_env.is_spaces_env(self.env):
-            raise ValueError("`env` is only a pair of spaces, and offline=False: give the model an environment by set_env().")
-        elif self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer(self.buffer_size)
+            what = "None" if self.env is None else "only a pair of spaces"
+            raise ValueError(
+                f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by set_env()."
+            )
         if env is not None and env.norm_obs and not self._statistics_warmed_up:
             vec_normalize.warm_up(env, expert_buffer)
             self._statistics_warmed_up = True
@@ -236,6 +251,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
+        callback.on_rollout_start()
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.train(gradient_steps=1, batch_size=self.batch_size)
@@ -247,6 +263,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
                 self.dump_logs()
         if log_interval is not None and self.num_timesteps % (100 * log_interval) != 0:
             self.dump_logs()
+        callback.on_rollout_end()
         callback.on_training_end()
 
     def dump_logs(self) -> None:
@@ -260,11 +277,11 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         env = self._wrap_env(env, self.verbose)
         previous = self.n_envs, self.observation_space
-        if self.replay_buffer is not None and self.replay_buffer.size() == 0:
-            self.replay_buffer = None
+        if self._replay_buffer is not None and self._replay_buffer.size() == 0:
+            self._replay_buffer = None
         # Only stored transitions tie an environment to the number of the previous ones
-        tied = self.replay_buffer is not None and not spaces_env.is_spaces_env(env)
-        self.n_envs = self.replay_buffer.n_envs if tied else env.num_envs  # type: ignore[union-attr]
+        tied = self._replay_buffer is not None and not spaces_env.is_spaces_env(env)
+        self.n_envs = self._replay_buffer.n_envs if tied else env.num_envs  # type: ignore[union-attr]
         if spaces_env.same_but_for_infinity(self.observation_space, env.observation_space):
             self.observation_space = env.observation_space
         try:
@@ -316,4 +333,4 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "expert_buffer"]
+        return [*super()._excluded_save_params(), "expert_buffer", "_replay_buffer"]

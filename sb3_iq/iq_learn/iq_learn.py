@@ -148,7 +148,7 @@ class IQLearn(ImitationAlgorithm):
             context = settings.Context(preset, *env_spaces, env_spec.env_id, offline, expert_actions)
             resolved = settings.resolve(context, chosen, objective_kwargs)
             chosen = {name: getattr(resolved, name) for name in settings.ARGUMENTS}
-            policy = policy_class(policy, *env_spaces)
+            policy = policy_class(policy, *env_spaces, action_noise, policy_kwargs)
 
         super().__init__(
             policy,

@@ -92,8 +92,9 @@ def threads_chosen() -> bool:
     if any(name in os.environ for name in THREAD_VARIABLES):
         return True
     cores = os.cpu_count() or 1
-    # torch's own default, of logical or physical cores; a change since the import is a choice too
-    return th.get_num_threads() not in (cores, cores // 2) or th.get_num_threads() != _THREADS_AT_IMPORT
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    # torch's own default, of logical, physical or usable cores; a change since the import is a choice too
+    return th.get_num_threads() not in (cores, cores // 2, usable) or th.get_num_threads() != _THREADS_AT_IMPORT
 
 
 @contextmanager

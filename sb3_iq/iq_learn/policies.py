@@ -1,10 +1,12 @@
 """What IQ-Learn asks of a policy, and which policy is for which action space. A new action space is one policy and one row."""
 
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -120,21 +122,35 @@ POLICIES: dict[type[spaces.Space], PolicyRow] = {
     ),
 }
 """Which policy is for which action space."""
+ONLY_CONTINUOUS = (
+    *("n_critics", "critic_aggregation", "layer_norm", "actor_tau", "share_features_extractor"),
+    *("log_std_init", "use_expln", "clip_mean"),
+)
+"""What only the policy for continuous actions knows of ``policy_kwargs``."""
 
 
 def policy_class(
-    policy: str | type[BasePolicy], observation_space: spaces.Space, action_space: spaces.Space
+    policy: str | type[BasePolicy],
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    action_noise: ActionNoise | None = None,
+    policy_kwargs: Mapping[str, Any] | None = None,
 ) -> type[BasePolicy]:
     """
     :param policy: alias or class
     :param observation_space: the observation space
     :param action_space: the action space
+    :param action_noise: the user's argument, which only continuous actions have a use for
+    :param policy_kwargs: the user's argument
     :return: the policy's class
-    :raises ValueError: if the alias is unknown, the class does not go with the action space, or a space is not served
+    :raises ValueError: if an argument is of no use for these actions, the alias is unknown, the class does not go with the
+        action space, or a space is not served
     """
     check_action_space(action_space)
     check_observation_space(observation_space)
     row = next(row for kind, row in POLICIES.items() if isinstance(action_space, kind))
+    if row is SOFT_Q:
+        check_discrete(action_noise, policy_kwargs or {})
     if isinstance(policy, str):
         if policy not in row.aliases:
             raise ValueError(f"`policy` is {policy!r}: choose one of {', '.join(row.aliases)}, or give a class.")
@@ -147,6 +163,23 @@ def policy_class(
             f"{', '.join(row.aliases)} or a class derived from sb3_iq.iq_learn.{row.base.__name__}."
         )
     return policy
+
+
+def check_discrete(action_noise: ActionNoise | None, policy_kwargs: Mapping[str, Any]) -> None:
+    """:raises ValueError: if something is asked for that only continuous actions have"""
+    if action_noise is not None:
+        raise ValueError(
+            f"`action_noise` is {str(action_noise)[:80]}: discrete actions explore by the softmax of their values. Leave it "
+            "out, or raise `ent_coef`."
+        )
+    if isinstance(policy_kwargs.get("net_arch"), dict):
+        raise ValueError(
+            f"`policy_kwargs` has net_arch={str(policy_kwargs['net_arch'])[:80]}: with discrete actions there is one network, "
+            "which is policy and critic. Give a list, e.g. net_arch=[64, 64]."
+        )
+    for name in ONLY_CONTINUOUS:
+        if name in policy_kwargs:
+            raise ValueError(f"`policy_kwargs` has {name}, which only the policy for continuous actions knows. Leave it out.")
 
 
 def check_action_space(action_space: spaces.Space) -> None:
