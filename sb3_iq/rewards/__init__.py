@@ -1,0 +1,6 @@
+"""The recovered reward out of a model: an object that is saved and loaded, an environment that pays it, a report on it."""
+
+from sb3_iq.rewards.learned_reward import LearnedReward
+from sb3_iq.rewards.vec_env import LearnedRewardVecEnv
+
+__all__ = ["LearnedReward", "LearnedRewardVecEnv"]
