@@ -24,7 +24,9 @@ def checked_obs(obs: Any, space: spaces.Space, name: str) -> "Obs":
         return _checked_rows(obs, space, name)
     if not isinstance(obs, dict) or obs.keys() != space.spaces.keys():
         found = sorted(obs) if isinstance(obs, dict) else type(obs).__name__
-        raise ValueError(f"`{name}` has the keys {str(found)[:80]}, but the reward's observation space has {sorted(space.spaces)}.")
+        raise ValueError(
+            f"`{name}` has the keys {str(found)[:80]}, but the reward's observation space has {sorted(space.spaces)}."
+        )
     return {key: _checked_rows(obs[key], part, f"{name}[{key!r}]") for key, part in space.spaces.items()}
 
 
@@ -73,7 +75,9 @@ def checked_actions(actions: Any, space: spaces.Space) -> np.ndarray:
     low, high = _discrete_bounds(space)
     valid = (rows >= low) & (rows <= high)
     if not valid.all():
-        raise ValueError(f"`actions` holds {rows[~valid][0]}, which is not in {_short(space)}: give the environment's own actions.")
+        raise ValueError(
+            f"`actions` holds {rows[~valid][0]}, which is not in {_short(space)}: give the environment's own actions."
+        )
     return rows.astype(np.int64)
 
 

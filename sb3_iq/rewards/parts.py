@@ -93,7 +93,9 @@ def parts_of(model: "IQLearn", form: Form, vec_normalize: VecNormalize | None) -
     """
     policy: Any = model.policy
     if getattr(policy, "normalize_obs", False) and not policy.normalizer.fitted:
-        raise ValueError("`model` has no statistics of demonstrations, so its Q-function is untrained: call model.learn() first.")
+        raise ValueError(
+            "`model` has no statistics of demonstrations, so its Q-function is untrained: call model.learn() first."
+        )
     env = vec_normalize if vec_normalize is not None else model.get_vec_normalize_env()
     normalizes = env is not None and env.norm_obs
     if getattr(model, "_normalizes_obs", False) and not normalizes:

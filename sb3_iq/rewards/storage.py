@@ -110,7 +110,9 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
 
     path = path if path.suffix else path.with_suffix(".zip")
     if not path.exists():
-        raise FileNotFoundError(f"`path` is {str(path)[:80]!r}, which does not exist: give a file written by LearnedReward.save().")
+        raise FileNotFoundError(
+            f"`path` is {str(path)[:80]!r}, which does not exist: give a file written by LearnedReward.save()."
+        )
     if not is_reward(path):
         raise ValueError(
             f"`path` is {str(path)[:80]!r}, which holds no reward.json: give a file written by LearnedReward.save(). The reward of "
@@ -120,7 +122,9 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
         data = json.loads(archive.read("reward.json"))
         tensors = th.load(io.BytesIO(archive.read("tensors.pth")), map_location="cpu", weights_only=True)
     if data.get("version") != VERSION:
-        raise ValueError(f"`path` has format {str(data.get('version'))[:20]}, this version reads {VERSION}: install a newer sb3-iq.")
+        raise ValueError(
+            f"`path` has format {str(data.get('version'))[:20]}, this version reads {VERSION}: install a newer sb3-iq."
+        )
     arguments = {name: _decode(value, custom_objects) for name, value in data["arguments"].items()}
     policy_class = _class_of(data["policy_class"], custom_objects)
     if not issubclass(policy_class, BasePolicy):
@@ -169,7 +173,9 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"`policy_kwargs` of the model hold {str(value)[:80]}, which cannot be saved without code: use plain values.")
+    raise ValueError(
+        f"`policy_kwargs` of the model hold {str(value)[:80]}, which cannot be saved without code: use plain values."
+    )
 
 
 def _decode(value: Any, custom_objects: dict[str, Any]) -> Any:

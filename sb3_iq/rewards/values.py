@@ -51,7 +51,9 @@ def value_samples(policy: BasePolicy, obs: PyTorchObs, ent_coef: th.Tensor) -> t
     log_det = 2 * (np.log(2.0) - pre_tanh - F.softplus(-2 * pre_tanh))
     log_prob = (gaussian.log_prob(pre_tanh) - log_det).sum(dim=2)
     n_samples, batch = log_prob.shape
-    many_obs = {key: _repeat(values, n_samples) for key, values in obs.items()} if isinstance(obs, dict) else _repeat(obs, n_samples)
+    many_obs = (
+        {key: _repeat(values, n_samples) for key, values in obs.items()} if isinstance(obs, dict) else _repeat(obs, n_samples)
+    )
     q = q_values(policy, many_obs, th.tanh(pre_tanh).flatten(0, 1)).reshape(n_samples, batch)
     values = q - ent_coef * log_prob
     return (values[: n_samples // 2] + values[n_samples // 2 :]) / 2

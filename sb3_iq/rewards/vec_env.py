@@ -134,7 +134,9 @@ def _fits(found: spaces.Space, expected: spaces.Space) -> bool:
             found = VecTransposeImage.transpose_space(found)
         if found.shape != expected.shape or found.dtype != expected.dtype:
             return False
-        return all(np.allclose(*_finite(ours, theirs)) for ours, theirs in ((found.low, expected.low), (found.high, expected.high)))
+        return all(
+            np.allclose(*_finite(ours, theirs)) for ours, theirs in ((found.low, expected.low), (found.high, expected.high))
+        )
     return found == expected
 
 
