@@ -1,7 +1,8 @@
 """
 Train the models whose rewards the other scripts read, with checkpoints on the way: ``benchmarks/models/ENV-MODE-SEED/``.
 
-    SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 python benchmarks/reward_models.py CartPole-v1 LunarLander-v3 --seeds 0 1 2
+    export SB3_IQ_DEMOS=... OMP_NUM_THREADS=1
+    python benchmarks/reward_models.py CartPole-v1 LunarLander-v3 --seeds 0 1 2
 
 A model that is there already is not trained again.
 """

@@ -1,7 +1,8 @@
 """
 Train fresh agents on recovered rewards, and on the true one: one line of ``results/reward-retraining.jsonl`` for each run.
 
-    SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 python benchmarks/reward_retraining.py --env CartPole-v1 --agent ppo --seeds 0 1 2
+    export SB3_IQ_DEMOS=... OMP_NUM_THREADS=1
+    python benchmarks/reward_retraining.py --env CartPole-v1 --agent ppo --seeds 0 1 2
 
 Models come from ``reward_models.py``, one for each seed. Runs that already have a line are skipped.
 """

@@ -208,7 +208,7 @@ def test_vec_normalize(action_space, tmp_path):
 def test_bad_models():
     env = RandomEnv(BOX, DISCRETE)
     untrained = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, **SMALL)
-    with pytest.raises(ValueError, match="no statistics of demonstrations.*call model.learn"):
+    with pytest.raises(ValueError, match=r"no statistics of demonstrations.*call model.learn"):
         LearnedReward(untrained)
     with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage"):
         LearnedReward(make(), form="value")

@@ -43,8 +43,8 @@ def _checked_rows(values: Any, space: spaces.Space, name: str) -> np.ndarray:
         raise ValueError(f"`{name}` is a single observation: give a batch, shape (batch, *obs_shape), by {name}[None].")
     if rows.shape[1:] not in shapes:
         raise ValueError(
-            f"`{name}` has shape {rows.shape}, but the reward's observation space is {_short(space)}: give a batch of observations "
-            "of the environment that the model was trained in, with the same wrappers."
+            f"`{name}` has shape {rows.shape}, but the reward's observation space is {_short(space)}: give a batch of "
+            "observations of the environment that the model was trained in, with the same wrappers."
         )
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         index = int(np.argwhere(~np.isfinite(rows))[0][0])

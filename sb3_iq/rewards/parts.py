@@ -100,8 +100,8 @@ def parts_of(model: "IQLearn", form: Form, vec_normalize: VecNormalize | None) -
     normalizes = env is not None and env.norm_obs
     if getattr(model, "_normalizes_obs", False) and not normalizes:
         raise ValueError(
-            "`vec_normalize` is None, but the model was trained on observations normalised by VecNormalize, whose statistics are "
-            "not saved with it: pass vec_normalize=VecNormalize.load(path, venv)."
+            "`vec_normalize` is None, but the model was trained on observations normalised by VecNormalize, whose statistics "
+            "are not saved with it: pass vec_normalize=VecNormalize.load(path, venv)."
         )
     temperature = model.ent_coef_tensor if model.log_ent_coef is None else th.exp(model.log_ent_coef.detach())
     return RewardParts(

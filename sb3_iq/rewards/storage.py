@@ -115,8 +115,8 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
         )
     if not is_reward(path):
         raise ValueError(
-            f"`path` is {str(path)[:80]!r}, which holds no reward.json: give a file written by LearnedReward.save(). The reward of "
-            "a saved model is LearnedReward(IQLearn.load(path))."
+            f"`path` is {str(path)[:80]!r}, which holds no reward.json: give a file written by LearnedReward.save(). The "
+            "reward of a saved model is LearnedReward(IQLearn.load(path))."
         )
     with zipfile.ZipFile(path) as archive:
         data = json.loads(archive.read("reward.json"))
@@ -156,8 +156,8 @@ def _class_of(name: str, custom_objects: dict[str, Any]) -> type:
         if isinstance(found, type) and issubclass(found, nn.Module):
             return found
     raise ValueError(
-        f"`custom_objects` lacks {name[:80]!r}, a class that the saved reward needs and that is not looked up by its name: pass "
-        f"LearnedReward.load(path, custom_objects={{{name[:80]!r}: TheClass}})."
+        f"`custom_objects` lacks {name[:80]!r}, a class that the saved reward needs and that is not looked up by its name: "
+        f"pass LearnedReward.load(path, custom_objects={{{name[:80]!r}: TheClass}})."
     )
 
 
@@ -214,9 +214,9 @@ def _decode_space(data: dict[str, Any]) -> spaces.Space:
     if kind == "Dict":
         return spaces.Dict({key: _decode_space(part) for key, part in value.items()})
     if kind == "Box":
-        low, high, shape, dtype = value
-        bounds = (np.broadcast_to(np.array(bound, dtype), shape).copy() for bound in (low, high))
-        return spaces.Box(*bounds, dtype=np.dtype(dtype).type)  # type: ignore[arg-type]
+        shape, dtype = value[2:]
+        low, high = (np.broadcast_to(np.array(bound, dtype), shape).copy() for bound in value[:2])
+        return spaces.Box(low, high, dtype=np.dtype(dtype).type)
     if kind == "Discrete":
         return spaces.Discrete(value[0], start=value[1])
     return spaces.MultiDiscrete(value) if kind == "MultiDiscrete" else spaces.MultiBinary(value)

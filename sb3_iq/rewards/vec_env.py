@@ -16,17 +16,18 @@ TerminalReward = Literal["absorbing", "once"]
 class LearnedRewardVecEnv(VecEnvWrapper):
     """
     Any agent of Stable-Baselines3 learns from a recovered reward here as it would from the environment's own. The true reward
-    of each step is in ``infos[i]["original_reward"]``; the episode statistics of a ``Monitor`` within stay those of true rewards.
+    of each step is in ``infos[i]["original_reward"]``; the episode statistics of a ``Monitor`` within stay those of
+    true rewards.
 
     In the model's eyes an episode never ends: a terminal state is an absorbing one, which goes on to pay
-    r_T = (1 - gamma) V(s_T) at every step for ever. An agent's episode does end, so everything that is left is paid with the last
+    r_T = (1 - gamma) V(s_T) at every step for ever. An agent's episode does end, so all that is left is paid with the last
     reward. For the agent's own discount factor gamma', that is
 
         r + gamma' r_T + gamma'^2 r_T + ... = r + gamma' / (1 - gamma') r_T,
 
     which is r / (1 - gamma') where the last transition repeats for ever, r_T = r: the value of terminal states of an online
     model whose demonstrations end too. Without it the end of an episode is worth 0, which is a gift to an agent whose rewards
-    are negative, and a fine where they are positive, whatever the model thinks of that state. At a time limit nothing of the kind is
+    are negative, and a fine where they are positive, whatever the model thinks of that state. At a time limit no tail is
     paid: the agent bootstraps there, as ``infos[i]["TimeLimit.truncated"]`` tells it.
 
     :param venv: the environment, vectorised and raw: a ``VecNormalize`` goes around this wrapper, not into it
@@ -94,8 +95,8 @@ def _before_reset(obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> t
     for index in np.flatnonzero(dones):
         if "terminal_observation" not in infos[index]:
             raise ValueError(
-                f"`infos[{index}]` has no terminal_observation at the end of an episode, so that its last reward is unknown: use "
-                "DummyVecEnv or SubprocVecEnv, and wrappers that keep it."
+                f"`infos[{index}]` has no terminal_observation at the end of an episode, so that its last reward is unknown: "
+                "use DummyVecEnv or SubprocVecEnv, and wrappers that keep it."
             )
         last = infos[index]["terminal_observation"]
         if isinstance(next_obs, dict):
@@ -135,10 +136,11 @@ def _fits(found: spaces.Space, expected: spaces.Space) -> bool:
         if found.shape != expected.shape or found.dtype != expected.dtype:
             return False
         return all(
-            np.allclose(*_finite(ours, theirs)) for ours, theirs in ((found.low, expected.low), (found.high, expected.high))
+            np.allclose(_finite(ours), _finite(theirs))
+            for ours, theirs in ((found.low, expected.low), (found.high, expected.high))
         )
     return found == expected
 
 
-def _finite(*bounds: np.ndarray) -> list[np.ndarray]:
-    return [np.clip(bound.astype(np.float64), -1e30, 1e30) for bound in bounds]
+def _finite(bound: np.ndarray) -> np.ndarray:
+    return np.clip(bound.astype(np.float64), -1e30, 1e30)
