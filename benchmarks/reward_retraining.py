@@ -35,10 +35,11 @@ REWARDS = {
     "bellman": ("bellman", "absorbing"),
     "bellman-once": ("bellman", "once"),
     "advantage": ("advantage", "absorbing"),
+    "bounded": ("bounded", "absorbing"),
 }
 AGENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "ppo"): dict(
-        timesteps=60_000, n_envs=8, n_steps=64, batch_size=256, n_epochs=10, gamma=0.98, gae_lambda=0.9, learning_rate=1e-3
+        timesteps=50_000, n_envs=8, n_steps=64, batch_size=256, n_epochs=8, gae_lambda=0.95, learning_rate=1e-3
     ),
     ("CartPole-v1", "dqn"): dict(
         timesteps=50_000,
@@ -59,7 +60,6 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
         n_steps=512,
         batch_size=512,
         n_epochs=6,
-        gamma=0.99,
         gae_lambda=0.98,
         learning_rate=1e-3,
         ent_coef=0.01,
@@ -81,14 +81,14 @@ def run(env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dic
     """
     settings = dict(AGENTS[env_id, agent])
     timesteps, n_envs = settings.pop("timesteps"), settings.pop("n_envs")
-    gamma = settings.get("gamma", 0.99)
     model = IQLearn.load(trained(env_id, mode, seed), device="cpu")
+    gamma = model.gamma
     venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
     if (form := REWARDS[reward]) is not None:
         venv = LearnedRewardVecEnv(venv, LearnedReward(model, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
     # The scale of rewards is arbitrary, also that of the true ones: each agent sees them at variance 1
     venv = VecNormalize(venv, norm_obs=False, gamma=gamma)
-    learner = ALGORITHMS[agent]("MlpPolicy", venv, seed=seed, device="cpu", **settings)
+    learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)
     start = time.perf_counter()
     learner.learn(timesteps)
     seconds = time.perf_counter() - start
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--env", default="CartPole-v1", choices=sorted(SOURCES))
     parser.add_argument("--modes", nargs="+", choices=("online", "offline"), default=["online"])
     parser.add_argument("--agent", default="ppo", choices=sorted(ALGORITHMS))
-    parser.add_argument("--rewards", nargs="+", choices=sorted(REWARDS), default=["true", "bellman", "advantage"])
+    parser.add_argument("--rewards", nargs="+", choices=sorted(REWARDS), default=["true", "bellman", "bounded"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--physics", type=json.loads, default={}, help="arguments of the environment, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "reward-retraining.jsonl")

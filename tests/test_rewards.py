@@ -210,7 +210,7 @@ def test_bad_models():
     untrained = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, **SMALL)
     with pytest.raises(ValueError, match=r"no statistics of demonstrations.*call model.learn"):
         LearnedReward(untrained)
-    with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage"):
+    with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage, bounded"):
         LearnedReward(make(), form="value")
 
 

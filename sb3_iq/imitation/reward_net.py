@@ -15,9 +15,9 @@ class IQRewardNet(RewardNet):
     A learned reward for imitation's wrappers and scripts: ``RewardVecEnvWrapper(venv, net.predict_processed)``,
     ``NormalizedRewardNet(net, RunningNorm)``, ``th.save(net, path)``. It is frozen: it has no parameters to train.
 
-    imitation marks time limits and terminal states alike by ``done``. Here ``done`` is a terminal state, as the documentation of
-    ``RewardNet`` says. Where episodes end by time limits, train on :class:`~sb3_iq.rewards.LearnedRewardVecEnv` instead, which
-    tells the two apart.
+    imitation marks time limits and terminal states alike by ``done``. Here ``done`` is a terminal state, as the documentation
+    of ``RewardNet`` says. Where episodes end by time limits, train on :class:`~sb3_iq.rewards.LearnedRewardVecEnv` instead,
+    which tells the two apart.
 
     :param reward: the reward
     :param gamma: the discount factor gamma' of the agent that will learn, in [0, 1): rewards of terminal states include the

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of report.json, report.png and report.html")
     parser.add_argument("--n-episodes", type=int, default=60)
     parser.add_argument("--checkpoints", type=pathlib.Path, nargs="*", default=[], help="earlier models, which act as well")
-    parser.add_argument("--form", choices=("bellman", "advantage"), default="bellman")
+    parser.add_argument("--form", choices=("bellman", "advantage", "bounded"), default="bellman")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     try:

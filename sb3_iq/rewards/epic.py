@@ -38,8 +38,8 @@ def epic_distance(
 
         C(R)(s, a, s') = R(s, a, s') + E[gamma R(s', A, S') - R(s, A, S') - gamma R(S, A, S')],
 
-    with S, S' and A drawn independently from the states and actions of the episodes (Definition 4.1; the last term is a constant,
-    which no correlation sees). Both rewards must be defined for transitions that the environment never makes.
+    with S, S' and A drawn independently from the states and actions of the episodes (Definition 4.1; the last term is a
+    constant, which no correlation sees). Both rewards must be defined for transitions that the environment never makes.
 
     :param reward: a reward as a function of (obs, actions, next_obs, terminated), such as a ``LearnedReward``
     :param other: another one
@@ -48,7 +48,7 @@ def epic_distance(
     :param n_transitions: for how many transitions the rewards are compared
     :param n_samples: over how many draws of (A, S') each expectation is taken
     :param seed: the seed of the draws
-    :return: the distance, in [0, 1]: 0 for rewards that differ in shaping and positive scale only, about 0.7 for unrelated ones
+    :return: the distance, in [0, 1]: 0 for rewards that differ in shaping and positive scale only, 0.7 for unrelated ones
     """
     rng = np.random.default_rng(seed)
     obs = concatenated([episode.obs for episode in episodes])

@@ -17,7 +17,7 @@ RANDOMNESS = (0.0, 0.1, 0.25, 0.5, 1.0)
 class Predicts(Protocol):
     """What has SB3's ``predict`` for batches of raw observations: a ``LearnedReward`` acts as its imitator does."""
 
-    def predict(self, obs: Any, deterministic: bool = True) -> Any: ...  # noqa: D102
+    def predict(self, obs: Any, deterministic: bool = True) -> Any: ...
 
 
 class Actor(NamedTuple):

@@ -11,10 +11,14 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.rewards import checks, storage
 from sb3_iq.rewards.parts import Form, Obs, RewardParts, parts_of
-from sb3_iq.rewards.values import is_continuous, q_values, value_samples
+from sb3_iq.rewards.values import is_continuous, q_values, typical, value_samples
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn import IQLearn
+
+
+# A Q-function that is the same for all actions has no unit of its own
+MIN_UNIT = 1e-6
 
 
 class Tail(NamedTuple):
@@ -39,13 +43,16 @@ class LearnedReward:
     - ``form="bellman"``: r(s, a, s') = Q(s, a) - gamma V(s') (Eq. 11 of the paper), where V of a terminal state is that of an
       absorbing one. It is defined up to a potential: r + gamma F(s') - F(s) explains the same behaviour
     - ``form="advantage"``: A(s, a) = r + gamma V(s') - V(s) = Q(s, a) - V(s), in which no potential is left. With
-      discrete actions this is alpha log pi(a|s): it asks for the imitator's own actions, whatever they lead to, and so does
-      not depend on what states are worth
+      discrete actions this is alpha log pi(a|s): it asks for the imitator's own actions, whatever they lead to
+    - ``form="bounded"``: the advantage in units of b, the mean cost of a random action in states with the demonstrations'
+      mean and standard deviation: A(s, a) / b, clipped to [-1, 1]. An absorbing state is compared with a typical state, by
+      (V(s_T) - V_typical) / b, clipped to [-1, 0]: nothing is worse than an end that is worse than anything else. This is the
+      form to train a fresh agent on
 
     It is deterministic: with continuous actions, V is a mean over fixed draws of the policy's noise.
 
     :param model: a trained model
-    :param form: ``"bellman"`` or ``"advantage"``
+    :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param vec_normalize: the ``VecNormalize`` that the model was trained with; None: the one of the model's environment,
         if any. Observations are given raw, never normalised
     :raises ValueError: if the model has not learned, or if its ``VecNormalize`` is missing
@@ -63,6 +70,7 @@ class LearnedReward:
     def _set_parts(self, parts: RewardParts) -> None:
         self._device = parts.policy.device  # which a policy looks for among its parameters each time
         self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
+        self._typical = typical(parts.policy, self._ent_coef) if parts.form == "bounded" else None
         self._parts = parts
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -92,7 +100,7 @@ class LearnedReward:
 
     def with_form(self, form: Form) -> "LearnedReward":
         """
-        :param form: ``"bellman"`` or ``"advantage"``
+        :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
         :return: the reward in this form, of the same networks
         """
         return self._from_parts(replace(self._parts, form=form))
@@ -118,7 +126,7 @@ class LearnedReward:
     def with_tail(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Tail:
         """
         Rewards, and what an absorbing state behind each transition would pay at each further step: (1 - gamma) V(s') with V of
-        a terminal state, 0 for an advantage.
+        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` has it is said above.
 
         :param obs: as in a call, as are the others
         :param actions: actions
@@ -191,19 +199,23 @@ class LearnedReward:
         over = checks.checked_terminated(terminated)
         n, n_next = checks.number_of_rows(rows), checks.number_of_rows(next_rows)
         checks.check_lengths(obs=n, actions=len(action_rows), next_obs=n_next, terminated=len(over))
-        advantage = parts.form == "advantage"
+        bellman = parts.form == "bellman"
         with th.no_grad():
             tensor = self._tensor(rows)
             q = q_values(parts.policy, tensor, self._q_actions(action_rows)).cpu().numpy()
-            value_obs = tensor if advantage else self._tensor(next_rows)
+            value_obs = self._tensor(next_rows) if bellman else tensor
             samples = value_samples(parts.policy, value_obs, self._ent_coef).cpu().numpy()
         v = samples.mean(axis=0)
         errors = samples.std(axis=0, ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.zeros_like(v)
-        if advantage:
-            return q - v, np.zeros_like(q), errors
         terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
-        rewards = q - parts.gamma * np.where(over, terminal_v, v)
-        return rewards, (1 - parts.gamma) * terminal_v, np.where(over, 0.0, parts.gamma * errors)
+        if bellman:
+            rewards = q - parts.gamma * np.where(over, terminal_v, v)
+            return rewards, (1 - parts.gamma) * terminal_v, np.where(over, 0.0, parts.gamma * errors)
+        if self._typical is None:
+            return q - v, np.zeros_like(q), errors
+        unit = max(self._typical.regret, MIN_UNIT)
+        absorbing = np.clip((terminal_v - self._typical.value) / unit, -1.0, 0.0)
+        return np.clip((q - v) / unit, -1.0, 1.0), absorbing, errors / unit
 
     def _normalized(self, obs: Obs) -> Obs:
         return obs if self._parts.statistics is None else self._parts.statistics(obs)

@@ -2,6 +2,7 @@
 
 import base64
 import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def html_page(report: "Report", png: bytes) -> str:
     return (
         f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Recovered reward: {name}</title>"
         f"<style>{STYLE}</style></head><body><h1>The recovered reward of {name}</h1>"
-        f"<p>{len(report.episodes)} episodes of policies from the imitator's to a random one. Intervals are 95 %, by bootstrap over "
-        "episodes. Where length alone correlates as well as the recovered reward, read the line with length removed.</p>"
+        f"<p>{len(report.episodes)} episodes of policies from the imitator's to a random one. Intervals are 95 %, by "
+        "bootstrap "
+        "over episodes. Where length alone correlates as well as the recovered reward, read the line with length removed.</p>"
         f"<img alt='Scatter plots, and rewards along the best and the worst episode' src='data:image/png;base64,"
         f"{base64.b64encode(png).decode()}'>"
         f"<h2>Sums over episodes</h2>{_table(['', 'correlation'], per_episode)}"
@@ -39,7 +41,7 @@ def html_page(report: "Report", png: bytes) -> str:
     )
 
 
-def _table(header: list[str], rows: list[tuple[str, ...]]) -> str:
+def _table(header: list[str], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch as th
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sb3_iq.iq_learn import IQLearn
 
 Obs: TypeAlias = np.ndarray | dict[str, np.ndarray]
-Form = Literal["bellman", "advantage"]
+Form = Literal["bellman", "advantage", "bounded"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RewardParts:
     :param gamma: the discount factor of the model
     :param ent_coef: the temperature alpha
     :param terminal_v: V of terminal states; None: an absorbing state in which the last transition repeats, V = Q(s, a)
-    :param form: ``"bellman"`` or ``"advantage"``
+    :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param statistics: what observations are normalised by before the networks, if by anything
     """
 
@@ -79,8 +79,8 @@ class RewardParts:
     statistics: ObsStatistics | None = None
 
     def __post_init__(self) -> None:
-        if self.form not in ("bellman", "advantage"):
-            raise ValueError(f"`form` is {str(self.form)[:80]!r}: choose one of bellman, advantage.")
+        if self.form not in get_args(Form):
+            raise ValueError(f"`form` is {str(self.form)[:80]!r}: choose one of {', '.join(get_args(Form))}.")
 
 
 def parts_of(model: "IQLearn", form: Form, vec_normalize: VecNormalize | None) -> RewardParts:

@@ -1,6 +1,7 @@
 """Q and V of a policy's networks, for batches of tensors."""
 
-from typing import Any
+import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -57,6 +58,56 @@ def value_samples(policy: BasePolicy, obs: PyTorchObs, ent_coef: th.Tensor) -> t
     q = q_values(policy, many_obs, th.tanh(pre_tanh).flatten(0, 1)).reshape(n_samples, batch)
     values = q - ent_coef * log_prob
     return (values[: n_samples // 2] + values[n_samples // 2 :]) / 2
+
+
+class Typical(NamedTuple):
+    """
+    What is typical of states like those of the demonstrations.
+
+    :param value: the mean of V
+    :param regret: the mean of V - Q for random actions: how much one of them costs
+    """
+
+    value: float
+    regret: float
+
+
+def typical(policy: BasePolicy, ent_coef: th.Tensor, n: int = 512) -> Typical:
+    """
+    :param policy: the networks
+    :param ent_coef: the temperature alpha
+    :param n: the number of states and actions that are drawn, the same in each call
+    :return: what is typical of states with the mean and standard deviation of the demonstrations
+    """
+    obs = _typical_observations(policy, n)
+    generator = th.Generator().manual_seed(1)
+    space: Any = policy.action_space
+    if is_continuous(policy):
+        actions = 2 * th.rand(n, int(np.prod(space.shape)), generator=generator) - 1
+    else:
+        seeded = copy.deepcopy(space)
+        seeded.seed(1)
+        actions = th.as_tensor(np.stack([np.asarray(seeded.sample()) for _ in range(n)]).reshape(n, -1))
+    with th.no_grad():
+        value = value_samples(policy, obs, ent_coef).mean(dim=0)
+        regret = (value - q_values(policy, obs, actions.to(policy.device))).clamp(min=0)
+    return Typical(float(value.mean()), float(regret.mean()))
+
+
+def _typical_observations(policy: BasePolicy, n: int) -> PyTorchObs:
+    """Return draws from the space, and in place of vectors with known statistics draws from a Gaussian of these."""
+    space = copy.deepcopy(policy.observation_space)
+    space.seed(1)
+    samples = [space.sample() for _ in range(n)]
+    named = {key: np.stack([row[key] for row in samples]) for key in samples[0]} if isinstance(space, spaces.Dict) else None
+    tensors = {key: th.as_tensor(rows, device=policy.device) for key, rows in (named or {"obs": np.stack(samples)}).items()}
+    generator = th.Generator().manual_seed(0)
+    networks: Any = policy
+    for key, part in networks.normalizer.parts.items():
+        if part.fitted:
+            noise = th.randn(n, *part.mean.shape, generator=generator).to(part.mean)
+            tensors[key] = part.mean + part.std * noise
+    return tensors if named is not None else tensors["obs"]
 
 
 def _noise(n: int, action_dim: int) -> th.Tensor:
