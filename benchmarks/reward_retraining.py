@@ -88,7 +88,7 @@ def run(env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dic
         venv = LearnedRewardVecEnv(venv, LearnedReward(model, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
     # The scale of rewards is arbitrary, also that of the true ones: each agent sees them at variance 1
     venv = VecNormalize(venv, norm_obs=False, gamma=gamma)
-    learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)
+    learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)  # type: ignore[call-arg]
     start = time.perf_counter()
     learner.learn(timesteps)
     seconds = time.perf_counter() - start

@@ -244,3 +244,28 @@ def test_bad_dictionaries():
         reward.predict_value({"a": obs["a"]})
     with pytest.raises(ValueError, match=r"`obs\['b'\]` has shape"):
         reward.predict_value({"a": obs["a"], "b": obs["b"][:, :2]})
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_bounded_form(action_space, tmp_path):
+    """The advantage in units of what a random action costs, within [-1, 1]."""
+    model = make(action_space=action_space)
+    batch = batch_of(BOX, action_space)
+    bounded = LearnedReward(model, form="bounded")
+    advantages, rewards = bounded.with_form("advantage")(*batch), bounded(*batch)
+    within = np.abs(rewards) < 0.99
+    unit = (advantages[within] / rewards[within]).mean()
+    assert unit > 0 and rewards == pytest.approx(np.clip(advantages / unit, -1, 1), abs=1e-3)
+    bounded.save(tmp_path / "reward.zip")
+    assert np.array_equal(LearnedReward.load(tmp_path / "reward.zip", device="cpu")(*batch), rewards)
+    # an end that is worth less than typical states is the worst, one that is worth more is as good as acting like the expert
+    for terminal_v, absorbing in ((-1e3, -1.0), (1e3, 0.0)):
+        model.terminal_v = terminal_v
+        assert (LearnedReward(model, form="bounded").with_tail(*batch).absorbing == absorbing).all()
+
+
+@pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
+def test_every_space_has_a_bounded_form(policy, observation_space, action_space):
+    bounded = LearnedReward(make(policy, observation_space, action_space), form="bounded")
+    rewards = bounded(*batch_of(observation_space, action_space))
+    assert np.isfinite(rewards).all() and np.abs(rewards).max() <= 1

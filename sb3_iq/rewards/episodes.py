@@ -17,7 +17,7 @@ RANDOMNESS = (0.0, 0.1, 0.25, 0.5, 1.0)
 class Predicts(Protocol):
     """What has SB3's ``predict`` for batches of raw observations: a ``LearnedReward`` acts as its imitator does."""
 
-    def predict(self, obs: Any, deterministic: bool = True) -> Any: ...
+    def predict(self, observation: Any, *, deterministic: bool = False) -> Any: ...
 
 
 class Actor(NamedTuple):
@@ -84,7 +84,7 @@ def play(env: gym.Env, actor: Actor, seed: int) -> Episode:
         if rng.random() < actor.randomness:
             action = np.asarray(env.action_space.sample())
         else:
-            action = np.asarray(actor.policy.predict(_stack([obs]), deterministic=True))[0]
+            action = np.asarray(actor.policy.predict(_stack([obs]), deterministic=True)[0])[0]
         next_obs, reward, terminated, truncated, _ = env.step(int(action) if action.ndim == 0 else action)
         steps.append((obs, action, next_obs, terminated, float(reward)))
         obs, over = next_obs, terminated or truncated

@@ -23,12 +23,13 @@ def heatmap(
     labels: tuple[str, str] | None = None,
     resolution: int = 60,
     to_obs: Callable[[np.ndarray], np.ndarray] | None = None,
+    dynamics: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     out: str | pathlib.Path | None = None,
 ) -> "Figure":
     """
-    Draw the reward of what the imitator does, and the value, over two axes of the observation. As a reward of a grid's
-    point there is no next state, so that the left map is r + gamma V(s') - V(s) = Q(s, a) - V(s) of the action that a random
-    policy would take, on average: how much is lost by not acting like the expert. The right map is V(s).
+    Draw reward and value over two axes of the observation. With ``dynamics``, the reward is r(s, a, s') of the imitator's
+    action. Without it there is no next state, and the map shows the mean of Q(s, a) - V(s) over actions spread over their
+    space: how much a random action costs.
 
     :param model: a trained model, or a reward
     :param axes: which numbers of the observation are varied
@@ -37,6 +38,7 @@ def heatmap(
     :param labels: the names of both axes
     :param resolution: points along each axis, typically 60
     :param to_obs: turns points with the two numbers, shape (n, 2), into observations; None: they are put into ``base``
+    :param dynamics: the next observations of (obs, actions), if they are known as a function
     :param out: the picture to write, if any
     :return: the figure
     :raises ValueError: if the observation is no vector, or has no such axes, or they are unbounded and no ``bounds`` are given
@@ -48,20 +50,30 @@ def heatmap(
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     obs = _observations(reward, axes, base, points) if to_obs is None else np.asarray(to_obs(points))
     value = reward.predict_value(obs)
-    loss = np.mean(
-        [reward.predict_q(obs, np.tile(action, (len(obs), *[1] * np.ndim(action)))) - value for action in _actions(reward)], 0
-    )
+    if dynamics is None:
+        title, shown = "advantage of a random action", _mean_advantage(reward, obs, value)
+    else:
+        actions = reward.predict(obs, deterministic=True)[0]
+        title, shown = "reward r(s, a, s')", reward(obs, actions, dynamics(obs, actions), np.zeros(len(obs), dtype=bool))
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     names = labels or tuple(f"observation {axis}" for axis in axes)
-    for panel, values, title in zip(panels, (loss, value), ("advantage of a random action", "value V(s)"), strict=True):
+    for panel, values, name in zip(panels, (shown, value), (title, "value V(s)"), strict=True):
         mesh = panel.pcolormesh(x, y, values.reshape(resolution, resolution), cmap="viridis", shading="auto")
         figure.colorbar(mesh, ax=panel)
-        panel.set(xlabel=names[0], ylabel=names[1], title=title)
+        panel.set(xlabel=names[0], ylabel=names[1], title=name)
     if out is not None:
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110)
     return figure
+
+
+def _mean_advantage(reward: LearnedReward, obs: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return the mean of Q(s, a) - V(s) over actions spread over their space."""
+    tiled = [np.tile(action, (len(obs), *[1] * np.ndim(action))) for action in _actions(reward)]
+    return np.mean(
+        [reward.predict_q(obs, actions.reshape(len(obs), *np.shape(actions)[1:])) - value for actions in tiled], axis=0
+    )
 
 
 def _actions(reward: LearnedReward) -> list[Any]:

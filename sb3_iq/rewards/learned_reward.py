@@ -157,14 +157,20 @@ class LearnedReward:
             tensor = self._tensor(checks.checked_obs(obs, self.observation_space, "obs"))
             return value_samples(self._parts.policy, tensor, self._ent_coef).mean(dim=0).cpu().numpy()
 
-    def predict(self, obs: Obs, deterministic: bool = True) -> np.ndarray:
+    def predict(
+        self, observation: Obs, state: None = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, None]:
         """
-        :param obs: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        What the imitator does, as SB3's ``predict`` has it, also for ``evaluate_policy``.
+
+        :param observation: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        :param state: not used
+        :param episode_start: not used
         :param deterministic: whether to take the most likely action or to draw one
-        :return: the imitator's actions in the environment's units, shape (batch, \\*action_shape)
+        :return: actions in the environment's units, shape (batch, \\*action_shape), and None
         """
-        rows = checks.checked_obs(obs, self.observation_space, "obs")
-        return self._parts.policy.predict(self._normalized(rows), deterministic=deterministic)[0]  # type: ignore[arg-type]
+        rows = self._normalized(checks.checked_obs(observation, self.observation_space, "observation"))
+        return self._parts.policy.predict(rows, deterministic=deterministic)[0], None
 
     def save(self, path: str | pathlib.Path) -> None:
         """
