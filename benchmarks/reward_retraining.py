@@ -39,7 +39,7 @@ REWARDS = {
 }
 AGENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "ppo"): dict(
-        timesteps=50_000, n_envs=8, n_steps=64, batch_size=256, n_epochs=8, gae_lambda=0.95, learning_rate=1e-3
+        timesteps=100_000, n_envs=8, n_steps=64, batch_size=256, n_epochs=8, gae_lambda=0.95, learning_rate=1e-3
     ),
     ("CartPole-v1", "dqn"): dict(
         timesteps=50_000,
@@ -69,7 +69,9 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC}
 
 
-def run(env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dict[str, float]) -> dict[str, Any]:
+def run(
+    env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dict[str, float], timesteps: int
+) -> dict[str, Any]:
     """
     :param env_id: the environment
     :param mode: how the model was trained, ``"online"`` or ``"offline"``
@@ -77,10 +79,11 @@ def run(env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dic
     :param agent: ``"ppo"``, ``"dqn"`` or ``"sac"``
     :param reward: a key of ``REWARDS``
     :param physics: arguments of the environment that the agent learns and is evaluated in, such as gravity
+    :param timesteps: environment steps of the agent's training
     :return: the true returns of the agent, and of the imitator in the same environment
     """
-    settings = dict(AGENTS[env_id, agent])
-    timesteps, n_envs = settings.pop("timesteps"), settings.pop("n_envs")
+    settings = {name: value for name, value in AGENTS[env_id, agent].items() if name not in ("timesteps", "n_envs")}
+    n_envs = AGENTS[env_id, agent]["n_envs"]
     model = IQLearn.load(trained(env_id, mode, seed), device="cpu")
     gamma = model.gamma
     venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
@@ -100,7 +103,7 @@ def run(env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dic
         "return": round(float(np.mean(returns)), 1),
         "worst": round(float(np.min(returns)), 1),
         "imitator": round(float(np.mean(imitator)), 1),
-        "timesteps": timesteps,
+        "gamma": gamma,
         "seconds": round(seconds),
         "settings": {key: value for key, value in settings.items() if key != "policy_kwargs"},
     }
@@ -112,6 +115,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=("online", "offline"), default=["online"])
     parser.add_argument("--agent", default="ppo", choices=sorted(ALGORITHMS))
     parser.add_argument("--rewards", nargs="+", choices=sorted(REWARDS), default=["true", "bellman", "bounded"])
+    parser.add_argument("--timesteps", type=int, help="environment steps of the agents; by default those of AGENTS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--physics", type=json.loads, default={}, help="arguments of the environment, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "reward-retraining.jsonl")
@@ -119,17 +123,19 @@ def main() -> None:
     th.set_num_threads(1)
 
     lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    timesteps = args.timesteps or AGENTS[args.env, args.agent]["timesteps"]
     for mode, seed, reward in itertools.product(args.modes, args.seeds, args.rewards):
         key = {"env": args.env, "mode": mode, "agent": args.agent, "reward": reward, "seed": seed, "physics": args.physics}
+        key["timesteps"] = timesteps
         if any(all(line[name] == value for name, value in key.items()) for line in lines):
             continue
         command = (
             f"python benchmarks/reward_retraining.py --env {args.env} --modes {mode} --agent {args.agent} "
-            f"--rewards {reward} --seeds {seed}"
+            f"--rewards {reward} --timesteps {timesteps} --seeds {seed}"
         )
         if args.physics:
             command += f" --physics '{json.dumps(args.physics)}'"
-        result = run(args.env, mode, seed, args.agent, reward, args.physics)
+        result = run(args.env, mode, seed, args.agent, reward, args.physics, timesteps)
         line = {**key, **result, "commit": git_commit(), "command": command, "gymnasium": gym.__version__}
         with args.out.open("a") as file:
             file.write(json.dumps(line) + "\n")

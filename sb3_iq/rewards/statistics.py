@@ -23,6 +23,8 @@ class Correlation:
     high: float
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "undefined: no variation"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def as_dict(self) -> dict[str, float | None]:
