@@ -39,6 +39,37 @@ class Report:
     per_step: dict[str, Correlation]
     epic: float | None
 
+    @classmethod
+    def of(
+        cls,
+        env: str,
+        episodes: list[Episode],
+        reward: LearnedReward,
+        max_episode_steps: int | None = None,
+        true_reward: RewardFunction | None = None,
+    ) -> "Report":
+        """
+        :param env: the environment's id
+        :param episodes: the episodes
+        :param reward: the reward, in the form that is to be compared
+        :param max_episode_steps: the time limit, if there is one
+        :param true_reward: the true reward as a function of any transition, if it is known
+        :return: the report
+        """
+        tails = [reward.with_tail(e.obs, e.actions, e.next_obs, e.terminated) for e in episodes]
+        recovered = [tail.rewards for tail in tails]
+        per_episode = _per_episode(episodes, recovered)
+        if max_episode_steps is not None:
+            # An ended episode goes on in its absorbing state until the time limit, like all others
+            left = [
+                (max_episode_steps - len(e)) * t.absorbing[-1] * e.terminated[-1] for e, t in zip(episodes, tails, strict=True)
+            ]
+            sums = np.array([rewards.sum(dtype=np.float64) for rewards in recovered]) + np.array(left, dtype=np.float64)
+            true = np.array([episode.rewards.sum() for episode in episodes])
+            per_episode["pearson, absorbing until the time limit"] = bootstrap(statistics.pearson, true, sums)
+        epic = None if true_reward is None else epic_distance(reward, true_reward, episodes, reward.gamma)
+        return cls(env, episodes, recovered, per_episode, _per_step(episodes, recovered), epic)
+
     @property
     def returns(self) -> np.ndarray:
         """The true return of each episode, shape (n_episodes,)."""
@@ -118,19 +149,11 @@ def report(
     made = gym.make(env) if isinstance(env, str) else env
     _check_env(made, reward)
     episodes = play_all(made, graded_actors(reward, checkpoints), n_episodes, seed)
-    recovered = [reward(episode.obs, episode.actions, episode.next_obs, episode.terminated) for episode in episodes]
     env_id = made.spec.id if made.spec is not None else type(made.unwrapped).__name__
+    limit = made.spec.max_episode_steps if made.spec is not None else None
     if isinstance(env, str):
         made.close()
-    function = true_reward or TRUE_REWARDS.get(env_id)
-    return Report(
-        env_id,
-        episodes,
-        recovered,
-        _per_episode(episodes, recovered),
-        _per_step(episodes, recovered),
-        None if function is None else epic_distance(reward, function, episodes, reward.gamma),
-    )
+    return Report.of(env_id, episodes, reward, limit, true_reward or TRUE_REWARDS.get(env_id))
 
 
 def _check_env(env: gym.Env, reward: LearnedReward) -> None:
