@@ -21,8 +21,9 @@ from run import RESULTS, git_commit
 from sb3_iq import IQLearn
 from sb3_iq.rewards import LearnedReward, Report, report
 from sb3_iq.rewards.epic import TRUE_REWARDS
+from sb3_iq.rewards.parts import Form
 
-FORMS = ("bellman", "advantage", "bounded")
+FORMS: tuple[Form, ...] = ("bellman", "advantage", "bounded")
 
 
 def main() -> None:
@@ -56,9 +57,8 @@ def main() -> None:
             }
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            print(
-                {name: str(value) for name, value in (result.per_episode | result.per_step).items()}, result.epic, flush=True
-            )
+            print(form, {name: str(value) for name, value in result.per_episode.items()}, flush=True)
+            print("per step", {name: str(value) for name, value in result.per_step.items()}, "EPIC", result.epic, flush=True)
             if args.out_reports is not None:
                 result.save(args.out_reports / f"{args.env}-{args.mode}-{seed}-{form}")
 

@@ -60,10 +60,8 @@ def test_by_hand():
     reward, (obs, acts, next_obs, terminated) = LearnedReward(model), batch_of(BOX, DISCRETE)
     with th.no_grad():
         q_all, next_q_all = (model.q_net(th.as_tensor(values)).numpy() for values in (obs, next_obs))
-    q, v, next_v = (
-        q_all[np.arange(10), acts],
-        *(0.3 * np.log(np.exp(values / 0.3).sum(axis=1)) for values in (q_all, next_q_all)),
-    )
+    q = q_all[np.arange(10), acts]
+    v, next_v = (0.3 * np.log(np.exp(values / 0.3).sum(axis=1)) for values in (q_all, next_q_all))
     assert reward.predict_q(obs, acts) == pytest.approx(q, abs=1e-5)
     assert reward.predict_value(obs) == pytest.approx(v, abs=1e-5)
     # offline, a terminal state is worth 0
