@@ -1,5 +1,7 @@
 """LearnedRewardVecEnv: rewards by hand at terminations, time limits and automatic resets."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -197,6 +199,16 @@ class Forgetful(DummyVecEnv):
     def step_wait(self):
         obs, rewards, dones, infos = super().step_wait()
         return obs, rewards, dones, [{} for _ in infos]
+
+
+def test_another_discount_factor_is_told():
+    reward = make_reward()
+    with pytest.warns(UserWarning, match=r"`gamma` is 0.9, the model's is 0.99: .* states of low value"):
+        LearnedRewardVecEnv(DummyVecEnv([Walk]), reward, gamma=0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LearnedRewardVecEnv(DummyVecEnv([Walk]), reward)
+        LearnedRewardVecEnv(DummyVecEnv([Walk]), reward.with_form("bounded"), gamma=0.9)
 
 
 def test_bad_arguments():
