@@ -14,11 +14,11 @@ from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 pytest.importorskip("imitation", reason="needs imitation")
 
-from imitation.rewards import reward_nets  # noqa: E402
-from imitation.rewards.reward_wrapper import RewardVecEnvWrapper  # noqa: E402
-from imitation.util.networks import RunningNorm  # noqa: E402
+from imitation.rewards import reward_nets
+from imitation.rewards.reward_wrapper import RewardVecEnvWrapper
+from imitation.util.networks import RunningNorm
 
-from sb3_iq.imitation.reward_net import IQRewardNet  # noqa: E402
+from sb3_iq.imitation.reward_net import IQRewardNet
 
 SMALL = dict(batch_size=16, seed=0, device="cpu", offline=True)
 DICT = spaces.Dict({"a": BOX, "b": BOX})

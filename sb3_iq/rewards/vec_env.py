@@ -59,8 +59,8 @@ class LearnedRewardVecEnv(VecEnvWrapper):
         _check_space("action", venv.action_space, reward.action_space)
         if reward.form == "bellman" and not np.isclose(gamma, reward.gamma):
             warnings.warn(
-                f"`gamma` is {gamma}, the model's is {reward.gamma}: in the form bellman, the potential in its reward then pays the "
-                f"agent for states of {'high' if gamma > reward.gamma else 'low'} value. Give the agent and this wrapper "
+                f"`gamma` is {gamma}, the model's is {reward.gamma}: in the form bellman, its potential then pays "
+                f"the agent for states of {'high' if gamma > reward.gamma else 'low'} value. Give the agent and this wrapper "
                 f"gamma={reward.gamma}, or take the form bounded."
             )
         super().__init__(venv)
