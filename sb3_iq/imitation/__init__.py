@@ -1,0 +1,1 @@
+"""What the `imitation` library can use of a model; the modules here import that library."""
