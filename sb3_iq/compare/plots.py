@@ -73,7 +73,7 @@ def draw_levels(axes: "Axes", levels: Mapping[str, float]) -> None:
         axes.axhline(level, color="0.35", linewidth=0.9, linestyle=DASHES[2], zorder=1)
         axes.annotate(
             name, (1.0, level), xycoords=("axes fraction", "data"), xytext=(-3, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize=8, color="0.35",
+            ha="right", va="bottom", fontsize=8, color="0.35", bbox={"color": "white", "alpha": 0.6, "pad": 0.5},
         )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def figure(
     from matplotlib.figure import Figure
 
     labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    figure: Figure = Figure(figsize=(3.6 * len(panels) + 2.2, 3.6), layout="constrained")
+    figure: Figure = Figure(figsize=(4.0 * len(panels) + 2.4, 3.6), layout="constrained")
     for i, (title, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1)
         draw(axes, curves, labels)

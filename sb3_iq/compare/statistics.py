@@ -1,5 +1,6 @@
 """What rows say of algorithms: scores with intervals, and how much experience it takes to get to the expert."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Row
 
 GOAL = 0.9
-N_BOOTSTRAP = 10_000
+N_BOOTSTRAP = 2_000
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,10 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> list[Summary]:
             algo: _scores(members, lambda row: at_budget(row, protocol.timesteps), protocol) for algo, members in good.items()
         }
         finals = {algo: _scores(members, lambda row: row["return_mean"], protocol) for algo, members in good.items()}
-        iqm, iqm_final, better = _intervals(scores), _intervals(finals), _improvements(scores)
+        iqm, better = _intervals(scores), _improvements(scores)
+        # Those that ended at the common budget have the same numbers at their end
+        longer = {algo: values for algo, values in finals.items() if not np.array_equal(values, scores[algo])}
+        iqm_final = {**iqm, **_intervals(longer)}
         for algo, members in good.items():
             summaries.append(
                 Summary(
@@ -188,17 +192,17 @@ def _scores(rows: Sequence[Row], value: Callable[[Row], float], protocol: Protoc
 
 def _intervals(scores: dict[str, np.ndarray]) -> dict[str, Estimate]:
     """Return the interquartile mean of each algorithm, with its bootstrap interval."""
-    from rliable import library, metrics
+    from rliable import metrics
 
     def iqm(values: np.ndarray) -> np.ndarray:
         return np.array([metrics.aggregate_iqm(values)])
 
-    return _estimates(library.get_interval_estimates(scores, iqm, reps=N_BOOTSTRAP, random_state=_random_state()))
+    return _estimates(scores, iqm)
 
 
 def _improvements(scores: dict[str, np.ndarray]) -> dict[str, Estimate]:
     """Return the probability that the first algorithm is better than each of the others."""
-    from rliable import library, metrics
+    from rliable import metrics
 
     first, *others = scores
     if not others:
@@ -208,16 +212,18 @@ def _improvements(scores: dict[str, np.ndarray]) -> dict[str, Estimate]:
         return np.array([metrics.probability_of_improvement(x, y)])
 
     pairs: Any = {algo: [scores[first], scores[algo]] for algo in others}
-    return _estimates(library.get_interval_estimates(pairs, probability, reps=2_000, random_state=_random_state()))
+    return _estimates(pairs, probability)
 
 
-def _estimates(found: Any) -> dict[str, Estimate]:
-    values, bounds = found
+def _estimates(scores: Any, function: Callable[..., np.ndarray]) -> dict[str, Estimate]:
+    """Return values and stratified bootstrap intervals, always the same for the same scores."""
+    from rliable import library
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the bootstrap's library: that rliable calls it by an old name
+        generator = np.random.RandomState(0)
+        values, bounds = library.get_interval_estimates(scores, function, reps=N_BOOTSTRAP, random_state=generator)
     return {key: Estimate(float(value[0]), *(float(bound[0]) for bound in bounds[key])) for key, value in values.items()}
-
-
-def _random_state() -> np.random.RandomState:
-    return np.random.RandomState(0)
 
 
 def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:

@@ -41,7 +41,7 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         str(summary.score_at_budget),
         f"{summary.timesteps:,}" if longer else "",
         str(summary.score_final) if longer else "",
-        str(summary.steps),
+        "never" if summary.steps.is_censored and summary.steps.value == 0 else str(summary.steps),
         f"{summary.n_reached} ({summary.n_stayed})",
         str(summary.seconds),
         "" if summary.improvement is None else str(summary.improvement),
@@ -74,9 +74,9 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
     ]
     if any(name in ("imitation/gail", "imitation/airl") for name in names):
         lines.append(
-            "GAIL and AIRL of imitation are on-policy: published runs take 10 million steps and a hundred demonstrations. Here "
-            "they have a longer budget than the others, and observations normalised by running statistics. Where an episode's "
-            "length depends on how good it is, they can read the reward from it (allow_variable_horizon=True)."
+            "GAIL and AIRL of imitation are on-policy: published runs take 10 million steps and 100 demonstrations. Here "
+            "they have a longer budget than the others, and observations normalised by running statistics. Where an "
+            "episode's length depends on how good it is, they can read the reward from it (allow_variable_horizon=True)."
         )
     if "sb3/sqil" in names or "imitation/sqil" in names:
         lines.append("SQIL favours long episodes where they can end in a terminal state: its rewards are 0 or 1.")
