@@ -64,6 +64,7 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         self.venv = venv
         self.gen_algo = IQLearn(policy, venv, **(rl_kwargs or {}))
         super().__init__(demonstrations=demonstrations, custom_logger=custom_logger, allow_variable_horizon=True)
+        self.gen_algo.set_logger(self.logger)
 
     @property
     def rl_algo(self) -> IQLearn:
