@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_iq.compare import compare, driver, execution
+from sb3_iq.compare import compare, driver, execution, statistics
 from sb3_iq.compare.__main__ import main
 from sb3_iq.compare.algorithms import parse
 from sb3_iq.compare.comparison import Run
@@ -26,6 +26,7 @@ SMALL = ["--env", "CartPole-v1", "--demos", DEMOS, "--timesteps", "40", "--eval-
 
 @pytest.fixture
 def without_processes(monkeypatch):
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 20)
     monkeypatch.setattr(driver, "_dispatcher", lambda *arguments: in_process)
 
 
@@ -34,27 +35,24 @@ def rows_of(out: Path) -> list[dict]:
 
 
 def test_command(tmp_path, without_processes, capsys):
-    """All algorithms of this package; a second call adds a seed, and does nothing again."""
+    """All algorithms of this package; a second call adds seeds and demonstrations, and does nothing again."""
     algos = ["iq:learning_starts=10", "sb3/sqil:batch_size=8", "sb3/gail:batch_size=8", BC, "iq:offline=True,timesteps=10"]
-    command = [*SMALL, "--n-demos", "1", "2", "--algos", *algos, "--seeds", "1", "--out", str(tmp_path)]
-    assert main(command) == 0
+    assert main([*SMALL, "--n-demos", "2", "--algos", *algos, "--seeds", "1", "--out", str(tmp_path)]) == 0
     rows = rows_of(tmp_path)
-    assert {(row["algo"], row["n_demos"], row["seed"]) for row in rows} == {
-        (algorithm.label, n, 0) for algorithm in parse(algos) for n in (1, 2)
-    }
+    assert [(row["algo"], row["n_demos"], row["seed"]) for row in rows] == [(algo.label, 2, 0) for algo in parse(algos)]
     for row in rows:
         assert row["error"] is None and row["score"] is not None
         assert row["env_steps"] == (0 if row["algo"].startswith(("sb3/bc", "iq:offline")) else 40)
-    # The same episodes for all algorithms, another choice for another seed
-    assert len({row["demos_hash"] for row in rows if row["n_demos"] == 2}) == 1
     assert [point["step"] for point in rows[0]["curve"]] == [20, 40]
+    # The same episodes for all algorithms, another choice for another seed
+    assert len({row["demos_hash"] for row in rows}) == 1
     before = (tmp_path / "results.jsonl").read_text()
-    more = compare("CartPole-v1", DEMOS, [BC], [1], 2, 40, tmp_path, eval_freq=20, n_eval_episodes=2)
+    more = compare("CartPole-v1", DEMOS, [BC], [1, 2], 2, 40, tmp_path, eval_freq=20, n_eval_episodes=2)
     assert (tmp_path / "results.jsonl").read_text().startswith(before)
-    assert len(more) == len(rows) + 1 == len(rows_of(tmp_path))
-    assert len({row["demos_hash"] for row in more if row["algo"] == BC and row["n_demos"] == 1}) == 2
+    assert len(more) == len(rows) + 3 == len(rows_of(tmp_path))
+    assert len({row["demos_hash"] for row in more}) == 4
     if importlib.util.find_spec("rliable"):
-        assert "| 1 | iq:learning_starts=10 |" in capsys.readouterr().out
+        assert "| 2 | iq:learning_starts=10 |" in capsys.readouterr().out
         assert (tmp_path / "report.html").exists()
 
 
@@ -164,7 +162,7 @@ def alive(pid: int) -> bool:
 def test_kill_9_and_resume(tmp_path):
     """The rows that are there stay; workers end with their parent; the same command does the rest, each run once."""
     out = tmp_path / "out"
-    slow = "sb3/bc:min_steps=20000,max_steps=20000"
+    slow = "sb3/bc:min_steps=9999,max_steps=9999"
     # Two at a time where joblib is installed
     jobs = ["--jobs", "2"] if importlib.util.find_spec("joblib") else []
     command = [sys.executable, "-m", "sb3_iq.compare", *SMALL, "--n-demos", "1", "--seeds", "1", "--out", str(out), *jobs]
