@@ -117,16 +117,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         try:
-            wait_for(lambda: n_nodes(address) == 1, 120, "the first node")
+            wait_for(lambda: n_nodes(address) == 1, 600, "the first node")
             nodes.append(start_node(f"--address={address}"))
-            wait_for(lambda: n_nodes(address) == 2, 120, "the second node")
+            wait_for(lambda: n_nodes(address) == 2, 600, "the second node")
             print("two nodes are up", flush=True)
             driver = subprocess.Popen([sys.executable, *COMMAND, "--out", str(out), "--ray-address", address])
-            wait_for(lambda: len(rows(out)) >= 1 or driver.poll() is not None, 600, "the first row")
+            wait_for(lambda: len(rows(out)) >= 1 or driver.poll() is not None, 1_200, "the first row")
             assert driver.poll() is None, "the driver ended before a node was killed"
             kill(nodes.pop())
             print(f"one node killed, with {len(rows(out))} of {N_RUNS} rows there", flush=True)
-            assert driver.wait(900) == 0, "the driver failed"
+            assert driver.wait(1_800) == 0, "the driver failed"
             counts = Counter(row["seed"] for row in rows(out))
             assert counts == Counter(range(N_RUNS)), f"rows by seed: {dict(counts)}"
             assert not any(row["error"] for row in rows(out)), [row["error"] for row in rows(out)]

@@ -146,6 +146,8 @@ def test_steps_to_the_goal():
     assert (reached, str(reached)) == (statistics.Censored(300, False), "300")
     assert not statistics.stayed(make_row("iq", 0, UP), PROTOCOL)
     assert statistics.stayed(make_row("iq", 0, [20.0, 452.0]), PROTOCOL)
+    assert str(statistics.to_stay(make_row("iq", 0, UP), PROTOCOL)) == "500"
+    assert str(statistics.to_stay(make_row("iq", 0, [*UP, 20.0]), PROTOCOL)) == "> 1,100"
     never = statistics.to_goal(make_row("iq", 0, DOWN), PROTOCOL, "step")
     assert (never, str(never)) == (statistics.Censored(1_000, True), "> 1,000")
     assert statistics.to_goal(make_row("sb3/bc", 0, [500.0]), PROTOCOL, "step") == statistics.Censored(0, False)
@@ -186,7 +188,7 @@ def test_summaries():
     assert longer.score_final.value == 1 and longer.score_at_budget.value == 0 and str(longer.steps) == "1,300"
     assert tables.merit_lines(list(summaries.values())) == [
         "1 demonstration: IQ-Learn took 300 steps, 0.23 times those of imitation/gail, the best of the others that act "
-        "(1,300)."
+        "(1,300); to stay there, IQ-Learn took 500 steps, 0.33 times those of imitation/gail (1,500)."
     ]
 
 

@@ -63,7 +63,8 @@ class Summary:
     :param score_final: the same at the end of the algorithm's own budget
     :param steps: environment steps to the goal, the median of the runs
     :param n_reached: how many got there
-    :param n_stayed: how many were there at every evaluation from then on
+    :param steps_to_stay: environment steps to where all evaluations from then on are at the goal, the median of the runs
+    :param n_stayed: how many were at the goal at every evaluation from the first one on
     :param seconds: training time to the goal, the median of the runs
     :param improvement: probability that the first algorithm has the higher score at the budget; None for itself
     """
@@ -78,6 +79,7 @@ class Summary:
     score_final: Estimate
     steps: Censored
     n_reached: int
+    steps_to_stay: Censored
     n_stayed: int
     seconds: Censored
     improvement: Estimate | None = None
@@ -105,6 +107,17 @@ def to_goal(row: Row, protocol: Protocol, what: str) -> Censored:
         if protocol.score(point["mean"]) >= GOAL:
             return Censored(point[what] if takes_steps else 0.0, False)
     return Censored(row["curve"][-1][what] if takes_steps else 0.0, True)
+
+
+def to_stay(row: Row, protocol: Protocol) -> Censored:
+    """
+    :param row: of a run that ended well
+    :param protocol: of the comparison
+    :return: environment steps to the first evaluation from which on all are at the goal
+    """
+    last_below = max((i for i, point in enumerate(row["curve"]) if protocol.score(point["mean"]) < GOAL), default=-1)
+    curve = row["curve"][last_below + 1 :] or row["curve"][-1:]
+    return to_goal({**row, "curve": curve}, protocol, "step")
 
 
 def stayed(row: Row, protocol: Protocol) -> bool:
@@ -177,6 +190,7 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> list[Summary]:
                     iqm_final[algo],
                     median([to_goal(row, protocol, "step") for row in members]),
                     sum(not to_goal(row, protocol, "step").is_censored for row in members),
+                    median([to_stay(row, protocol) for row in members]),
                     sum(stayed(row, protocol) for row in members),
                     median([to_goal(row, protocol, "train_s") for row in members]),
                     better.get(algo),
@@ -244,15 +258,16 @@ def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:
     acting = {algo: summary for algo, summary in others.items() if summary.steps.value > 0}
     if acting:
         best = min(acting, key=lambda algo: (acting[algo].steps.is_censored, acting[algo].steps.value))
-        sentences.append(_against(ours.steps, acting[best].steps, best))
+        sentences.append(_against(ours.steps, acting[best].steps, f"{best}, the best of the others that act"))
+        best = min(acting, key=lambda algo: (acting[algo].steps_to_stay.is_censored, acting[algo].steps_to_stay.value))
+        sentences.append(f"to stay there, {_against(ours.steps_to_stay, acting[best].steps_to_stay, best)}")
     return "; ".join(sentences)
 
 
 def _against(ours: Censored, other: Censored, name: str) -> str:
     """Return a comparison of steps, with the direction in which censoring bounds it."""
-    best = f"{name}, the best of the others that act"
     if ours.is_censored and other.is_censored:
-        return f"neither IQ-Learn ({ours}) nor {best} ({other}), got there"
+        return f"neither IQ-Learn ({ours}) nor {name} ({other}), got there"
     ratio = ours.value / other.value
     bound = "more than " if ours.is_censored else "less than " if other.is_censored else ""
-    return f"IQ-Learn took {ours} steps, {bound}{ratio:.2f} times those of {best} ({other})"
+    return f"IQ-Learn took {ours} steps, {bound}{ratio:.2f} times those of {name} ({other})"

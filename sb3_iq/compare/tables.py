@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
-from sb3_iq.compare.statistics import Summary, figure_of_merit
+from sb3_iq.compare.statistics import Censored, Summary, figure_of_merit
 
 HEADER = (
     "demonstrations",
@@ -17,7 +17,8 @@ HEADER = (
     "own budget",
     "score there",
     "steps to 90 %",
-    "runs that got there (stayed)",
+    "steps to stay there",
+    "runs that got there (and stayed)",
     "seconds to 90 %",
     "P(first is better)",
 )
@@ -41,11 +42,17 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         str(summary.score_at_budget),
         f"{summary.timesteps:,}" if longer else "",
         str(summary.score_final) if longer else "",
-        "never" if summary.steps.is_censored and summary.steps.value == 0 else str(summary.steps),
+        _steps(summary.steps),
+        _steps(summary.steps_to_stay),
         f"{summary.n_reached} ({summary.n_stayed})",
         str(summary.seconds),
         "" if summary.improvement is None else str(summary.improvement),
     ]
+
+
+def _steps(steps: Censored) -> str:
+    """Return steps; what takes none never gets there by more of them."""
+    return "never" if steps.is_censored and steps.value == 0 else str(steps)
 
 
 def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
@@ -64,7 +71,8 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
         f"Return: the mean over seeds at {protocol.timesteps:,} steps; where a longer run has no evaluation there, at its "
         f"next one. Score: 0 is random actions ({protocol.random_return:.1f}), 1 the demonstrations "
         f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable).",
-        "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9. `> N`: the median run "
+        "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9; to stay there: of the "
+        "first one from which on all are. `> N`: the median run "
         "did not get there within N; runs that did not count, as more than any that did. Steps are all interactions of "
         "training with the environment, without those of evaluations. Seconds are training's alone, and depend on what else "
         "the machine did.",
@@ -118,7 +126,16 @@ def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:
     head = ["env", "n_demos", "algo", "n_seeds", "n_failed", "timesteps", "own_timesteps", "return_at_budget"]
     for name in ("score", "score_final", "probability_of_improvement"):
         head += [name, f"{name}_low", f"{name}_high"]
-    head += ["steps_to_90", "steps_censored", "seconds_to_90", "seconds_censored", "n_reached", "n_stayed"]
+    head += [
+        "steps_to_90",
+        "steps_censored",
+        "steps_to_stay",
+        "steps_to_stay_censored",
+        "seconds_to_90",
+        "seconds_censored",
+        "n_reached",
+        "n_stayed",
+    ]
     writer.writerow([*head, "expert_return", "random_return"])
     for item in summaries:
         row = [
@@ -133,7 +150,7 @@ def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:
         row += [round(item.return_at_budget, 3)]  # type: ignore[list-item]
         for estimate in (item.score_at_budget, item.score_final, item.improvement):
             row += ["", "", ""] if estimate is None else [round(x, 4) for x in (estimate.value, estimate.low, estimate.high)]  # type: ignore[list-item]
-        for censored in (item.steps, item.seconds):
+        for censored in (item.steps, item.steps_to_stay, item.seconds):
             row += [round(censored.value, 1), int(censored.is_censored)]  # type: ignore[list-item]
         writer.writerow([*row, item.n_reached, item.n_stayed, protocol.expert_return, protocol.random_return])
     return text.getvalue()
