@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> No
     """
     for label, curve in curves.items():
         index = list(labels).index(label)
-        style = {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index // len(COLORS) % len(DASHES)]}
+        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index // len(COLORS) % len(DASHES)]}
         mean = curve.values.mean(axis=0)
         n_runs = len(curve.values)
         error = curve.values.std(axis=0, ddof=1) / np.sqrt(n_runs) if n_runs > 1 else np.zeros_like(mean)
@@ -96,6 +96,7 @@ def figure(
     :param xlim: the end of the horizontal axis, which starts at 0; by default that of the longest curve
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
     figure: Figure = Figure(figsize=(4.0 * len(panels) + 2.4, 3.6), layout="constrained")
@@ -107,16 +108,10 @@ def figure(
         axes.set_xlim(0, xlim)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.xaxis.set_major_locator(_locator())
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
         if i == 0:
             axes.set_ylabel(ylabel)
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend([lines[label] for label in labels], labels, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=120)
-
-
-def _locator() -> object:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5)

@@ -27,6 +27,9 @@ class Standardize(nn.Module):
     :param rows: the demonstrations' observations
     """
 
+    mean: th.Tensor
+    std: th.Tensor
+
     def __init__(self, rows: th.Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", rows.mean(dim=0))
