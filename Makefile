@@ -43,6 +43,11 @@ test: setup check-codestyle lint type doc
 	@echo "The tests on both stacks, side by side: this takes some minutes ..."
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target pytest pytest-imitation
 
+# What an hour of work is checked by: one stack, without the tests that are marked as slow (pytest -m slow runs these alone).
+# Some 90 seconds on two idle cores; options as for the others: make pytest-fast PYTEST_ARGS="-x -k replay"
+pytest-fast: $(SETUP)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -78,4 +83,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest pytest-imitation test-distributed doc type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-fast pytest-imitation test-distributed doc type lint format check-codestyle commit-checks clean

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn import SACPolicy
-from sb3_iq.iq_learn.statistics import fit_normalizer
 
 
 def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
@@ -20,7 +19,7 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
     """
     assert model.expert_buffer is not None
     callback.init_callback(model)
-    fit_normalizer(model)
+    model.policy.normalizer.fit(model.expert_buffer.all(at_most=2_000).observations)
     network = model.q_net if model.actor is None else model.actor
     optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
     for step in range(1, n_steps + 1):

@@ -17,7 +17,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,8 @@ def times() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def train(folder: Path, name: str, steps: int, max_memory_gb: float | None) -> dict[str, Any]:
-    """Learn offline; ``max_memory_gb=None`` gives the model the path alone, as a user does."""
+def train(folder: Path, name: str, steps: int, max_memory_gb: float) -> dict[str, Any]:
+    """Learn offline."""
     import torch as th
 
     from sb3_iq import IQLearn, load_demonstrations
@@ -136,8 +136,8 @@ def train(folder: Path, name: str, steps: int, max_memory_gb: float | None) -> d
     kind = KINDS[name]
     imports = status()
     start = times()
-    data: Any = folder if max_memory_gb is None else load_demonstrations(folder, max_memory_gb=max_memory_gb)
-    model = IQLearn(kind.policy, None, data, offline=True, seed=0, batch_size=kind.batch_size, device="cpu", **kind.spaces())
+    data = replace(load_demonstrations(folder, max_memory_gb=max_memory_gb), **kind.spaces())
+    model = IQLearn(kind.policy, None, data, offline=True, seed=0, batch_size=kind.batch_size, device="cpu")
     del data
     load, loaded = times() - start, status()
     assert model.expert_buffer is not None
@@ -236,7 +236,8 @@ def run_part(part: str, folder: Path, gb: float, steps: int | None) -> list[dict
                 lines.append({"kind": name, **in_child(train, *arguments)})
         return lines
     write(folder / part, KINDS[part], gb * 1e9)
-    return [{"kind": part, **in_child(train, folder / part, part, steps or KINDS[part].steps, None)}]
+    # All of it would fit the default's 2 GB where --gb is less
+    return [{"kind": part, **in_child(train, folder / part, part, steps or KINDS[part].steps, min(2.0, gb / 2))}]
 
 
 def main() -> None:

@@ -34,9 +34,9 @@ ABLATIONS: list[dict[str, Any]] = [
     {"policy_kwargs": {"normalize_obs": False}},
     {"reward_prior": 0.0, "penalty_coef": 0.5},
     {"bc_coef": 0.0},
-    {"actor_tau": 1.0},
-    {"occupancy_term": "expert_states"},
-    {"critic_bound": "none"},
+    {"policy_kwargs": {"actor_tau": 1.0}},
+    {"objective_kwargs": {"occupancy_term": "expert_states"}},
+    {"objective_kwargs": {"critic_bound": "none"}},
     {"policy_kwargs": {"layer_norm": False}},
     {"learning_rate": 5e-4, "actor_learning_rate": 3e-4},
     {"gamma": 0.99},
@@ -46,7 +46,7 @@ ABLATIONS: list[dict[str, Any]] = [
 
 @dataclass(frozen=True)
 class Run:
-    """One training run; ``settings`` are arguments of IQLearn that differ from its defaults (none in published results)."""
+    """One training run; ``settings`` are arguments of IQLearn that differ from its defaults (none in most published runs)."""
 
     env: str
     demos: str
@@ -129,8 +129,23 @@ def suites() -> dict[str, list[Run]]:
     }
 
 
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param settings: arguments of IQLearn, also as results from before ``objective_kwargs`` have them
+    :return: the same, where IQLearn takes them today
+    """
+    from sb3_iq.iq_learn.settings import OBJECTIVE_KWARGS
+
+    places = {**dict.fromkeys(OBJECTIVE_KWARGS, "objective_kwargs"), "actor_tau": "policy_kwargs"}
+    current = {name: value for name, value in settings.items() if name not in places}
+    for name in filter(places.__contains__, settings):
+        current[places[name]] = {**current.get(places[name], {}), name: settings[name]}
+    return current
+
+
 def logged(model: Any) -> dict[str, float]:
-    """:return: what the training logged last, and the return of its latest 100 episodes"""
+    """:return: the means of the latest gradient steps, and the return of the latest 100 episodes"""
+    model._record_means()  # as before each line of the log
     values = model.logger.name_to_value
     train = {key: float(f"{values[f'train/{key}']:.4g}") for key in TRAIN_KEYS if f"train/{key}" in values}
     returns = [episode["r"] for episode in model.ep_info_buffer or []]
@@ -180,13 +195,13 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     from behavioural_cloning import train_behavioural_cloning
 
     from sb3_iq import IQLearn, load_demonstrations
-    from sb3_iq.iq_learn import DivergenceError
+    from sb3_iq.iq_learn import NonFiniteLossError
 
     th.set_num_threads(1)
     demonstrations = load_demonstrations(
         run.demos, n_trajectories=run.n_trajectories, subsample_freq=run.subsample_freq, seed=run.seed
     )
-    model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **run.settings)
+    model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **current_settings(run.settings))
     evaluations: list[dict[str, Any]] = []
     callback = evaluations_callback(run, evaluations)
     commit = git_commit()
@@ -197,7 +212,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
             train_behavioural_cloning(model, run.timesteps, callback)
         else:
             model.learn(run.timesteps, callback)
-    except DivergenceError as exception:  # a run that diverged is a result
+    except NonFiniteLossError as exception:  # a run that diverged is a result
         error = str(exception)
     wall_time = time.perf_counter() - start
     returns = demonstrations.episode_returns
@@ -228,6 +243,11 @@ def git_commit() -> str:
     """The checkout's commit, marked where tracked code differs from it."""
     arguments = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     return subprocess.run(arguments, capture_output=True, text=True, cwd=RESULTS.parent, check=False).stdout.strip()
+
+
+def identity(run: dict[str, Any]) -> dict[str, Any]:
+    """:return: the fields of a run, equal for records of the same run by older names of settings"""
+    return {**run, "settings": current_settings(run["settings"])}
 
 
 def work(job: tuple[Run, str, Path]) -> None:
@@ -271,9 +291,9 @@ def main() -> None:
     for suite, runs in chosen.items():
         out = arguments.out / f"{suite}.jsonl"
         lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-        done = [{key: line[key] for key in asdict(runs[0])} for line in lines]
-        jobs += [(run, suite, out) for run in runs if asdict(run) not in done]
-        print(f"{suite}: {len(runs)} runs, {sum(asdict(run) in done for run in runs)} done")
+        done = [identity({key: line[key] for key in asdict(runs[0])}) for line in lines]
+        jobs += [(run, suite, out) for run in runs if identity(asdict(run)) not in done]
+        print(f"{suite}: {len(runs)} runs, {sum(identity(asdict(run)) in done for run in runs)} done")
     if arguments.list:
         return
     os.environ["OMP_NUM_THREADS"] = "1"

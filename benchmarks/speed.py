@@ -1,15 +1,18 @@
 """
 Gradient steps per second of IQLearn beside SB3's SAC and DQN, and how much of the machine they use. A table, never a test.
 
-Box actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks are the defaults. Replay buffer and
-demonstrations are random numbers: no environment is stepped. The rows of a block take turns of 10 steps, so that whatever
-else the machine does meets all of them alike; a ratio is the median of those within the blocks. A line of JSON for each
-number of threads is appended to ``results/speed.jsonl``.
+Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks and settings are the defaults, so that
+online the prior of rewards is part of each step. Replay buffer and demonstrations are random numbers: no environment is
+stepped, but as many transitions count as new before each gradient step as ``train_freq`` says. The rows of a block take turns
+of 10 steps, so that whatever else the machine does meets all of them alike; a ratio is the median of those within the blocks.
+With one thread, seconds are those of computing, which other processes hardly change; with more, those of the clock. A line
+of JSON for each number of threads is appended to ``results/speed.jsonl``.
 
-    python benchmarks/speed.py --threads 1 2 --blocks 5 --steps 500
+    python benchmarks/speed.py --threads 1 --blocks 5 --steps 200
 """
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -24,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -34,12 +38,11 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.flop_counter import FlopCounterMode
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, SpacesEnv
 from sb3_iq.demonstrations import Trajectory
-from sb3_iq.iq_learn.environment import SpacesEnv
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (11,), np.float64)
-ACTIONS: dict[str, spaces.Space] = {"box": spaces.Box(-1.0, 1.0, (3,), np.float32), "discrete": spaces.Discrete(3)}
+ACTIONS: dict[str, spaces.Space] = {"continuous": spaces.Box(-1.0, 1.0, (3,), np.float32), "discrete": spaces.Discrete(3)}
 BUFFER_SIZE = 500_000
 EPISODE_LENGTH = 500
 SGEMM_SIZE = 1024
@@ -69,21 +72,22 @@ class Row:
 
 
 ROWS = [
-    Row("IQLearn, Box, 256 + 256 rows", "box", IQLearn, 256, "SAC, 512 rows"),
-    Row("IQLearn, Box, 256 + 256 rows, compiled", "box", IQLearn, 256, "SAC, 512 rows", compile=True),
-    Row("IQLearn, Box, offline, 256 rows", "box", IQLearn, 256, "SAC, 512 rows", offline=True),
-    Row("SAC, 256 rows", "box", SAC, 256, "SAC, 512 rows"),
-    Row("SAC, 512 rows", "box", SAC, 512, "SAC, 512 rows"),
-    Row("IQLearn, Discrete, 256 + 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows"),
-    Row("IQLearn, Discrete, offline, 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows", offline=True),
-    Row("IQLearn, Discrete, offline, 256 rows, compiled", "discrete", IQLearn, 256, "DQN, 512 rows", True, True),
+    Row("IQLearn, continuous, 256 + 256 rows", "continuous", IQLearn, 256, "SAC, 512 rows"),
+    Row("IQLearn, continuous, 256 + 256 rows, compiled", "continuous", IQLearn, 256, "SAC, 512 rows", compile=True),
+    Row("IQLearn, continuous, offline, 256 rows", "continuous", IQLearn, 256, "SAC, 512 rows", offline=True),
+    Row("SAC, 256 rows", "continuous", SAC, 256, "SAC, 512 rows"),
+    Row("SAC, 512 rows", "continuous", SAC, 512, "SAC, 512 rows"),
+    Row("IQLearn, discrete, 256 + 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows"),
+    Row("IQLearn, discrete, 256 + 256 rows, compiled", "discrete", IQLearn, 256, "DQN, 512 rows", compile=True),
+    Row("IQLearn, discrete, offline, 256 rows", "discrete", IQLearn, 256, "DQN, 512 rows", offline=True),
+    Row("IQLearn, discrete, offline, 256 rows, compiled", "discrete", IQLearn, 256, "DQN, 512 rows", True, True),
     Row("DQN, 256 rows", "discrete", DQN, 256, "DQN, 512 rows"),
     Row("DQN, 512 rows", "discrete", DQN, 512, "DQN, 512 rows"),
 ]
 
 
 def random_actions(actions: str, n: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(-1, 1, (n, 3)).astype(np.float32) if actions == "box" else rng.integers(3, size=n)
+    return rng.uniform(-1, 1, (n, 3)).astype(np.float32) if actions == "continuous" else rng.integers(3, size=n)
 
 
 def random_replay_buffer(actions: str, rng: np.random.Generator) -> ReplayBuffer:
@@ -110,29 +114,63 @@ def random_demonstrations(actions: str, rng: np.random.Generator, n_episodes: in
     ]
 
 
+class StandStill(gym.Env):
+    """
+    An environment that is reset and never stepped.
+
+    :param action_space: its action space
+    """
+
+    observation_space = OBSERVATIONS
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(OBSERVATIONS.shape), {}
+
+
 def make_model(row: Row, buffer: ReplayBuffer) -> OffPolicyAlgorithm:
+    """:return: a model as it is when ``learn`` begins: with the prior and the prior rewards of all that is stored"""
     kwargs: dict[str, Any] = {}
     if row.algorithm is IQLearn:
         kwargs = {"expert_data": random_demonstrations(row.actions, np.random.default_rng(0)), "offline": row.offline}
-    env = SpacesEnv(OBSERVATIONS, ACTIONS[row.actions])
-    model = row.algorithm("MlpPolicy", env, buffer_size=1, seed=0, device="cpu", **kwargs)
-    model.replay_buffer = buffer
+    action_space = ACTIONS[row.actions]
+    env: Any = SpacesEnv(OBSERVATIONS, action_space) if row.offline else StandStill(action_space)
+    model = row.algorithm("MlpPolicy", env, buffer_size=BUFFER_SIZE if row.offline else 1, seed=0, device="cpu", **kwargs)
+    if not row.offline:
+        # The arrays are shared, the position isn't
+        model.replay_buffer = copy.copy(buffer)
     model.set_logger(configure(None, []))
+    model._setup_learn(1)
+    assert not isinstance(model, IQLearn) or row.offline or model.prior is not None
     return model
+
+
+def step(model: OffPolicyAlgorithm, batch_size: int) -> None:
+    """A gradient step as SB3 calls it while it collects experience, with transitions that came in since the last one."""
+    if isinstance(model, IQLearn) and not model.offline:
+        frequency: Any = model.train_freq
+        n_new, buffer = frequency.frequency, model.replay_buffer
+        model.num_timesteps += n_new
+        buffer.pos = (buffer.pos + n_new) % buffer.buffer_size  # type: ignore[union-attr]
+    model.train(1, batch_size)
 
 
 def flop_per_step(model: OffPolicyAlgorithm, batch_size: int) -> int:
     """:return: multiplications and additions of the matrix products in one gradient step, by torch's counter"""
     with FlopCounterMode(display=False) as counter:
-        model.train(1, batch_size)
+        step(model, batch_size)
     return counter.get_total_flops()
 
 
 def seconds(function: Callable[[], Any], n_calls: int) -> float:
-    start = time.perf_counter()
+    clock = time.process_time if th.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     for _ in range(n_calls):
         function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dict[str, Any]:
@@ -142,12 +180,13 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
     th.set_num_threads(n_threads)
     buffers = {actions: random_replay_buffer(actions, np.random.default_rng(0)) for actions in ACTIONS}
     models = {row: make_model(row, buffers[row.actions]) for row in rows}
+    for row, model in models.items():
+        step(model, row.batch_size)  # the prior rewards of all that is stored
     flop = {row: flop_per_step(model, row.batch_size) for row, model in models.items()}
     for row, model in models.items():
         if isinstance(model, IQLearn):
             model.compile = row.compile
-        # As SB3 calls it while it collects experience: once for each step
-        seconds(partial(model.train, 1, row.batch_size), 20)
+        seconds(partial(step, model, row.batch_size), 20)
 
     matrix = th.rand(SGEMM_SIZE, SGEMM_SIZE)
     rates: dict[str, list[float]] = {row.name: [] for row in rows}
@@ -157,7 +196,7 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
         for _ in range(0, n_steps, TURN):
             sgemm_time += seconds(lambda: matrix @ matrix, TURN)
             for row, model in models.items():
-                times[row.name] += seconds(partial(model.train, 1, row.batch_size), TURN)
+                times[row.name] += seconds(partial(step, model, row.batch_size), TURN)
         n_calls = TURN * len(range(0, n_steps, TURN))
         sgemm.append(n_calls * 2 * SGEMM_SIZE**3 / sgemm_time)
         for name, elapsed in times.items():
@@ -167,6 +206,7 @@ def measure(rows: list[Row], n_threads: int, n_blocks: int, n_steps: int) -> dic
     median = {name: statistics.median(series) for name, series in rates.items()}
     return {
         "threads": n_threads,
+        "clock": "process_time" if n_threads == 1 else "perf_counter",
         "steps": n_steps,
         "sgemm_gflop_per_s": round(statistics.median(sgemm) / 1e9, 1),
         "rows": [

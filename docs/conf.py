@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -11,14 +10,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from table import RESULTS, read_runs, table  # noqa: E402
 
 import sb3_iq  # noqa: E402
-from sb3_iq.iq_learn.presets import (  # noqa: E402
-    CONTINUOUS,
-    DISCRETE,
-    LS_IQ,
-    LS_IQ_CONTINUOUS,
-    PAPER_CONTINUOUS,
-    PAPER_DISCRETE,
-)
+from sb3_iq.iq_learn import Objective  # noqa: E402
+from sb3_iq.iq_learn.presets import PRESETS  # noqa: E402
+from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS  # noqa: E402
 
 project = "sb3-iq"
 author = "The sb3-iq developers"
@@ -54,19 +48,35 @@ html_css_files = ["custom.css"]
 html_title = f"sb3-iq {release}"
 
 
+PRESET_ROWS = {f"{name}, {kind}": row for name, kinds in PRESETS.items() for kind, row in kinds.items()}
+
+
 def presets_table() -> str:
-    """:return: what the arguments that are ``None`` stand for, as a Markdown table"""
-    presets = {
-        "default, Discrete": DISCRETE,
-        "default, Box": CONTINUOUS,
-        "paper, Discrete": PAPER_DISCRETE,
-        "paper, Box": PAPER_CONTINUOUS,
-        "ls-iq, Discrete": LS_IQ,
-        "ls-iq, Box": LS_IQ_CONTINUOUS,
-    }
-    columns = [{name: text(value) for name, value in asdict(settings).items()} for settings in presets.values()]
-    rows = [f"| `{name}` | " + " | ".join(f"`{column[name]}`" for column in columns) + " |" for name in columns[0]]
-    return "\n".join(["| argument | " + " | ".join(presets) + " |", "|---" * (1 + len(presets)) + "|", *rows])
+    """:return: what each preset sets, as a Markdown table"""
+    defaults = {name: getattr(Objective, name) for name in OBJECTIVE_KWARGS}
+    columns = [{**defaults, **row.settings} for row in PRESET_ROWS.values()]
+    lines = ["| setting | " + " | ".join(PRESET_ROWS) + " |", "|---" * (1 + len(columns)) + "|"]
+    for name in (*ARGUMENTS, *OBJECTIVE_KWARGS):
+        lines.append(f"| `{name}` | " + " | ".join(f"`{text(column[name])}`" for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def special_presets_table() -> str:
+    """:return: what each preset sets instead in special cases, as a Markdown table"""
+    lines = ["| preset, actions | where | settings instead |", "|---|---|---|"]
+    for preset, row in PRESET_ROWS.items():
+        cases = {
+            "observations hold an image": row.images,
+            **{f"environments `{family}`": named for family, named in row.families.items()},
+            "`offline=True`": row.offline,
+            "state-only demonstrations": row.state_only,
+        }
+        for where, named in cases.items():
+            changed = {name: value for name, value in named.items() if row.settings.get(name) != value}
+            if changed:
+                settings = ", ".join(f"`{name}={text(value)}`" for name, value in changed.items())
+                lines.append(f"| {preset} | {where} | {settings} |")
+    return "\n".join(lines)
 
 
 def text(value: object) -> str:
@@ -77,4 +87,5 @@ def text(value: object) -> str:
 
 # Tables that would be out of date if they were copied: {{ name }} in a page
 suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in RESULTS.glob("*.jsonl")}
-myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs} | {"presets": presets_table()}
+myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs}
+myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}

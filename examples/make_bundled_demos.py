@@ -21,7 +21,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_iq.demonstrations.recorder import record, save_trajectories
+from sb3_iq.demonstrations import record, save_trajectories
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 ENV_ID = "CartPole-v1"

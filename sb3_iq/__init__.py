@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from sb3_iq.demonstrations import ExpertBuffer, load_demonstrations
-from sb3_iq.iq_learn import IQLearn
+from sb3_iq.iq_learn import IQLearn, SpacesEnv
 
 __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 
-__all__ = ["ExpertBuffer", "IQLearn", "__version__", "load_demonstrations"]
+__all__ = ["ExpertBuffer", "IQLearn", "SpacesEnv", "__version__", "load_demonstrations"]

@@ -1,6 +1,7 @@
 """Trained agents of Stable-Baselines3, sb3-contrib and RL Zoo, with the environment that each was trained in."""
 
 import importlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,12 +146,14 @@ def make_env(files: AgentFiles, max_episode_steps: int | None = None) -> gym.Env
             f"--env {files.env_id}: this environment can't be made ({type(error).__name__}: {error}). Check the id, its "
             "arguments and wrappers, and name a package that registers it with --gym-packages"
         ) from error
-    if not isinstance(env.observation_space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        raise ValueError(
-            f"--env {files.env_id}: its observations are of a {type(env.observation_space).__name__} space, for which "
-            "imitation's format has no place. Flatten them with a wrapper, or use "
-            "sb3_iq.demonstrations.recorder.record from Python, whose episodes IQLearn takes as they are"
-        )
+    space = env.observation_space
+    for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]:
+        if not isinstance(part, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+            label = f"its observations of the key {key!r}" if key else "its observations"
+            raise ValueError(
+                f"--env {files.env_id}: {label} are of a {type(part).__name__} space, for which Stable-Baselines3 has no "
+                "networks. Flatten them with a wrapper"
+            )
     return env
 
 
@@ -243,9 +246,9 @@ class Agent:
         :param obs: one observation of the environment
         :return: the action, in the units of the environment and within its bounds
         """
-        batch = np.asarray(obs)[None]
+        batch: Any = _each(obs, lambda part: np.asarray(part)[None])
         if self._normalize is not None:
-            batch = self._normalize.normalize_obs(batch)  # type: ignore[assignment]
+            batch = self._normalize.normalize_obs(batch)
         if self._stack is not None:
             batch = _push(self._stack, batch, self._starts)
         masks = {}
@@ -263,16 +266,25 @@ class Agent:
         :return: the same episode with raw observations stacked as the agent's were, shape (T + 1, \\*stacked_shape)
         """
         stack = self._new_stack(self.env.observation_space)
-        if stack is None or isinstance(trajectory.obs, dict):
+        if stack is None:
             return trajectory
-        rows = [_push(stack, obs[None], first=t == 0)[0].copy() for t, obs in enumerate(trajectory.obs)]
-        return replace(trajectory, obs=np.stack(rows))
+        rows: list[Any] = []
+        for t in range(len(trajectory) + 1):
+            seen = _push(stack, _each(trajectory.obs, operator.itemgetter(slice(t, t + 1))), first=t == 0)
+            rows.append(_each(seen, lambda part: part[0].copy()))
+        obs = {key: np.stack([row[key] for row in rows]) for key in rows[0]} if isinstance(rows[0], dict) else np.stack(rows)
+        return replace(trajectory, obs=obs)
 
     def _new_stack(self, space: spaces.Space) -> StackedObservations | None:
         return None if self._n_stack == 1 else StackedObservations(1, self._n_stack, space)  # type: ignore[arg-type]
 
 
-def _push(stack: StackedObservations, obs: np.ndarray, first: bool) -> np.ndarray:
+def _each(obs: Any, function: Callable[[Any], Any]) -> Any:
+    """Return what the function makes of an observation, or of each part of a dictionary."""
+    return {key: function(part) for key, part in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def _push(stack: StackedObservations, obs: Any, first: bool) -> Any:
     """Return the stack after one more observation, as ``VecFrameStack`` fills it."""
     return stack.reset(obs) if first else stack.update(obs, np.array([False]), [{}])[0]
 
@@ -280,6 +292,10 @@ def _push(stack: StackedObservations, obs: np.ndarray, first: bool) -> np.ndarra
 def _check_spaces(model: BaseAlgorithm, observation_space: spaces.Space, action_space: spaces.Space) -> None:
     """Refuse an environment that the agent was not trained in. Bounds may differ: Gymnasium's releases do."""
     pairs = [("observation", model.observation_space, observation_space), ("action", model.action_space, action_space)]
+    if isinstance(model.observation_space, spaces.Dict) and isinstance(observation_space, spaces.Dict):
+        seen, given = model.observation_space.spaces, observation_space.spaces
+        if seen.keys() == given.keys():
+            pairs[:1] = [(f"observation[{key!r}]", seen[key], given[key]) for key in seen]
     for name, trained, found in pairs:
         shape, wanted = found.shape, trained.shape
         same_shape = shape == wanted or (shape is not None and len(shape) == 3 and (shape[-1], *shape[:-1]) == wanted)

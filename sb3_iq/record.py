@@ -2,9 +2,9 @@
 Demonstrations of a trained agent: ``python -m sb3_iq.record --algo ppo --env ID -f logs/ --out DIR``.
 
 It takes an agent from RL Zoo's folders (``-f``), or a zip of Stable-Baselines3 or sb3-contrib (``--model``), and writes raw
-observations, actions and rewards in the format of ``imitation``, with a card. It exits with 2 if an argument is wrong, and
-with 1 if the agent doesn't fit the environment or reaches the minimum return too rarely. Agents hold pickles, which can run
-code: only those that you trust.
+observations, actions and rewards in the format of ``imitation``, with a card; Dict observations take a column for each key. It
+exits with 2 if an argument is wrong, and with 1 if the agent doesn't fit the environment or reaches the minimum return too
+rarely. Agents hold pickles, which can run code: only those that you trust.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import platform
 import shlex
 import sys
 import time
+import types
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -30,9 +31,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import __version__
 from sb3_iq.agents import Agent, AgentFiles, algorithms, find_in_zoo, make_env
-from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
+from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations, record, save_trajectories
 from sb3_iq.demonstrations.errors import shorten
-from sb3_iq.demonstrations.recorder import play, save_trajectories
+from sb3_iq.demonstrations.recorder import play
 from sb3_iq.demonstrations.report import Finding, make_report
 from sb3_iq.iq_learn.environment import env_spec
 
@@ -267,6 +268,15 @@ def _zoo_arguments(values: dict[str, Any]) -> str:
 
 def _one_line(value: object) -> str:
     return " ".join(str(value).split())
+
+
+class _CallableModule(types.ModuleType):
+    """``sb3_iq.record`` names a function and this module: whoever imported the module can call it as the function."""
+
+    __call__ = staticmethod(record)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 
 if __name__ == "__main__":

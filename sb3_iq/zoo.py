@@ -22,7 +22,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq.demonstrations.shared import SharedDemonstrations
-from sb3_iq.iq_learn import DivergenceError, IQLearn
+from sb3_iq.iq_learn import IQLearn, NonFiniteLossError
 
 if TYPE_CHECKING:
     import optuna
@@ -144,7 +144,7 @@ def _complete_experiment_manager(manager_class: type) -> None:
             # Every trial builds a model: the demonstrations are read by the first, also if trials run in threads
             with self._expert_data.in_use():
                 return objective(self, trial)
-        except DivergenceError as error:
+        except NonFiniteLossError as error:
             # RL Zoo prunes what it takes for the NaNs of bad hyperparameters, a ValueError; any other error ends the study
             from optuna.exceptions import TrialPruned
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pytest
 import torch as th
 
-from sb3_iq.demonstrations import Trajectory, load_demonstrations
-from sb3_iq.demonstrations.recorder import record, save_trajectories
+from sb3_iq.demonstrations import Trajectory, load_demonstrations, record, save_trajectories
 
 OBS, ACTS = np.arange(12.0).reshape(4, 3), np.array([0, 1, 2])
 
@@ -307,7 +306,7 @@ def test_npz_that_claims_too_much(tmp_path):
     with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
         for name, data in (members | {"obs.npy": huge}).items():
             archive.writestr(name, data)
-    with pytest.raises(ValueError, match=r"'obs' has shape '\(70000000000, 200\)'"):
+    with pytest.raises(ValueError, match=r"'obs' has shape \(70000000000, 200\)"):
         load_demonstrations(tmp_path / "huge.npz")
     bomb = members["obs.npy"].replace(b"(7, 2), }" + b" " * 6, b"(4000000, 2), }") + bytes(64_000_000 - 7 * 16)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -337,3 +336,29 @@ def test_unreadable_output(tmp_path):
     with pytest.raises(ValueError, match="n_episodes=0"):
         record(lambda obs: 0, None, 0)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "no permission to read it. Check the owner and the mode"),
+        (MemoryError("malloc of size 10"), r"not enough memory to read it as an Arrow stream \(.*Choose fewer episodes"),
+        (FileNotFoundError(2, "No such file"), "no such file"),
+    ],
+)
+def test_errors_of_the_system_are_not_called_damage(folder, monkeypatch, error, message):
+    def refuse(path):
+        raise error
+
+    monkeypatch.setattr("sb3_iq.demonstrations.sources.arrow.map_file", refuse)
+    with pytest.raises(type(error), match=rf"expert_data .*arrow': {message}") as caught:
+        load_demonstrations(folder)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_a_file(folder):
+    (file,) = folder.glob("*.arrow")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(IsADirectoryError, match="this is a folder, but a file is expected"):
+        load_demonstrations(folder)

@@ -13,7 +13,7 @@ import pytest
 import torch as th
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory, load_demonstrations
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
 
 LENGTHS = (5, 1, 8)
 N_STEPS = sum(LENGTHS)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
 
 ARROW = "data-00000-of-00001.arrow"
 SETTINGS = settings(max_examples=300, derandomize=True, deadline=None, database=None)

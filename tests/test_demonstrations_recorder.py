@@ -10,8 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from sb3_iq.demonstrations import load_demonstrations
-from sb3_iq.demonstrations.recorder import record, save_trajectories
+from sb3_iq.demonstrations import load_demonstrations, record, save_trajectories
 from tests.test_demonstrations import endings, make_episodes
 
 needs_demos = pytest.mark.skipif(
@@ -106,15 +105,17 @@ def test_recorder_round_trip(tmp_path):
     assert stored[0]["infos"] == ["{}", "{}", '{"TimeLimit.truncated": true}']
     with_dict = record(lambda obs: 1, Countdown(as_dict=True), 1)
     assert with_dict[0].obs["x"].shape == (5, 2)
-    with pytest.raises(ValueError, match="Dict observations"):
-        save_trajectories(with_dict, tmp_path / "dict")
+    save_trajectories(with_dict, tmp_path / "dict")
+    assert load_demonstrations(tmp_path / "dict").content_hash == load_demonstrations(with_dict).content_hash
+    with pytest.raises(ValueError, match="different keys"):
+        save_trajectories(with_dict + episodes, tmp_path / "mixed")
     with pytest.raises(ValueError, match="empty"):
         save_trajectories([], tmp_path / "none")
 
 
 def test_more_numbers_than_one_arrow_array_holds(tmp_path, monkeypatch):
     episodes = make_episodes()
-    monkeypatch.setattr("sb3_iq.demonstrations.recorder.MAX_NUMBERS", 2 * np.asarray(episodes[0].obs).size)
+    monkeypatch.setattr("sb3_iq.demonstrations.saving.MAX_NUMBERS", 2 * np.asarray(episodes[0].obs).size)
     save_trajectories(episodes, tmp_path / "set")
     assert load_demonstrations(tmp_path / "set").content_hash == load_demonstrations(episodes).content_hash
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from sb3_iq.demonstrations import load_demonstrations
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
+
+pytestmark = pytest.mark.slow
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("rl_zoo3")

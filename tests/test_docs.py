@@ -137,7 +137,7 @@ def test_logged_keys(tmp_path):
     from stable_baselines3.common.logger import configure
 
     keys = set()
-    options = dict(ent_coef="auto", gradient_penalty=1.0, bc_coef=0.1)
+    options = dict(ent_coef="auto", objective_kwargs=dict(gradient_penalty=1.0), bc_coef=0.1)
     for action_space in (DISCRETE, BOX):
         env = RandomEnv(BOX, action_space)
         model = IQLearn("MlpPolicy", env, random_trajectories(env), batch_size=8, learning_starts=10, **options)

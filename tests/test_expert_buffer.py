@@ -15,6 +15,7 @@ from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory, load
 
 BOX = spaces.Box(-1e3, 1e3, (3,))
 DISCRETE = spaces.Discrete(4)
+FIELDS = ("observations", "actions", "next_observations", "dones", "rewards")
 
 
 def episode(length=5, obs=None, acts=None, starts_at_reset=True, rews=None, terminated=True, seed=0):
@@ -81,6 +82,37 @@ def test_transitions_and_sampling():
     assert buffer.nbytes == 10 * 3 * 4 + 8 * (8 + 4)  # observations, and for each transition an action and a reward
     with pytest.raises(ValueError, match="batch_size=0"):
         buffer.sample(0)
+
+
+def test_positions():
+    """What belongs to a transition can be looked up by its position."""
+    episodes = [episode(7, rews=np.arange(7.0)), episode(4, rews=10 + np.arange(4.0), seed=1)]
+    buffer, other = (ExpertBuffer(demos(*episodes, freq=2), BOX, DISCRETE, rng=np.random.default_rng(0)) for _ in range(2))
+    for _ in range(3):
+        positions = buffer.draw(9)
+        batch = buffer.at(positions)
+        assert positions.shape == (9,) and positions.dtype == np.int64
+        np.testing.assert_array_equal(batch.rewards.flatten(), np.array([0, 2, 4, 6, 10, 12])[positions])
+        for drawn in (other.sample(9), buffer.at(th.from_numpy(positions))):
+            assert all(th.equal(getattr(batch, name), getattr(drawn, name)) for name in FIELDS)
+    everything = buffer.at(np.arange(buffer.size()))
+    assert all(th.equal(getattr(everything, name), getattr(buffer.all(), name)) for name in FIELDS)
+    assert len(buffer.at(np.zeros(0, int)).actions) == 0
+    positions = buffer.draw(5, rng=np.random.default_rng(1))
+    assert th.equal(buffer.at(positions).observations, other.sample(5, rng=np.random.default_rng(1)).observations)
+    assert other.draw(3).tolist() == buffer.draw(3).tolist()  # another generator leaves the buffer's own alone
+    for wrong, message in (([6], "from 6 to 6"), ([-1], "from -1"), ([0.5], "list of integers"), ([[0]], r"shape \(1, 1\)")):
+        with pytest.raises(ValueError, match=f"positions .*{message}"):
+            buffer.at(np.array(wrong))
+
+
+def test_without_rewards():
+    with_rewards, without = (
+        ExpertBuffer(demos(episode(rews=np.ones(5))), BOX, DISCRETE, with_rewards=keep) for keep in (True, False)
+    )
+    assert with_rewards.all().rewards.tolist() == [[1.0]] * 5
+    assert without.all().rewards.tolist() == [[0.0]] * 5 and without.all().rewards.dtype == th.float32
+    assert with_rewards.nbytes - without.nbytes == 5 * 4
 
 
 def test_above_the_limit_data_stays_on_the_cpu(monkeypatch):

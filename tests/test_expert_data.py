@@ -79,7 +79,7 @@ def test_not_a_folder_of_data(tmp_path):
 
 
 def test_demos_scheme(monkeypatch, tmp_path):
-    from sb3_iq.demonstrations.recorder import save_trajectories
+    from sb3_iq.demonstrations.saving import save_trajectories
 
     monkeypatch.delenv("SB3_IQ_DEMOS", raising=False)
     with pytest.raises(ValueError, match="the environment variable SB3_IQ_DEMOS is not set"):

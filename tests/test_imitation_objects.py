@@ -7,8 +7,7 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
-from sb3_iq.demonstrations import Trajectory
-from sb3_iq.demonstrations.recorder import record, save_trajectories
+from sb3_iq.demonstrations import Trajectory, record, save_trajectories
 from tests.utils import BOX, DICT, DISCRETE, IMAGE, WIDE_BOX, RandomEnv
 
 LIMIT = 18

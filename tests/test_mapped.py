@@ -18,9 +18,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.mapped import is_mapped
-from sb3_iq.demonstrations.recorder import save_trajectories
 from sb3_iq.demonstrations.report import make_report
+from sb3_iq.demonstrations.saving import save_trajectories
+from sb3_iq.demonstrations.storage import is_mapped
 from tests.utils import DISCRETE, NoStepEnv
 
 LENGTHS = (7, 20, 1, 20)
@@ -58,7 +58,7 @@ SELECTIONS = [{}, {"subsample_freq": 3}, {"n_trajectories": 2, "seed": 1, "max_e
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Several chunks for each episode."""
-    monkeypatch.setattr("sb3_iq.demonstrations.mapped.CHUNK_BYTES", 100)
+    monkeypatch.setattr("sb3_iq.demonstrations.storage.CHUNK_BYTES", 100)
 
 
 def make_arrays(case):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn.normalization import ObservationNormalizer
@@ -29,30 +28,6 @@ def test_what_is_normalised():
     assert th.equal(after["image"], image) and normalizer.fitted
     far = normalizer({"vector": values + 1e6, "image": image})["vector"]
     assert far.max() == 10
-
-
-def test_noise_is_relative_and_the_same_for_both_ends_of_a_transition():
-    space = spaces.Dict({"vector": spaces.Box(-1, 1, (2,)), "image": spaces.Box(0, 255, (3, 36, 36), np.uint8)})
-    normalizer = ObservationNormalizer(space)
-    vector, image = th.randn(4000, 2) * th.tensor([100.0, 1.0]), th.rand(4000, 3, 36, 36)
-    normalizer.fit({"vector": vector, "image": image})
-    obs, next_obs = ({"vector": values, "image": image} for values in (vector, vector + 3))
-    noisy_obs, noisy_next_obs = normalizer.add_noise(0.1, obs, next_obs)
-    assert noisy_obs["image"] is image
-    noise = noisy_obs["vector"] - vector
-    assert th.allclose(noise.std(dim=0), th.tensor([10.0, 0.1]), rtol=0.1)
-    assert th.allclose(noisy_next_obs["vector"] - next_obs["vector"], noise, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "policy, observation_space, action_space",
-    [("MlpPolicy", BOX, DISCRETE), ("MultiInputPolicy", DICT, WIDE_BOX), ("CnnPolicy", IMAGE, DISCRETE)],
-)
-@pytest.mark.parametrize("offline", [False, True])
-def test_batches_with_noise(policy, observation_space, action_space, offline):
-    env = RandomEnv(observation_space, action_space)
-    model = IQLearn(policy, env, random_trajectories(env), offline=offline, obs_noise=0.5, **SMALL).learn(20)
-    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3), IMAGE])
@@ -119,11 +94,3 @@ def test_can_be_switched_off():
     options = {**SMALL, "policy_kwargs": dict(net_arch=[8], normalize_obs=False)}
     model = IQLearn("MlpPolicy", env, random_trajectories(env), **options).learn(20)
     assert not any(isinstance(module, ObservationNormalizer) for module in model.q_net.modules())
-
-
-def test_with_vec_normalize():
-    env = VecNormalize(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)]), norm_reward=False)
-    model = IQLearn("MlpPolicy", env, random_trajectories(RandomEnv(BOX, DISCRETE)), **SMALL).learn(20)
-    (part,) = model.policy.normalizer.parts.values()
-    # The statistics of what VecNormalize makes of the demonstrations, from which it has its own
-    assert part.mean.abs().max() < 0.2 and (part.std - 1).abs().max() < 0.2

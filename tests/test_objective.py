@@ -8,9 +8,16 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_iq.iq_learn import SoftQPolicy
 from sb3_iq.iq_learn.divergences import DIVERGENCES
-from sb3_iq.iq_learn.objective import SoftValues, iq_loss, soft_bellman_reward
+from sb3_iq.iq_learn.objective import Objective, SoftValues, iq_loss, soft_bellman_reward
+from tests.utils import Rows
 
 GAMMA, COEF = 0.9, 0.5
+
+
+def loss_of(values, terminated, n_expert, reward_prior=0.0, **form):
+    """:return: the loss and its parts"""
+    objective = Objective(**{"gamma": GAMMA, "penalty_coef": COEF, **form})
+    return iq_loss(values, Rows(terminated, n_expert, reward_prior), objective)
 
 
 def random_values(n_critics=1, n=6, n_values=6, seed=0):
@@ -29,21 +36,21 @@ def test_hand_computed_loss():
     # one expert and one policy transition: r_E = 3 - 0.9 * 1 = 2.1 and, terminated, r_P = 1
     values = SoftValues(q=th.tensor([[3.0, 1.0]]).double(), next_v=th.tensor([1.0, 5.0]), v=th.tensor([2.0, 0.5]))
     terminated = th.tensor([0.0, 1.0])
-    loss, info = iq_loss(values, terminated, 1, GAMMA, "chi2", "policy_mix", "mixture", COEF)
+    loss, info = loss_of(values, terminated, 1, occupancy_term="policy_mix", penalty="mixture")
     # -r_E + mean of V - gamma V' over both + c / 2 (r_E^2 + r_P^2)
     expected = -2.1 + ((2.0 - 0.9) + 0.5) / 2 + 0.25 * (2.1**2 + 1.0)
     assert loss.item() == pytest.approx(expected, abs=1e-6)
     assert info["expert_reward"].item() == pytest.approx(2.1, abs=1e-6)
     assert info["policy_reward"].item() == pytest.approx(1.0)
 
-    loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "policy_mix", "mixture", COEF, mixture_weight=0.1)
+    loss, _ = loss_of(values, terminated, 1, occupancy_term="policy_mix", penalty="mixture", mixture_weight=0.1)
     assert loss.item() == pytest.approx(expected - 0.25 * 0.9 * 1.0, abs=1e-6)
 
     values = values._replace(v=th.tensor([2.0]))
-    loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "expert", "expert", COEF)
+    loss, _ = loss_of(values, terminated, 1, occupancy_term="expert", penalty="expert")
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 2.0 - 0.9, abs=1e-6)
 
-    loss, _ = iq_loss(values, terminated, 1, GAMMA, "chi2", "start_states", "expert", COEF)
+    loss, _ = loss_of(values, terminated, 1, occupancy_term="start_states", penalty="expert")
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0, abs=1e-6)
 
 
@@ -55,8 +62,7 @@ def test_the_expert_bounded_term(prior):
     values = SoftValues(q=th.zeros(1, 4).double(), next_v=th.tensor([1.0, 5.0, 0.0, 0.0]).double(), v=v)
     terminated = th.tensor([0.0, 1.0, 0.0, 0.0]).double()
     priors = th.tensor([prior, prior, 0.1 * prior, 0.0])
-    arguments = (values, terminated, 2, GAMMA, "chi2", "expert_bounded", "mixture", COEF)
-    loss, info = iq_loss(*arguments, reward_prior=priors)
+    loss, info = loss_of(values, terminated, 2, priors, occupancy_term="expert_bounded", penalty="mixture")
     assert info["value_term"].item() == pytest.approx((2.1 + prior - 2) / 2)
     assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([1 / 2, 0])
 
@@ -68,9 +74,10 @@ def test_a_prior_moves_the_maximiser_and_nothing_else(name, penalty):
     values = random_values(2)
     priors = th.tensor([1.5, 1.5, 0.4, 0.3, 0.2, 0.1], dtype=th.float64)
     zeros = th.zeros(6, dtype=th.float64)
-    arguments = (zeros, 2, GAMMA, name, "policy", penalty, COEF)
-    loss, info = iq_loss(values, *arguments)
-    shifted, shifted_info = iq_loss(values._replace(q=values.q + priors), *arguments, reward_prior=priors)
+    form = dict(divergence=name, occupancy_term="policy", penalty=penalty)
+    form |= dict(critic_bound="tanh", gradient_penalty=1.0)  # some divergences ask for one of them
+    loss, info = loss_of(values, zeros, 2, **form)
+    shifted, shifted_info = loss_of(values._replace(q=values.q + priors), zeros, 2, priors, **form)
     assert (shifted - loss).item() == pytest.approx(priors[2:].mean().item())
     assert shifted_info["penalty_term"].item() == pytest.approx(info["penalty_term"].item())
     gradients = [th.autograd.grad(one, values.q)[0] for one in (loss, shifted)]
@@ -86,7 +93,7 @@ def test_reward_of_a_prior():
     zeros = th.zeros(20, dtype=th.float64)
     for _ in range(500):
         values = SoftValues(q_values[rows][None], zeros, zeros[:0])
-        loss, _ = iq_loss(values, zeros, 10, 0.0, "chi2", "policy", "mixture", COEF, reward_prior=priors[rows])
+        loss, _ = loss_of(values, zeros, 10, priors[rows], gamma=0.0, occupancy_term="policy")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -104,7 +111,7 @@ def test_reward_of_a_weighted_mixture(weight):
     zeros = th.zeros(2 * n, dtype=th.float64)
     for _ in range(500):
         values = SoftValues(q_values[rows][None], zeros, zeros[:0])
-        loss, _ = iq_loss(values, zeros, n, 0.0, "chi2", "policy", "mixture", COEF, mixture_weight=weight)
+        loss, _ = loss_of(values, zeros, n, gamma=0.0, occupancy_term="policy", mixture_weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -119,16 +126,16 @@ def test_gradients_of_the_logged_loss(occupancy_term, penalty):
     terminated = th.tensor([0.0, 0, 1, 0, 1, 0], dtype=th.float64)
 
     def loss(q, next_v, v):
-        return iq_loss(SoftValues(q, next_v, v), terminated, 3, GAMMA, "chi2", occupancy_term, penalty, COEF)[0]
+        return loss_of(SoftValues(q, next_v, v), terminated, 3, occupancy_term=occupancy_term, penalty=penalty)[0]
 
-    assert th.autograd.gradcheck(loss, tuple(values))
+    assert th.autograd.gradcheck(loss, tuple(values[:3]))
 
 
 def test_loss_is_the_mean_over_critics():
     values = random_values(n_critics=2)
     terminated = th.zeros(6, dtype=th.float64)
-    losses = [iq_loss(values._replace(q=values.q[[k]]), terminated, 3, GAMMA)[0] for k in range(2)]
-    assert th.allclose(iq_loss(values, terminated, 3, GAMMA)[0], (losses[0] + losses[1]) / 2)
+    losses = [loss_of(values._replace(q=values.q[[k]]), terminated, 3)[0] for k in range(2)]
+    assert th.allclose(loss_of(values, terminated, 3)[0], (losses[0] + losses[1]) / 2)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
@@ -175,7 +182,7 @@ def test_offline_is_likelihood_and_td_penalty():
     next_v = alpha * th.logsumexp(policy.q_net.q_net(next_obs) / alpha, dim=1)
     td = ((q - GAMMA * (1 - terminated) * next_v) ** 2).mean()
     v = alpha * th.logsumexp(policy.q_net.q_net(obs) / alpha, dim=1)
-    loss, _ = iq_loss(SoftValues(q[None], next_v, v), terminated, n, GAMMA, "chi2", "expert", "expert", COEF)
+    loss, _ = loss_of(SoftValues(q[None], next_v, v), terminated, n, occupancy_term="expert", penalty="expert")
     assert loss.item() == pytest.approx((-alpha * log_likelihood + COEF * td).item(), rel=1e-12)
 
 

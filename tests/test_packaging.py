@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 VERSION = (ROOT / "sb3_iq" / "version.txt").read_text().strip()
 # What the build reads; a copy, so that leftovers of earlier builds in the checkout cannot help

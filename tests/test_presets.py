@@ -1,7 +1,6 @@
 """Named settings: what they are, that they can be overridden, and that the published ones compute what was published."""
 
 import inspect
-from dataclasses import fields
 from typing import get_args
 
 import numpy as np
@@ -10,9 +9,9 @@ import torch as th
 from torch import nn
 
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn import arguments, batches, losses
-from sb3_iq.iq_learn.presets import Preset, Settings
-from tests.utils import BOX, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, random_trajectories
+from sb3_iq.iq_learn import settings, updates
+from sb3_iq.iq_learn.presets import PRESETS, Preset
+from tests.utils import BOX, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, assert_finite, random_trajectories, sample_batch
 
 GAMMA, COEF = 0.99, 0.5
 
@@ -24,16 +23,13 @@ def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwa
 
 
 def batch_and_loss(model):
-    """:return: a batch after some learning, the loss's parts, and the gradients of the Q-function's parameters"""
+    """:return: a batch after some learning, and the gradients of the Q-function's parameters"""
     model.learn(40)
-    terms = arguments.objective_terms(model)
-    batch = batches.sample(model, 8, terms.occupancy_term)
-    objective = (model.gamma, model.divergence, terms.occupancy_term, terms.penalty, model.penalty_coef)
-    bounds = (model.terminal_v, model.critic_bound, terms.expert_target)
+    batch = sample_batch(model, 8)
     critic = model.policy.critic_networks()[0]
     critic.zero_grad()
     model.set_random_seed(0)
-    loss, _ = losses.critic_loss(model.policy, batch, model._ent_coef(), model.use_target, *objective, *bounds)
+    loss, _ = updates.critic_loss(model.policy, batch, model._ent_coef(), model.objective)
     loss.backward()
     return batch, [parameter.grad.clone() for parameter in critic.parameters()]
 
@@ -52,7 +48,7 @@ def assert_equal(mine, expected):
 def test_paper_discrete():
     """Soft Q-learning on expert and policy alike: -E_E[Q - y] + c E_E[(Q - y)^2] + E_E[V - y], through the gradient of y."""
     model = make(preset="paper")
-    assert (model.batch_size, model.gamma, model.penalty_coef, model.use_target) == (32, GAMMA, COEF, False)
+    assert (model.batch_size, model.gamma, model.penalty_coef, model.objective.use_target) == (32, GAMMA, COEF, False)
     assert [type(layer) for layer in model.q_net.q_net] == [nn.Linear, nn.ELU, nn.Linear, nn.ELU, nn.Linear]
     assert model.lr_schedule(1) == 1e-4 and model.ent_coef == 0.01
     batch, mine = batch_and_loss(model)
@@ -70,9 +66,9 @@ def test_paper_continuous(occupancy_term):
     -E_E[Q - y] + (1 - gamma) E_E[V] + c / 2 (E_E[(Q - y)^2] + E_P[(Q - y)^2]) with y of the target network; for the other
     family of environments the mean of V - y over both batches in place of the second term.
     """
-    model = make(BOX, WIDE_BOX, preset="paper", occupancy_term=occupancy_term)
-    assert (model.batch_size, model.gamma, model.penalty_coef, model.use_target) == (256, GAMMA, COEF, True)
-    assert (model.actor_learning_rate, model.lr_schedule(1), model.ent_coef, model.actor_tau) == (3e-5, 3e-4, 0.01, 1.0)
+    model = make(BOX, WIDE_BOX, preset="paper", objective_kwargs=dict(occupancy_term=occupancy_term))
+    assert (model.batch_size, model.gamma, model.penalty_coef, model.objective.use_target) == (256, GAMMA, COEF, True)
+    assert (model.actor_learning_rate, model.lr_schedule(1), model.ent_coef, model.policy.actor_tau) == (3e-5, 3e-4, 0.01, 1.0)
     assert len(model.critic.q_networks) == 1 and not any(isinstance(m, nn.LayerNorm) for m in model.critic.modules())
     batch, mine = batch_and_loss(model)
     model.set_random_seed(0)
@@ -95,17 +91,14 @@ def test_paper_continuous(occupancy_term):
 def test_paper_families_of_vectors(env, ent_coef, occupancy_term):
     model = IQLearn("MlpPolicy", env, preset="paper", device="cpu")
     assert model.ent_coef == ent_coef
-    assert arguments.objective_terms(model)[:2] == (occupancy_term, "expert")
+    assert (model.objective.occupancy_term, model.objective.penalty) == (occupancy_term, "expert")
 
 
 def test_paper_families_of_control():
-    from sb3_iq.iq_learn.presets import settings_for
-
-    model = IQLearn("MlpPolicy", "Pendulum-v1", preset="paper", device="cpu")
     found = {
-        name: (settings.occupancy_term, settings.ent_coef)
+        name: (named["occupancy_term"], named["ent_coef"])
         for name in ("Hopper-v5", "Walker2d-v4", "HalfCheetah-v5", "Ant-v5", "Humanoid-v4", None, "me/Ant-v0")
-        for settings in [settings_for("paper", model.env, name)]
+        for named in [settings.of_preset(settings.Context("paper", BOX, WIDE_BOX, name, False, "given"))]
     }
     assert found == {
         "Hopper-v5": ("expert_states", 0.01),
@@ -126,9 +119,9 @@ def test_paper_images():
 def test_ls_iq_gradients():
     """c / 2 (E_E[(Q - Q_max)^2] + E_P[r^2]) + the mean of V - y over both batches, y clipped."""
     model = make(preset="ls-iq", gamma=0.9)
-    terms = arguments.objective_terms(model)
-    assert terms == ("policy_mix", "mixture", "fixed")
-    assert (model.terminal_value, model.critic_bound) == ("absorbing", "clip")
+    form = model.objective
+    assert (form.occupancy_term, form.penalty, form.expert_target) == ("policy_mix", "mixture", "fixed")
+    assert (form.terminal_value, form.critic_bound) == ("absorbing", "clip")
     batch, mine = batch_and_loss(model)
     n, alpha, bound = 8, 1e-3, 1 / (COEF * 0.1)
     with th.no_grad():
@@ -148,26 +141,35 @@ def test_ls_iq_gradients():
 @pytest.mark.parametrize("offline", [False, True])
 def test_presets_learn_and_come_back(preset, action_space, offline, tmp_path):
     model = make(BOX, action_space, preset=preset, offline=offline).learn(40)
-    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+    assert_finite(model)
     model.save(tmp_path / "model")
     loaded = IQLearn.load(tmp_path / "model")
     for name in inspect.signature(IQLearn.__init__).parameters:
         if hasattr(model, name) and isinstance(getattr(model, name), (str, int, float, bool)):
             assert getattr(loaded, name) == getattr(model, name), name
+    assert loaded.settings.objective == model.settings.objective
     obs = np.stack([BOX.sample() for _ in range(5)])
     assert np.array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
 
 
 def test_an_argument_overrides_the_preset():
-    model = make(preset="paper", gamma=0.5, batch_size=7, terminal_value="absorbing", policy_kwargs=dict(net_arch=[3]))
-    assert (model.gamma, model.batch_size, model.terminal_value) == (0.5, 7, "absorbing")
+    model = make(
+        preset="paper",
+        gamma=0.5,
+        batch_size=7,
+        policy_kwargs=dict(net_arch=[3]),
+        objective_kwargs=dict(terminal_value="absorbing"),
+    )
+    assert (model.gamma, model.batch_size, model.objective.terminal_value) == (0.5, 7, "absorbing")
     assert model.q_net.q_net[0].out_features == 3 and isinstance(model.q_net.q_net[1], nn.ELU)
 
 
 def test_every_setting_is_an_argument():
-    names = {field.name for field in fields(Settings)}
-    known = set(inspect.signature(IQLearn.__init__).parameters)
-    assert {name.removeprefix("offline_") for name in names} <= known
+    known = {*inspect.signature(IQLearn).parameters, *settings.OBJECTIVE_KWARGS}
+    for kinds in PRESETS.values():
+        for row in kinds.values():
+            for named in (row.settings, row.images, row.offline, row.state_only, *row.families.values()):
+                assert set(named) <= known
 
 
 def test_unknown_preset():

@@ -4,7 +4,8 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.tqc.policies import TQCPolicy
 
-from sb3_iq.iq_learn.objective import SoftValues, iq_loss
+from sb3_iq.iq_learn.objective import Objective, SoftValues, iq_loss
+from tests.utils import Rows
 
 
 def test_the_spread_of_quantiles_is_never_learned():
@@ -18,7 +19,7 @@ def test_the_spread_of_quantiles_is_never_learned():
 
     def loss():
         values = SoftValues(quantiles.mean(dim=1)[None], next_v, next_v)
-        return iq_loss(values, terminated, n // 2, 0.9)[0]
+        return iq_loss(values, Rows(terminated, n // 2), Objective(gamma=0.9))[0]
 
     start = quantiles.detach() - quantiles.detach().mean(dim=1, keepdim=True)
     optimizer = th.optim.SGD([quantiles], lr=50.0)

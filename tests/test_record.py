@@ -32,6 +32,11 @@ class DictEnv(RandomEnv):
         super().__init__(DICT, DISCRETE)
 
 
+class TupleEnv(RandomEnv):
+    def __init__(self) -> None:
+        super().__init__(gym.spaces.Tuple([IMAGE]), DISCRETE)
+
+
 class MaskedEnv(RandomEnv):
     """Allows one action of three, another one in each step."""
 
@@ -48,6 +53,7 @@ class MaskedEnv(RandomEnv):
 
 gym.register("RecordImageEnv-v0", entry_point=lambda **_: ImageEnv())
 gym.register("RecordDictEnv-v0", entry_point=lambda **_: DictEnv())
+gym.register("RecordTupleEnv-v0", entry_point=lambda **_: TupleEnv())
 gym.register("RecordMaskedEnv-v0", entry_point=lambda **_: MaskedEnv())
 
 
@@ -164,6 +170,35 @@ def test_images_stay_as_the_environment_gives_them(tmp_path, n_stack):
     assert learner.expert_buffer.size() == 10
 
 
+@pytest.mark.parametrize("n_stack", [1, 3])
+def test_dictionaries_have_a_column_for_each_key(tmp_path, n_stack):
+    raw = make_vec_env("RecordDictEnv-v0")
+    normalised = VecNormalize(make_vec_env("RecordDictEnv-v0"), norm_obs_keys=["vector"], norm_reward=False, training=False)
+    normalised.obs_rms["vector"].mean += 0.5
+    normalised.save(str(tmp_path / "statistics.pkl"))
+    if n_stack > 1:
+        raw, env = VecFrameStack(raw, n_stack), VecFrameStack(normalised, n_stack)
+    else:
+        env = normalised
+    model = stable_baselines3.PPO("MultiInputPolicy", env, n_steps=8, seed=0)
+    model.save(tmp_path / "agent")
+    arguments = ["--algo", "ppo", "--model", tmp_path / "agent.zip", "--env", "RecordDictEnv-v0", "--n-episodes", 2]
+    arguments += ["--vecnormalize", tmp_path / "statistics.pkl", *([] if n_stack == 1 else ["--frame-stack", n_stack])]
+    assert record(tmp_path / "set", *arguments) == 0
+    first = load_demonstrations(tmp_path / "set")[0]
+    assert first.obs["image"].shape == (11, 36, 36, 3 * n_stack) and first.obs["image"].dtype == np.uint8
+    assert first.obs["vector"].shape == (11, 4 * n_stack)
+    np.testing.assert_array_equal(first.acts, acts_of_sb3(model, env))
+    raw.seed(0)
+    obs = raw.reset()
+    for t, action in enumerate(first.acts):
+        for key, values in obs.items():
+            np.testing.assert_array_equal(first.obs[key][t], values[0])
+        obs = raw.step(np.array([action]))[0]
+    learner = IQLearn("MultiInputPolicy", raw, str(tmp_path / "set"), buffer_size=100)
+    assert learner.expert_buffer.size() == 20
+
+
 def test_action_masks(tmp_path):
     model = sb3_contrib.MaskablePPO("MlpPolicy", "RecordMaskedEnv-v0", n_steps=8)
     model.save(tmp_path / "agent")
@@ -251,7 +286,7 @@ def test_imitation_reads_it(tmp_path, agent):
     [
         (["--algo", "reinforce"], "--algo 'reinforce': expected one of a2c, "),
         (["--env", "CartPole-v99"], "--env CartPole-v99: this environment can't be made"),
-        (["--env", "RecordDictEnv-v0"], "its observations are of a Dict space"),
+        (["--env", "RecordTupleEnv-v0"], "its observations are of a Tuple space"),
         (["--model", "missing.zip"], "--model 'missing.zip': no such file"),
         (["--n-episodes", "0"], "'0' is not a positive integer"),
         (["--exp-id", "2"], "--exp-id is for -f only"),

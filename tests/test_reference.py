@@ -42,7 +42,7 @@ def test_the_choice_comes_back_with_a_saved_model(tmp_path):
 
 
 def test_the_environments_own_id(monkeypatch, tmp_path):
-    from sb3_iq.demonstrations.loading import BUNDLED
+    from sb3_iq.demonstrations.reference import BUNDLED
 
     (tmp_path / "CartPole-v1").symlink_to(BUNDLED / "CartPole-v1")
     monkeypatch.setenv("SB3_IQ_DEMOS", str(tmp_path))

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.test_demonstrations import make_episodes
 from tests.utils import BOX, DICT, DISCRETE, WIDE_BOX, RandomEnv
 
@@ -99,7 +99,10 @@ def test_minari_spaces(minari, observation_space, action_space, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")
-def test_minari_that_cannot_be_read(minari, tmp_path):
+def test_minari_that_cannot_be_read(minari, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"'minari:some/other-v0'.*not found locally.*Check the id"):
+        load_demonstrations("minari:some/other-v0")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(FileNotFoundError, match=r"'minari:some/other-v0'.*no network in the tests.*Check the id"):
         load_demonstrations("minari:some/other-v0")
     nested = spaces.Dict({"a": spaces.Dict({"b": BOX}), "c": BOX})

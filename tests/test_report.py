@@ -9,8 +9,8 @@ from gymnasium import spaces
 
 from sb3_iq.demonstrations import Trajectory, load_demonstrations
 from sb3_iq.demonstrations.__main__ import main
-from sb3_iq.demonstrations.recorder import save_trajectories
 from sb3_iq.demonstrations.report import make_report
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.utils import DICT, DISCRETE, RandomEnv, random_trajectories
 
 BOX_ACTIONS = spaces.Box(-2.0, 2.0, (1,), np.float32)
@@ -76,7 +76,7 @@ def test_actions():
         "shape (1,), from -2 to 2.4; 50.0 % of the components on the bounds, 25.0 % beyond them by up to 0.4"
     )
     assert "clipped" in found.consequence
-    assert "50.0 % of the components on the least or greatest value seen" in report(episode)["actions"].fact
+    assert "50.0 % of the components on the minimum or maximum seen" in report(episode)["actions"].fact
     discrete = episode | {"acts": np.array([0, 0, 2, 0])}
     assert report(discrete, None, spaces.Discrete(4))["actions"].fact == (
         "discrete, 0: 75.0 %, 2: 25.0 %; 2 of 4 actions never"

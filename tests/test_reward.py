@@ -67,8 +67,9 @@ def test_box_actions_are_scaled_and_terminal_states_have_no_value():
 def test_expected_value_is_the_mean_of_samples():
     model = make("MlpPolicy", BOX, WIDE_BOX, ent_coef=0.2)
     obs, ent_coef = th.as_tensor(batch_of(model)[0]), th.tensor(0.2)
+    batch = obs, model.policy.sample_actions(obs), obs
     with th.no_grad():
-        sampled = th.stack([model.policy.state_value(obs, ent_coef) for _ in range(3000)]).mean(dim=0)
+        sampled = th.stack([model.policy.soft_values(*batch, obs, ent_coef, False).v for _ in range(3000)]).mean(dim=0)
         expected = model.policy.expected_state_value(obs, ent_coef, n_samples=2000)
     assert expected.numpy() == pytest.approx(sampled.numpy(), abs=0.05)
 
@@ -86,6 +87,7 @@ def test_bad_arguments():
         model.predict_reward(obs, acts, next_obs[:9], terminated)
 
 
+@pytest.mark.slow
 def test_tells_the_expert_from_random_actions():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu", learning_starts=300)
     model.learn(4000)
@@ -107,3 +109,14 @@ def test_tells_the_expert_from_random_actions():
             obs, acts, next_obs, terminated = map(np.array, zip(*steps, strict=True))
         means.append(model.predict_reward(obs, acts, next_obs, terminated).mean())
     assert means[0] > means[1] + 0.05
+
+
+def test_actions_outside_the_space():
+    model = make("MlpPolicy", BOX, WIDE_BOX)
+    obs, ends = np.zeros((1, 3), dtype=np.float32), np.zeros(1)
+    inside, outside = (model.predict_reward(obs, np.array([action]), obs, ends) for action in ([2.0, 10.0], [9.0, 99.0]))
+    assert np.array_equal(inside, outside)
+    model = make("MlpPolicy", BOX, DISCRETE)
+    for action in (3, -1, 0.5):
+        with pytest.raises(ValueError, match=f"`actions` holds {action}"):
+            model.predict_reward(obs, np.array([action]), obs, ends)

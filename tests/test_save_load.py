@@ -32,7 +32,7 @@ def test_save_load_predict(tmp_path, policy, observation_space, action_space):
     assert loaded.log_ent_coef.item() == model.log_ent_coef.item()
     obs = model.get_env().reset()
     assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
-    for attribute in ("gamma", "batch_size", "penalty_coef", "use_target", "actor_tau", "n_envs", "expert_content_hash"):
+    for attribute in ("gamma", "batch_size", "penalty_coef", "settings", "terminal_v", "n_envs", "expert_content_hash"):
         assert getattr(loaded, attribute) == getattr(model, attribute)
 
 
@@ -49,14 +49,6 @@ def test_policy_by_itself(tmp_path, policy, observation_space, action_space):
     alone = type(model.policy).load(tmp_path / "policy")
     obs = model.get_env().reset()
     assert np.array_equal(alone.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
-
-
-@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
-def test_optimizers_know_what_they_step_alone(action_space):
-    """SB3 2.2 gave DQN's optimizer the target network too, and SB3 2.9 cannot go on with that."""
-    env = RandomEnv(BOX, action_space)
-    critic, _, optimizer = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).policy.critic_networks()
-    assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(p) for p in critic.parameters()]
 
 
 def test_demonstrations_are_not_in_the_zip(tmp_path):
@@ -90,7 +82,7 @@ def test_reference_is_read_again_when_learning_goes_on(tmp_path):
 
 
 def test_predicts_where_the_data_is_not(tmp_path, monkeypatch):
-    from sb3_iq.demonstrations.recorder import save_trajectories
+    from sb3_iq.demonstrations.saving import save_trajectories
 
     save_trajectories(load_demonstrations("bundled:CartPole-v1", n_trajectories=1).trajectories, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
@@ -159,12 +151,51 @@ def test_load_with_other_arguments_and_environments(tmp_path):
     assert th.equal(parameters(model), parameters(loaded))
 
 
-def test_replay_buffer(tmp_path):
-    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
-    assert model.replay_buffer is None
-    model.learn(30)
-    model.save_replay_buffer(tmp_path / "replay")
-    other = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
-    other.load_replay_buffer(tmp_path / "replay")
-    assert np.array_equal(other.replay_buffer.observations, model.replay_buffer.observations)
-    assert other.learn(10).replay_buffer.size() == 40
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model saved with settings of its own."""
+    env = RandomEnv(BOX, DISCRETE)
+    form = dict(critic_bound="tanh", divergence="jensen_shannon")
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), objective_kwargs=form, gamma=0.9, **SMALL).learn(12)
+    path = tmp_path_factory.mktemp("saved") / "model"
+    model.save(path)
+    return path
+
+
+def test_load_with_settings(saved):
+    demonstrations = random_trajectories(RandomEnv(BOX, DISCRETE))
+    model = IQLearn.load(saved, penalty_coef=1.0, env=RandomEnv(BOX, DISCRETE), expert_data=demonstrations)
+    assert model.penalty_coef == model.settings.penalty_coef == model.objective.penalty_coef == 1.0
+    assert model.objective.divergence == "jensen_shannon"
+    model.learn(12)
+    assert model.objective.penalty_coef == 1.0
+
+
+def test_load_refuses_unknown_names(saved):
+    with pytest.raises(ValueError, match="`unknown` is no argument of IQLearn: choose from env, expert_data, learning_rate"):
+        IQLearn.load(saved, unknown=1)
+    with pytest.raises(ValueError, match="`divergence` is no argument of IQLearn"):
+        IQLearn.load(saved, divergence="chi2")
+    with pytest.raises(ValueError, match="`objective_kwargs` has the key 'unknown'"):
+        IQLearn.load(saved, objective_kwargs=dict(unknown=1))
+    with pytest.raises(ValueError, match="`penalty_coef` is -1"):
+        IQLearn.load(saved, penalty_coef=-1.0)
+
+
+def test_load_refuses_another_preset(saved):
+    with pytest.raises(ValueError, match="`preset` is 'paper', and the model was made with 'default'"):
+        IQLearn.load(saved, preset="paper")
+    assert IQLearn.load(saved, preset="default").preset == "default"
+
+
+def test_the_bound_of_tanh_does_not_outlive_it(saved):
+    model = IQLearn.load(saved)
+    assert model.policy.q_bound == pytest.approx((5 + 1 / 0.5) / (1 - 0.9))
+    assert "q_bound" not in model.policy_kwargs
+    clipped = IQLearn.load(saved, objective_kwargs=dict(critic_bound="clip"))
+    assert clipped.objective.critic_bound == "clip" and clipped.policy.q_bound is None
+    assert "q_bound" not in clipped.policy_kwargs
+    obs = np.zeros((1, 3), dtype=np.float32)
+    with th.no_grad():
+        clipped.q_net.q_net[-1].bias.fill_(1e6)
+        assert clipped.q_net(th.as_tensor(obs)).min() > 1e5

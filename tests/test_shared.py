@@ -6,8 +6,8 @@ import time
 import pytest
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.demonstrations import expert_data
 from sb3_iq.demonstrations.shared import SharedDemonstrations, read_shared
-from sb3_iq.iq_learn import arguments
 
 CARTPOLE = "bundled:CartPole-v1"
 
@@ -19,7 +19,7 @@ def model(**kwargs):
 def test_models_share_while_in_use_and_only_then(monkeypatch):
     shared, reads = SharedDemonstrations(), []
     monkeypatch.setattr(
-        arguments, "load_demonstrations", lambda *args, **kw: reads.append(args) or load_demonstrations(*args, **kw)
+        expert_data, "load_demonstrations", lambda *args, **kw: reads.append(args) or load_demonstrations(*args, **kw)
     )
     with shared.in_use():
         first, second = model(), model()

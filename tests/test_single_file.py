@@ -71,6 +71,7 @@ def test_loss_by_hand(example):
     np.testing.assert_allclose(log_policy.detach().numpy(), 2.0 - value, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_learns(example, capsys, seed):
     returns = example.main(example.Args(seed=seed, n_steps=2_000))

@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer, Rol
 
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
-from sb3_iq.demonstrations.recorder import save_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.test_demonstrations import as_columns, as_flat, make_episodes
 from tests.utils import BOX, DICT, DISCRETE, WIDE_BOX, RandomEnv
 

@@ -8,7 +8,9 @@ from gymnasium import spaces
 
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
-from sb3_iq.iq_learn.objective import SoftValues, absorbing_reward, iq_loss
+from sb3_iq.iq_learn.objective import Objective, SoftValues, iq_loss
+from sb3_iq.iq_learn.terminal_value import absorbing_reward
+from tests.utils import Rows
 
 COEF = 0.5
 
@@ -44,13 +46,13 @@ def q_of_state_1(env, demonstration, terminal_value, **kwargs):
     return learned_q_values(env, demonstration, terminal_value, **kwargs)[1]
 
 
-def learned_q_values(env, demonstration, terminal_value, **kwargs):
+def learned_q_values(env, demonstration, terminal_value, occupancy_term="policy_mix", **kwargs):
     """:return: Q(0, .) and Q(1, .)"""
     model = IQLearn(
         "MlpPolicy",
         env,
         [demonstration] * 2,
-        terminal_value=terminal_value,
+        objective_kwargs=dict(terminal_value=terminal_value, occupancy_term=occupancy_term),
         seed=0,
         device="cpu",
         gamma=0.9,
@@ -64,6 +66,7 @@ def learned_q_values(env, demonstration, terminal_value, **kwargs):
         return model.q_net(th.arange(2)).tolist()
 
 
+@pytest.mark.slow
 def test_a_negative_reward_does_not_make_death_attractive():
     """
     The expert stays in state 0 for ever. From state 1, where it never is, one can die or find back slowly. With ``"policy"``
@@ -78,6 +81,7 @@ def test_a_negative_reward_does_not_make_death_attractive():
     assert back > die + 1
 
 
+@pytest.mark.slow
 def test_a_positive_reward_does_not_make_the_goal_repulsive():
     """
     The expert goes from state 0 to state 1 and on to the goal, which ends the episode. With ``"start_states"`` rewards are
@@ -91,6 +95,7 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
     assert goal > round_again + 1
 
 
+@pytest.mark.slow
 def test_the_default_of_box_actions_likes_the_goal():
     """As above, for ``"expert_bounded"`` and a prior, which rewards are positive with too."""
     env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
@@ -100,6 +105,7 @@ def test_the_default_of_box_actions_likes_the_goal():
     assert goal > round_again + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -124,15 +130,16 @@ def test_a_crash_is_no_goal(options):
 def test_absorbing_reward_of_chi2(expert, policy):
     """With the penalty of the mixture it is the table's reward of least squares, at the ratio of the two shares."""
 
-    def reward(term, penalty="mixture"):
-        return absorbing_reward(expert, policy, "chi2", term, penalty, COEF)
+    def reward(term, penalty="mixture", mixture_weight=1.0):
+        form = Objective(occupancy_term=term, penalty=penalty, penalty_coef=COEF, mixture_weight=mixture_weight)
+        return absorbing_reward(form, expert, policy)
 
     total = expert + policy
     assert reward("policy_mix") == pytest.approx((expert - policy) / (2 * COEF * total), abs=1e-9)
     assert reward("policy") == pytest.approx((expert - policy) / (COEF * total), abs=1e-9)
     assert reward("start_states") == pytest.approx(expert / (COEF * total), abs=1e-9)
     assert reward("expert") == pytest.approx(0, abs=1e-9)
-    weighted = absorbing_reward(expert, policy, "chi2", "start_states", "mixture", COEF, 0.1)
+    weighted = reward("start_states", mixture_weight=0.1)
     assert weighted == pytest.approx(expert / (COEF * (expert + 0.1 * policy)), abs=1e-9)
     if expert > 0:
         ratio = policy / expert
@@ -140,11 +147,13 @@ def test_absorbing_reward_of_chi2(expert, policy):
         assert reward("start_states", "expert") == pytest.approx(1 / (2 * COEF), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", ["policy_mix", "policy", "start_states", "expert"])
 @pytest.mark.parametrize("expert, policy", [(0.25, 0.5), (0.5, 0.5), (1.0, 0.25)])
 def test_the_last_transition_repeats_for_ever(expert, policy, term):
     """Where both end in one state, Q of the last transition comes to the value of the absorbing reward for their shares."""
     gamma, n = 0.9, 4
+    form = Objective(gamma=gamma, occupancy_term=term, penalty_coef=COEF, terminal_v=None)
     terminated = th.cat([th.arange(n) < expert * n, th.arange(n) < policy * n]).float()
     q_end, q_else = (th.zeros((), dtype=th.float64, requires_grad=True) for _ in range(2))
     optimizer = th.optim.SGD([q_end], lr=0.5)
@@ -152,11 +161,11 @@ def test_the_last_transition_repeats_for_ever(expert, policy, term):
         q = th.where(terminated > 0, q_end, q_else)[None]
         n_states = {"policy_mix": 2 * n, "expert": n, "policy": 0}.get(term, 1)
         values = SoftValues(q, q_else.expand(2 * n), q_else.expand(n_states))
-        loss, _ = iq_loss(values, terminated, n, gamma, "chi2", term, "mixture", COEF, terminal_value=None)
+        loss, _ = iq_loss(values, Rows(terminated, n), form)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    reward = absorbing_reward(expert, policy, "chi2", term, "mixture", COEF)
+    reward = absorbing_reward(form, expert, policy)
     assert q_end.item() == pytest.approx(reward / (1 - gamma), abs=1e-6)
 
 
@@ -173,9 +182,10 @@ def test_what_is_known_of_ends():
     assert terminal_v(ends) is None
     assert terminal_v(goes_on) == pytest.approx(-10, abs=1e-6)
     assert terminal_v(ends, offline=True) == pytest.approx(0, abs=1e-6)
-    assert terminal_v(ends, terminal_value="zero") == 0
+    assert terminal_v(ends, objective_kwargs=dict(terminal_value="zero")) == 0
 
 
+@pytest.mark.slow
 def test_truncation_bootstraps():
     """Where every end is a time limit, the value of terminal states has no effect."""
     env = TwoStates([[(0, 1.0), (1, 1.0)], [(0, 1.0), (1, 1.0)]], starts=[0])

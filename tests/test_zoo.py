@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-import sb3_iq.iq_learn.arguments
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn import DivergenceError
+from sb3_iq.demonstrations import expert_data
+from sb3_iq.iq_learn import NonFiniteLossError
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
@@ -135,13 +137,13 @@ def test_no_demonstrations(zoo, monkeypatch, value, message):
 
 
 def count_reads(monkeypatch):
-    load, reads = sb3_iq.iq_learn.arguments.load_demonstrations, []
+    load, reads = expert_data.load_demonstrations, []
 
     def counted(*args, **kwargs):
         reads.append(args)
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(sb3_iq.iq_learn.arguments, "load_demonstrations", counted)
+    monkeypatch.setattr(expert_data, "load_demonstrations", counted)
     return reads
 
 
@@ -171,7 +173,7 @@ def test_optimisation_reads_once_and_retrains_what_was_tuned(zoo, monkeypatch):
     assert again == tuned
 
 
-def test_optimisation_in_threads_prunes_divergence(zoo, monkeypatch):
+def test_optimisation_in_threads_prunes_what_is_not_finite(zoo, monkeypatch):
     import optuna
 
     reads, train, models = count_reads(monkeypatch), IQLearn.train, []
@@ -179,7 +181,7 @@ def test_optimisation_in_threads_prunes_divergence(zoo, monkeypatch):
     def first_model_diverges(self, *args, **kwargs):
         models.append(self)
         if models[0] is self:
-            raise DivergenceError("the first one")
+            raise NonFiniteLossError("the first one")
         train(self, *args, **kwargs)
 
     monkeypatch.setattr(IQLearn, "train", first_model_diverges)

@@ -1,13 +1,16 @@
 """Small environments and demonstrations for the tests."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
 
+from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn.batches import Batch
 
 
 class RandomEnv(gym.Env):
@@ -87,4 +90,76 @@ COMBINATIONS = [
     ("MultiInputPolicy", DICT, DISCRETE),
     ("MultiInputPolicy", DICT, WIDE_BOX),
     ("MlpPolicy", BOX, spaces.Box(-1.0, 1.0, (2, 2), np.float32)),
+    ("MlpPolicy", BOX, spaces.MultiDiscrete([3, 2])),
+    ("MlpPolicy", spaces.Discrete(5), spaces.MultiBinary(2)),
 ]
+
+# A model that learns within a fraction of a second
+SMALL: dict[str, Any] = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
+
+
+def make_model(
+    policy: str,
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    env_class: type[RandomEnv] = RandomEnv,
+    **kwargs: Any,
+) -> IQLearn:
+    """
+    :param policy: alias of a policy
+    :param observation_space: observation space
+    :param action_space: action space
+    :param env_class: class of the environment
+    :param kwargs: arguments of the constructor besides :data:`SMALL`
+    :return: a model with demonstrations of random actions
+    """
+    env = env_class(observation_space, action_space)
+    if policy != "MlpPolicy":
+        kwargs.setdefault("policy_kwargs", dict(net_arch=[16]))
+    return IQLearn(policy, env, random_trajectories(env), **{**SMALL, **kwargs})
+
+
+def parameters(model: IQLearn) -> th.Tensor:
+    """:return: a copy of all parameters of the policy, targets included, as one vector"""
+    return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+def assert_finite(model: IQLearn) -> None:
+    """All parameters are finite numbers."""
+    assert th.isfinite(parameters(model)).all()
+
+
+def sample_batch(model: IQLearn, n: int = 8) -> Batch:
+    """
+    :param model: a model that has learned for a step or more
+    :param n: number of transitions of the expert, and online as many of the policy
+    :return: a batch as ``train`` draws it
+    """
+    assert model.sampler is not None
+    return model.sampler.sample(n, model.num_timesteps // model.n_envs, model._actions_of_expert)
+
+
+class Rows(NamedTuple):
+    """What the objective asks of a batch."""
+
+    terminated: th.Tensor
+    n_expert: int
+    reward_prior: th.Tensor | float = 0.0
+
+
+def check_learning(policy: str, observation_space: spaces.Space, action_space: spaces.Space, offline: bool) -> None:
+    """Online or offline, every parameter is learned, stays finite, and predictions are in the action space."""
+    env_class = NoStepEnv if offline else RandomEnv
+    model = make_model(policy, observation_space, action_space, env_class, offline=offline)
+    before = {name: parameter.clone() for name, parameter in model.policy.named_parameters()}
+    assert model.learn(20) is model
+    assert model.num_timesteps == 20
+    # Online after ten random steps, with continuous actions after each second one
+    assert model._n_updates == (20 if offline else 5 if isinstance(action_space, spaces.Box) else 10)
+    assert_finite(model)
+    learned = [name for name, parameter in model.policy.named_parameters() if not th.equal(parameter, before[name])]
+    assert len(learned) == len(before)
+    obs = model.get_env().reset()  # type: ignore[union-attr]
+    for deterministic in (True, False):
+        action, _ = model.predict(obs, deterministic=deterministic)  # type: ignore[arg-type]
+        assert model.action_space.contains(action[0])

@@ -1,5 +1,5 @@
 """
-A report on demonstrations: ``python -m sb3_iq.demonstrations PATH [--env ID]``.
+A report on demonstrations: ``python -m sb3_iq.demonstrations PATH [--env ID] [--split 0.2] [--save PATH] [--plot IMAGE]``.
 
 It tells what is in the data and what IQLearn will do about it, and exits with 1, and the reason, if IQLearn would refuse it.
 """
@@ -8,6 +8,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import gymnasium as gym
 from gymnasium import spaces
@@ -27,8 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("path", help="a path, or bundled:NAME, demos:NAME, minari:ID or hf:ORG/NAME")
     parser.add_argument("--env", metavar="ID", help="check the data against this environment, and use its time limit")
     parser.add_argument("--max-episode-steps", type=int, metavar="N", help="the time limit, if the environment has another")
+    parser.add_argument("--split", type=float, metavar="SHARE", help="hold out this share of the episodes, e.g. 0.2")
+    parser.add_argument("--seed", type=int, metavar="N", help="hold out random episodes; without a seed the last ones")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="PATH",
+        help="write a new folder or .parquet file; with --split two of them, whose names end with -train and -held-out",
+    )
+    parser.add_argument("--plot", type=Path, metavar="IMAGE", help="draw lengths, returns, ends and actions")
     parser.add_argument("--allow-pickle", action="store_true", help="read a pickle: it can run code, so only one you trust")
     args = parser.parse_args(argv)
+    if args.seed is not None and args.split is None:
+        parser.error("--seed is for --split only")
 
     env = None
     if args.env is not None:
@@ -49,7 +61,7 @@ def _report(args: argparse.Namespace, env: gym.Env | None) -> int:
         demonstrations = load_demonstrations(
             args.path, max_episode_steps=args.max_episode_steps, env_id=args.env, allow_pickle=args.allow_pickle
         )
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         return _refuse(error)
     observation_space, action_space = demonstrations.observation_space, demonstrations.action_space
     if env is not None:
@@ -59,7 +71,33 @@ def _report(args: argparse.Namespace, env: gym.Env | None) -> int:
     print(Finding("demonstrations", str(args.path)))
     for finding in make_report(demonstrations, observation_space, action_space):
         print(finding)
-    return _check(demonstrations, observation_space, action_space)
+    status = _check(demonstrations, observation_space, action_space)
+    try:
+        _use(args, demonstrations)
+    except (ValueError, ImportError, OSError) as error:
+        sys.stdout.flush()
+        print(f"python -m sb3_iq.demonstrations: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _use(args: argparse.Namespace, demonstrations: Demonstrations) -> None:
+    """Split, save and plot, as far as that is asked for."""
+    parts = {"": demonstrations}
+    if args.split is not None:
+        parts = dict(zip(("-train", "-held-out"), demonstrations.split(args.split, args.seed), strict=True))
+    for ending, part in parts.items():
+        path = args.save
+        if path is not None and ending:
+            name = path.name.removesuffix(".parquet")
+            path = path.with_name(path.name.replace(name, name + ending))
+        if path is not None:
+            part.save(path)
+        if path is not None or ending:
+            print(Finding(ending.removeprefix("-") or "saved", part.describe() + (f" -> {path}" if path else "")))
+    if args.plot is not None:
+        demonstrations.plot(args.plot)
+        print(Finding("plot", str(args.plot)))
 
 
 def _check(demonstrations: Demonstrations, observation_space: spaces.Space | None, action_space: spaces.Space | None) -> int:

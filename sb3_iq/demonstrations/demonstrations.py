@@ -1,27 +1,48 @@
-"""A set of episodes, with the choice of transitions to learn from."""
+"""A set of episodes, with the choice of transitions to learn from: a container that never changes."""
 
-import hashlib
+import operator
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import chunks, extremes
+from sb3_iq.demonstrations import export
+from sb3_iq.demonstrations.errors import check_integer, check_number, cut, shorten
+from sb3_iq.demonstrations.hashing import hash_trajectories
+from sb3_iq.demonstrations.plot import plot_trajectories
+from sb3_iq.demonstrations.saving import save_trajectories
+from sb3_iq.demonstrations.storage import chunks
 from sb3_iq.demonstrations.trajectory import Trajectory
 
+if TYPE_CHECKING:  # matplotlib is only imported for a plot
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True, eq=False)
+# What a card tells of any part of the data
+_LASTING = ("env_id", "env_kwargs", "env_wrapper", "vec_env_wrapper", "frame_stack", "observation_space", "action_space")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Demonstrations:
     """
     What :func:`load_demonstrations` returns: episodes and how densely to sample them.
 
+    It is a container of :class:`Trajectory`, and each of its methods returns another one::
+
+        demonstrations = load_demonstrations("bundled:CartPole-v1")
+        len(demonstrations), demonstrations[0], demonstrations[:3], demonstrations[[0, 4]]
+        good = demonstrations.filter(lambda episode: episode.rews.sum() >= 475)
+        training, held_out = good.split(0.2, seed=0)
+        (training + held_out).subsample(5).save("my_demos")
+
     :param trajectories: the episodes, at least one
     :param subsample_freq: keep the transitions at t = 0, f, 2f, ... of each episode, each with its own next observation
-    :param reference: the string that the data was loaded with, or None for objects in memory
+    :param reference: the string that the data was loaded with, of which this may be a part; None for objects in memory
     :param card: the content of the ``card.json`` beside the data, if there is one
     :param max_episode_steps: the time limit that was applied, or None if none is known
     :param observation_space: the observation space, where the source carries it
@@ -47,6 +68,180 @@ class Demonstrations:
             raise ValueError("trajectories=(): expected at least one episode")
         object.__setattr__(self, "subsample_freq", check_integer("subsample_freq", self.subsample_freq, 1))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.describe()}>"
+
+    def __len__(self) -> int:
+        """
+        :return: the number of episodes
+        """
+        return len(self.trajectories)
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """
+        :return: the episodes
+        """
+        return iter(self.trajectories)
+
+    @overload
+    def __getitem__(self, index: int) -> Trajectory: ...
+
+    @overload
+    def __getitem__(self, index: "slice | Sequence[int] | Sequence[bool] | np.ndarray") -> "Demonstrations": ...
+
+    def __getitem__(self, index: Any) -> "Trajectory | Demonstrations":
+        """
+        :param index: the number of an episode, a slice, a list of numbers, or one bool for each episode
+        :return: the episode, or the demonstrations with those that are chosen
+        :raises IndexError: if there is no such episode
+        :raises ValueError: if none is chosen
+        :raises TypeError: if it is something else
+        """
+        if isinstance(index, slice):
+            return self._with(self.trajectories[index], f"[{index}]")
+        if np.ndim(index) == 0:
+            try:
+                return self.trajectories[operator.index(index)]
+            except IndexError:
+                raise IndexError(f"there is no episode {index}: there are {len(self)}") from None
+            except TypeError:
+                pass
+        elif np.ndim(index) == 1:
+            numbers = np.asarray(index)
+            if numbers.dtype.kind == "b" and len(numbers) == len(self):
+                numbers = np.flatnonzero(numbers)
+            if numbers.dtype.kind in "iu" or not len(numbers):
+                return self._with([self[number] for number in numbers.tolist()], f"[{cut(index)}]")
+        raise TypeError(
+            f"index {shorten(index)}: expected the number of an episode, a slice, a list of numbers, or one bool for each of "
+            f"{len(self)} episodes"
+        )
+
+    def _with(self, trajectories: Sequence[Trajectory], what: str) -> "Demonstrations":
+        """Return the same with a choice of the episodes."""
+        if not trajectories:
+            raise ValueError(f"{what} leaves none of {len(self)} episodes: demonstrations hold at least one")
+        return replace(self, trajectories=tuple(trajectories))
+
+    def __add__(self, other: "Demonstrations") -> "Demonstrations":
+        """
+        :param other: more episodes of the same environment
+        :return: the episodes of both
+        :raises ValueError: if the two differ in their subsampling, time limits or spaces
+        """
+        if not isinstance(other, Demonstrations):
+            return NotImplemented
+        if self.subsample_freq != other.subsample_freq:
+            raise ValueError(
+                f"demonstrations with subsample_freq={self.subsample_freq} and {other.subsample_freq} can't be joined. "
+                "Subsample the sum"
+            )
+        joined: dict[str, Any] = {}
+        for name in ("observation_space", "action_space", "max_episode_steps"):
+            mine, others = getattr(self, name), getattr(other, name)
+            if mine is not None and others is not None and mine != others:
+                raise ValueError(
+                    f"demonstrations with {name}={cut(mine)} and {cut(others)} can't be joined. Join those of one environment"
+                )
+            joined[name] = others if mine is None else mine
+        if self.max_episode_steps != other.max_episode_steps:
+            joined["max_episode_steps"] = None  # one may still tell how the episodes of the other ended
+        reference = self.reference if self.reference == other.reference else None
+        card = self.card if self.card == other.card else None
+        return Demonstrations((*self.trajectories, *other.trajectories), self.subsample_freq, reference, card, **joined)
+
+    def filter(self, function: Callable[[Trajectory], bool]) -> "Demonstrations":
+        """
+        :param function: whether to keep an episode, e.g. ``lambda episode: len(episode) > 100``
+        :return: the demonstrations with the episodes that are kept
+        :raises TypeError: if it is not a function
+        :raises ValueError: if no episode is kept
+        """
+        if not callable(function):
+            raise TypeError(f"function={shorten(function)}: expected a function of an episode that returns a bool")
+        return self._with([trajectory for trajectory in self.trajectories if function(trajectory)], "filter(function)")
+
+    def split(self, fraction: float = 0.2, seed: int | None = None) -> "tuple[Demonstrations, Demonstrations]":
+        """
+        :param fraction: the share of the episodes to hold out, rounded, but at least one episode on each side
+        :param seed: hold out random episodes; None holds out the last ones
+        :return: the demonstrations to learn from and those that are held out, each in the order of the data
+        :raises ValueError: if the fraction is not between 0 and 1, or there is only one episode
+        """
+        if not 0 < check_number("fraction", fraction, 0) < 1:
+            raise ValueError(f"fraction={fraction}: expected a number between 0 and 1, e.g. 0.2")
+        if seed is not None:
+            check_integer("seed", seed, 0, cure="Use None for the last episodes")
+        if len(self) < 2:
+            raise ValueError("one episode can't be split. Load or record more")
+        n_held_out = min(max(1, round(fraction * len(self))), len(self) - 1)
+        order = np.arange(len(self)) if seed is None else np.random.default_rng(seed).permutation(len(self))
+        held_out = np.isin(np.arange(len(self)), order[len(self) - n_held_out :])
+        return self[~held_out], self[held_out]
+
+    def subsample(self, freq: int) -> "Demonstrations":
+        """
+        :param freq: keep one of so many of the transitions that are kept now, each with its own next observation
+        :return: the same episodes, sampled less densely
+        """
+        return replace(self, subsample_freq=self.subsample_freq * check_integer("freq", freq, 1))
+
+    def save(self, path: str | Path, card: dict[str, Any] | None = None) -> None:
+        """
+        Write a folder, or a Parquet file, that :func:`load_demonstrations` reads back: the same content hash. imitation
+        reads it too, but Dict observations.
+
+        :param path: a folder that is new or empty, or a new file whose name ends with ``.parquet``
+        :param card: what to add to the ``card.json`` beside the data, or to change in it
+        :raises ValueError: if there is something at ``path``, if it can't be written, or if only some episodes have rewards
+        """
+        path = Path(path)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise ValueError(f"path={shorten(path)}: there is something already. Give another path, or remove it")
+        content = {name: value for name, value in (self.card or {}).items() if name in _LASTING}
+        content |= {"max_episode_steps": self.max_episode_steps, "subsample_freq": self.subsample_freq}
+        content |= {"n_episodes": len(self), "n_transitions": sum(map(len, self.trajectories))}
+        save_trajectories(self.trajectories, path, content | (card or {}))
+
+    def to_imitation(self) -> list[Any]:
+        """
+        :return: the episodes as imitation's ``TrajectoryWithRew``, or ``Trajectory`` where there are no rewards. Infos tell
+            what a time limit cut off
+        :raises ImportError: if imitation is not installed
+        :raises ValueError: if the demonstrations are subsampled: trajectories have every step
+        """
+        self._check_whole("imitation's trajectories")
+        return export.to_imitation(self.trajectories)
+
+    def to_minari(self, dataset_id: str, env: gym.Env | str | None = None, **kwargs: Any) -> Any:
+        """
+        :param dataset_id: the id to give, e.g. ``"my/cartpole-v0"``
+        :param env: the environment, or its id. None where the demonstrations carry their spaces
+        :param kwargs: more for ``minari.create_dataset_from_buffers``, e.g. ``description=`` and ``author=``
+        :return: the ``MinariDataset``, which is stored on this machine
+        :raises ImportError: if Minari is not installed
+        :raises ValueError: if the spaces are unknown, an episode has no rewards, the demonstrations are subsampled, or Minari
+            refuses the data
+        """
+        self._check_whole("Minari's episodes")
+        found = self.observation_space, self.action_space
+        return export.to_minari(self.trajectories, dataset_id, found, env, **kwargs)
+
+    def _check_whole(self, kind: str) -> None:
+        if self.subsample_freq != 1:
+            raise ValueError(f"the demonstrations have subsample_freq={self.subsample_freq}, but {kind} hold every step")
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """
+        :param path: the image to write, e.g. ``"demos.png"``, if there shall be one
+        :return: a figure of lengths, returns, how the episodes end, and the actions
+        :raises ImportError: if matplotlib is not installed
+        """
+        figure = plot_trajectories(self.trajectories, self.describe())
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
     @property
     def n_transitions(self) -> int:
         """The number of transitions after subsampling."""
@@ -63,20 +258,7 @@ class Demonstrations:
     @cached_property
     def content_hash(self) -> str:
         """A SHA-256 of arrays, flags and subsampling: the same content from any kind of source gives the same hash."""
-        digest = hashlib.sha256(f"sb3-iq demonstrations 1, every {self.subsample_freq}".encode())
-        for trajectory in self.trajectories:
-            flags = (trajectory.terminated, trajectory.truncated, trajectory.starts_at_reset)
-            digest.update(repr(flags).encode())
-            obs = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
-            arrays = [(f"obs {key}", obs[key]) for key in sorted(obs)] + [("acts", trajectory.acts)]
-            if trajectory.rews is not None:
-                arrays.append(("rews", trajectory.rews))
-            for name, array in arrays:
-                dtype = _canonical_dtype(array)
-                digest.update(f"{name} {array.shape} {dtype.str}".encode())
-                for chunk in chunks(array):
-                    digest.update(np.ascontiguousarray(chunk, dtype=dtype).data)
-        return digest.hexdigest()
+        return hash_trajectories(self.trajectories, self.subsample_freq)
 
     def with_time_limit(self, max_episode_steps: int) -> "Demonstrations":
         """
@@ -92,7 +274,7 @@ class Demonstrations:
 
     def unknown_limit_length(self) -> int | None:
         """
-        :return: the greatest length, if no time limit is known, all ends are assumed, and two or more episodes share
+        :return: the maximum length, if no time limit is known, all ends are assumed, and two or more episodes share
             that length, so that it may well be a time limit; else None
         """
         if self.max_episode_steps is not None or any(trajectory.ending != "assumed" for trajectory in self.trajectories):
@@ -116,14 +298,3 @@ class Demonstrations:
             parts.append(f"return {returns.mean():.1f} +/- {returns.std():.1f}")
         parts.append(f"{n_terminated} terminated, {n_truncated} truncated, {n_open} open")
         return f"{self.reference or 'demonstrations in memory'}: " + ", ".join(parts)
-
-
-def _canonical_dtype(array: np.ndarray) -> np.dtype:
-    """Return one dtype for equal numbers: libraries on the way widen float32 to float64 and uint8 to int64."""
-    if array.dtype.kind == "f":
-        return np.dtype("<f8")
-    if array.dtype not in (np.uint8, np.bool_):
-        least, greatest = extremes(array)
-        if least.min() < 0 or greatest.max() > 255:
-            return np.dtype("<i8")
-    return np.dtype("|u1")  # images: eight times less to hash than int64

@@ -10,7 +10,7 @@ import numpy as np
 def shorten(value: object, width: int = 80) -> str:
     """
     :param value: anything a user passed
-    :param width: the greatest number of characters
+    :param width: the maximum number of characters
     :return: a one-line description of the value for an error message
     """
     if isinstance(value, (str, Path)):
@@ -25,12 +25,22 @@ def shorten(value: object, width: int = 80) -> str:
     return "'..." + text[4 - width :] if isinstance(value, Path) else text[: width - 3] + "..."
 
 
+def cut(value: object, width: int = 80) -> str:
+    """
+    :param value: what prints well: a list of names, a space, a shape
+    :param width: the maximum number of characters
+    :return: its text in one line, without quotes around it
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
 def check_integer(name: str, value: object, minimum: int, maximum: int | None = None, cure: str = "") -> int:
     """
     :param name: the argument's name, for the message
     :param value: what the user passed
-    :param minimum: the least value allowed
-    :param maximum: the greatest value allowed, if there is one
+    :param minimum: the minimum
+    :param maximum: the maximum, if there is one
     :param cure: what the user should do, for the message
     :return: the value as a Python integer
     :raises TypeError: if it is not an integer (a bool is not)
@@ -48,7 +58,7 @@ def check_number(name: str, value: object, minimum: float, cure: str = "") -> fl
     """
     :param name: the argument's name, for the message
     :param value: what the user passed
-    :param minimum: the least value allowed
+    :param minimum: the minimum
     :param cure: what the user should do, for the message
     :return: the value as a Python float, which may be infinite
     :raises TypeError: if it is not a real number (a bool is not)
@@ -64,18 +74,56 @@ def check_number(name: str, value: object, minimum: float, cure: str = "") -> fl
 @contextmanager
 def reading(path: object, what: str) -> Iterator[None]:
     """
-    Turn whatever a library raises about a broken file into a ``ValueError`` that names the file.
+    Turn whatever a library raises about a file into an error that names the file and what is wrong with it.
 
     :param path: the file, or the object, that is being read
     :param what: what it should be
+    :raises OSError: if the system refuses it: it is not there, not to be read by this user, or a folder
+    :raises MemoryError: if it needs more memory than there is
+    :raises ValueError: if it is damaged
     """
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file") from error
-    except Exception as error:  # pyarrow, zipfile, numpy and json between them raise more than a dozen kinds
-        reason = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
-        raise ValueError(
-            f"expert_data {shorten(path)}: cannot be read as {what}; the file is truncated, damaged or of another kind "
-            f"({reason}). Copy or download it again"
+    except MemoryError as error:
+        raise MemoryError(
+            f"expert_data {shorten(path)}: not enough memory to read it as {what} ({first_words(error)}). Choose fewer "
+            "episodes (n_trajectories), or memory-map a folder of Arrow files (max_memory_gb=0)"
         ) from error
+    except OSError as error:
+        kinds = [(kind, text) for kind, text in _SYSTEM_ERRORS.items() if isinstance(error, kind)]
+        if not kinds:
+            raise _damaged(path, what, error) from error
+        kind, text = kinds[0]
+        raise kind(f"expert_data {shorten(path)}: {text}") from error
+    except Exception as error:  # pyarrow, zipfile, numpy and json between them raise more than a dozen kinds
+        raise _damaged(path, what, error) from error
+
+
+_SYSTEM_ERRORS = {
+    FileNotFoundError: "no such file",
+    PermissionError: "no permission to read it. Check the owner and the mode of the file and its folders",
+    IsADirectoryError: "this is a folder, but a file is expected",
+}
+
+
+def _damaged(path: object, what: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"expert_data {shorten(path)}: cannot be read as {what}; the file is truncated, damaged or of another kind "
+        f"({first_words(error)}). Copy or download it again"
+    )
+
+
+def first_words(error: Exception) -> str:
+    """
+    :param error: an error that may run over a page
+    :return: its kind and its first words
+    """
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+
+
+def how_to_install(extra: str) -> str:
+    """
+    :param extra: an extra of this package
+    :return: what to type to get it
+    """
+    return f'Install it: pip install "sb3-iq[{extra}]", or in a clone of the repository pip install -e ".[{extra}]"'

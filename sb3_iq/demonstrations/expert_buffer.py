@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -10,13 +10,13 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq.demonstrations.columns import Column, MappedRows, Rows, RowsInMemory, one_in_a_row
+from sb3_iq.demonstrations.conversion import action_column, observation_columns
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import RowFile, is_mapped
-from sb3_iq.demonstrations.spaces import action_column, observation_columns
+from sb3_iq.demonstrations.storage import Column, MappedRows, RowFile, Rows, RowsInMemory, is_mapped, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
 
+Samples = ReplayBufferSamples | DictReplayBufferSamples
 Tensors = th.Tensor | dict[str, th.Tensor]
 MAX_DEVICE_BYTES = 10**9
 
@@ -30,11 +30,18 @@ class ExpertBuffer:
     :func:`load_demonstrations`) stay in their files, and only what is sampled is read. Of any others the buffer makes a
     copy of its own: it doesn't keep ``demonstrations``.
 
+    A transition has a *position*, from 0 to ``size() - 1`` in the order of the data. ``sample(n)`` is ``at(draw(n))``. Use
+    the two where you keep a number of your own for each transition::
+
+        positions = buffer.draw(256)
+        batch, weights = buffer.at(positions), my_weights[positions]
+
     :param demonstrations: what :func:`load_demonstrations` returned
     :param observation_space: the observation space, as SB3's vectorised (and image-transposed) environment has it
     :param action_space: the action space: Discrete, or Box with finite bounds
     :param device: where batches are wanted
     :param rng: the generator to sample from; None makes one without a seed
+    :param with_rewards: keep the rewards of the data. Without them, which saves memory and time, those of a batch are zeros
     :raises TypeError: if ``demonstrations`` is not :class:`Demonstrations`
     :raises ValueError: if observations or actions don't fit the spaces, with what differs and the likely cause
     """
@@ -46,6 +53,7 @@ class ExpertBuffer:
         action_space: spaces.Space,
         device: th.device | str = "cpu",
         rng: np.random.Generator | None = None,
+        with_rewards: bool = True,
     ) -> None:
         if not isinstance(demonstrations, Demonstrations):
             raise TypeError(f"demonstrations is {shorten(demonstrations)}: pass it through load_demonstrations first")
@@ -56,32 +64,37 @@ class ExpertBuffer:
         self.description = demonstrations.describe()
         """What the demonstrations are, in one line for the log."""
 
-        trajectories, freq = demonstrations.trajectories, demonstrations.subsample_freq
+        trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
         observations = observation_columns(trajectories, observation_space)
-        actions, rewards = action_column(trajectories, action_space), _reward_column(trajectories)
-        columns = [*observations.values(), actions, rewards]
+        actions = action_column(trajectories, action_space)
+        rewards = _reward_column(trajectories) if with_rewards else None
+        columns = [*observations.values(), actions, *([] if rewards is None else [rewards])]
         mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)
-
         files: dict[str, RowFile] = {}
 
         def rows(column: Column, every: int = 1) -> Rows:
-            return MappedRows(column, files) if mapped else RowsInMemory(column, every)
+            return MappedRows(column, files, every) if mapped else RowsInMemory(column, every)
 
         self._observations = {key: rows(column) for key, column in observations.items()}
-        self._actions, self._rewards = rows(actions, freq), rows(rewards, freq)
-        stores = [*self._observations.values(), self._actions, self._rewards]
+        self._actions = rows(actions, self._freq)
+        self._rewards = None if rewards is None else rows(rewards, self._freq)
+        stores = [*self._observations.values(), self._actions, *([] if self._rewards is None else [self._rewards])]
         self.nbytes = sum(store.nbytes for store in stores)
         """The memory that the transitions take, in bytes."""
         self.mapped_bytes = sum(store.mapped_bytes for store in stores)
         """What is not in memory but in mapped files, in bytes."""
+        self._home = th.device("cpu") if mapped or self.nbytes >= MAX_DEVICE_BYTES else self.device
         for store in stores:
-            if isinstance(store, RowsInMemory) and self.nbytes < MAX_DEVICE_BYTES:
-                store.to(self.device)
+            if isinstance(store, RowsInMemory):
+                store.to(self._home)
 
-        self._freq = freq
-        self._lengths = np.array([len(trajectory) for trajectory in trajectories])
-        self._ends = np.cumsum(-(-self._lengths // freq))  # the number of transitions up to the end of each episode
+        lengths = np.array([len(trajectory) for trajectory in trajectories])
         self._terminated = np.array([trajectory.terminated for trajectory in trajectories])
+        self._places = _Places.of(lengths, self._freq, self._terminated)
+        self._places_at_home = self._places.to(self._home)
+        self._no_reward = th.zeros(1, 1, device=self.device)
+        self._size = int(self._places.ends[-1])
+        self._first_rows = np.cumsum(lengths + 1) - (lengths + 1)
         self._initial = np.flatnonzero([trajectory.starts_at_reset for trajectory in trajectories])
         if len(self._initial) == 0:
             warnings.warn(
@@ -100,31 +113,55 @@ class ExpertBuffer:
         """
         :return: the number of transitions after subsampling
         """
-        return int(self._ends[-1])
+        return self._size
 
-    def sample(
-        self, batch_size: int, env: VecNormalize | None = None, rng: np.random.Generator | None = None
-    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+    def sample(self, batch_size: int, env: VecNormalize | None = None, rng: np.random.Generator | None = None) -> Samples:
         """
         :param batch_size: the number of transitions to draw, uniformly and with replacement
         :param env: the normalising wrapper whose statistics observations are normalised with, if there is one
         :param rng: another generator than the buffer's own
-        :return: tensors on the device: observations, actions (Discrete: int64 (B, 1); Box: float32 (B, action_dim) scaled to
-            [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data has none)
+        :return: tensors on the device: observations, actions (discrete: int64 (B, 1); continuous: float32 (B, action_dim)
+            scaled to [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data
+            has none or ``with_rewards=False``)
+        """
+        return self._at(th.from_numpy(self.draw(batch_size, rng)), env)
+
+    def draw(self, batch_size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """
+        :param batch_size: the number of transitions to draw, uniformly and with replacement
+        :param rng: another generator than the buffer's own
+        :return: their positions, shape (B,), int64: for :meth:`at`, and for whatever you keep for each transition
         """
         check_integer("batch_size", batch_size, 1)
-        return self._batch((rng or self.rng).integers(self.size(), size=batch_size), env)
+        return (rng or self.rng).integers(self._size, size=batch_size)
 
-    def all(
-        self, env: VecNormalize | None = None, at_most: int | None = None
-    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+    def at(self, positions: np.ndarray | th.Tensor, env: VecNormalize | None = None) -> Samples:
+        """
+        :param positions: positions of transitions, shape (B,), as :meth:`draw` returns them. Those in a tensor on the device
+            are not transferred again, and not checked
+        :param env: the normalising wrapper, if there is one
+        :return: the transitions, as :meth:`sample` returns them
+        :raises ValueError: if a position is out of range
+        """
+        if isinstance(positions, th.Tensor):
+            return self._at(positions, env)
+        positions = np.asarray(positions)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+            raise ValueError(f"positions of shape {positions.shape} and dtype {positions.dtype}: expected a list of integers")
+        if len(positions) and not (positions.min() >= 0 and positions.max() < self._size):
+            raise ValueError(
+                f"positions from {positions.min()} to {positions.max()}: expected integers between 0 and {self._size - 1}"
+            )
+        return self._at(th.from_numpy(positions.astype(np.int64)), env)
+
+    def all(self, env: VecNormalize | None = None, at_most: int | None = None) -> Samples:
         """
         :param env: the normalising wrapper, if there is one
         :param at_most: with more transitions than this, only so many, evenly spread
         :return: every transition once, in the order of the data
         """
-        n = self.size() if at_most is None else min(at_most, self.size())
-        return self._batch(np.linspace(0, self.size() - 1, n).round().astype(np.int64), env)
+        n = self._size if at_most is None else min(check_integer("at_most", at_most, 1), self._size)
+        return self._at(th.from_numpy(np.linspace(0, self._size - 1, n).round().astype(np.int64)), env)
 
     def sample_initial_observations(self, batch_size: int, env: VecNormalize | None = None) -> Tensors:
         """
@@ -134,7 +171,8 @@ class ExpertBuffer:
         """
         check_integer("batch_size", batch_size, 1)
         episode = self._initial[self.rng.integers(len(self._initial), size=batch_size)]
-        return self._gather(episode, np.zeros_like(episode), env)
+        rows = th.from_numpy(self._first_rows[episode])
+        return self._normalised(rows, env) if env is not None else self._raw(rows.to(self._home))
 
     def scan_observations(self, key: str = "") -> Iterator[np.ndarray]:
         """
@@ -143,33 +181,72 @@ class ExpertBuffer:
         """
         return self._observations[key].scan(self._freq)
 
-    def _batch(self, index: np.ndarray, env: VecNormalize | None) -> ReplayBufferSamples | DictReplayBufferSamples:
-        """Return the transitions of these positions."""
-        episode = np.searchsorted(self._ends, index, side="right")
-        start = self._ends[episode] - -(-self._lengths[episode] // self._freq)
-        step = (index - start) * self._freq
-        dones = self._terminated[episode] & (step == self._lengths[episode] - 1)
+    def _at(self, index: th.Tensor, env: VecNormalize | None) -> Samples:
+        """Return the transitions of these positions. Moving the index is the only transfer of a batch that lives at home."""
+        at_home = index.to(self._home)
+        if env is None:
+            rows, dones = self._places_at_home.find(at_home)
+            observations, next_observations = self._raw(rows), self._raw(rows + 1)
+        else:
+            rows, dones = self._places.find(index.cpu())
+            observations, next_observations = self._normalised(rows, env), self._normalised(rows + 1, env)
+        rewards = self._no_reward.expand(len(index), 1) if self._rewards is None else self._rewards.take(at_home)
         kind: Any = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
         # By name: later versions of SB3 have fields that earlier ones have not.
         return kind(
-            observations=self._gather(episode, step, env),
-            actions=self._actions.take(episode, step).to(self.device),
-            next_observations=self._gather(episode, step + 1, env),
-            dones=th.from_numpy(dones.astype(np.float32)[:, None]).to(self.device),
-            rewards=self._rewards.take(episode, step).to(self.device),
+            observations=observations,
+            actions=self._actions.take(at_home).to(self.device),
+            next_observations=next_observations,
+            dones=dones.to(self.device),
+            rewards=rewards.to(self.device),
         )
 
-    def _gather(self, episode: np.ndarray, step: np.ndarray, env: VecNormalize | None) -> Tensors:
-        """Return the observations of these steps."""
-        if env is None:
-            batch = {key: store.take(episode, step) for key, store in self._observations.items()}
-        else:  # the wrapper works on NumPy arrays
-            raw = {key: store.take_array(episode, step) for key, store in self._observations.items()}
-            normalised = env.normalize_obs(raw if isinstance(self.observation_space, spaces.Dict) else raw[""])
-            arrays = normalised if isinstance(normalised, dict) else {"": normalised}
-            batch = {key: th.as_tensor(array) for key, array in arrays.items()}
-        batch = {key: tensor.to(self.device) for key, tensor in batch.items()}
+    def _raw(self, rows: th.Tensor) -> Tensors:
+        """Return these rows of the observations."""
+        batch = {key: store.take(rows).to(self.device) for key, store in self._observations.items()}
         return batch if isinstance(self.observation_space, spaces.Dict) else batch[""]
+
+    def _normalised(self, rows: th.Tensor, env: VecNormalize) -> Tensors:
+        """Return these rows of the observations, normalised: the wrapper works on NumPy arrays."""
+        raw = {key: store.take_array(rows.numpy()) for key, store in self._observations.items()}
+        if isinstance(self.observation_space, spaces.Dict):
+            normalised: Any = env.normalize_obs(raw)
+            return {key: th.as_tensor(array).to(self.device) for key, array in normalised.items()}
+        return th.as_tensor(env.normalize_obs(raw[""])).to(self.device)
+
+
+class _Places(NamedTuple):
+    """
+    Where transitions are. An episode of T steps has T + 1 rows of observations.
+
+    :param ends: the number of transitions up to the end of each episode
+    :param offsets: in an episode, what has to be added to ``freq * position`` for the row of the observation
+    :param last_rows: in an episode, the row of its terminal state, -1 if it does not end in one
+    :param freq: one of so many transitions has a position
+    """
+
+    ends: th.Tensor
+    offsets: th.Tensor
+    last_rows: th.Tensor
+    freq: int
+
+    @staticmethod
+    def of(lengths: np.ndarray, freq: int, terminated: np.ndarray) -> "_Places":
+        n_transitions = -(-lengths // freq)
+        ends = np.cumsum(n_transitions)
+        first_rows = np.cumsum(lengths + 1) - (lengths + 1)
+        last_rows = np.where(terminated, first_rows + lengths, -1)
+        offsets = first_rows - freq * (ends - n_transitions)
+        return _Places(th.from_numpy(ends), th.from_numpy(offsets), th.from_numpy(last_rows), freq)
+
+    def to(self, device: th.device) -> "_Places":
+        return _Places(self.ends.to(device), self.offsets.to(device), self.last_rows.to(device), self.freq)
+
+    def find(self, index: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Return the row of each transition's observation, which the next observation follows, and its done, (B, 1)."""
+        episode = th.searchsorted(self.ends, index, right=True)
+        rows = self.freq * index + self.offsets[episode]
+        return rows, (rows + 1 == self.last_rows[episode]).float()[:, None]
 
 
 def _reward_column(trajectories: tuple[Trajectory, ...]) -> Column:

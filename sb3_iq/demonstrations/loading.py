@@ -1,36 +1,38 @@
 """From anything that holds expert data to :class:`Demonstrations`."""
 
 import json
-import os
-import re
 import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import BaseBuffer
 
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, check_number, reading, shorten
-from sb3_iq.demonstrations.reference import split_reference
-from sb3_iq.demonstrations.sources import Select
-from sb3_iq.demonstrations.sources.arrow import read_folder, split_folder
-from sb3_iq.demonstrations.sources.legacy import is_legacy, is_pickle, read_legacy, unpickle
-from sb3_iq.demonstrations.sources.memory import read_mapping, read_trajectories
-from sb3_iq.demonstrations.sources.npz import read_npz
-from sb3_iq.demonstrations.sources.remote import download_from_hub, read_minari
-from sb3_iq.demonstrations.sources.replay import read_replay_buffer
-from sb3_iq.demonstrations.sources.tables import as_dataset, parquet_files, read_dataset, read_parquet
-from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.demonstrations.reference import resolve, split_reference
+from sb3_iq.demonstrations.sources import Loaded, Request, Source, arrow, dataset, legacy, memory, minari, npz, parquet, replay
 
-BUNDLED = Path(__file__).parent / "bundled"
-DEMOS_VARIABLE = "SB3_IQ_DEMOS"
+SOURCES = (
+    Source(arrow.is_arrow_folder, arrow.read_folder),
+    Source(parquet.is_parquet, parquet.read_parquet),
+    Source(npz.is_npz, npz.read_npz),
+    Source(replay.is_replay_buffer, replay.read_replay_buffer),
+    Source(dataset.is_dataset, dataset.read_dataset),
+    Source(minari.is_minari, minari.read_minari),
+    Source(legacy.is_legacy, legacy.read_legacy),
+    Source(memory.is_mapping, memory.read_mapping),
+    Source(memory.is_transitions, memory.read_transitions),
+    Source(memory.is_trajectory, memory.read_trajectory),
+    Source(memory.is_sequence, memory.read_trajectories),
+)
+"""Every kind of expert data: the first that recognises a source reads it. What names stand for is in ``reference.py``."""
+
 _EXPECTED = (
     "a path, 'bundled:NAME', 'demos:NAME', 'minari:ID', 'hf:ORG/NAME', a sequence of trajectories with obs, acts and "
-    "terminal (as imitation's), a dictionary of arrays, an SB3 ReplayBuffer, a datasets.Dataset, or what "
+    "terminal (as imitation's), a dictionary of arrays, an SB3 ReplayBuffer, a datasets.Dataset, a MinariDataset, or what "
     "load_demonstrations returned"
 )
 
@@ -59,10 +61,11 @@ def load_demonstrations(
         package (e.g. ``"bundled:CartPole-v1"``); ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable
         ``SB3_IQ_DEMOS`` names; ``"minari:ID"`` and ``"hf:ORG/NAME"`` for a data set of Minari or of the Hugging Face hub,
         which are downloaded once; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or
-        alike, also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a dictionary of
-        arrays (flat transitions, one episode, or columns of episodes); SB3's ``ReplayBuffer`` or ``DictReplayBuffer``; or
-        :class:`Demonstrations`. A string may end with a choice of its own, ``"demos:Hopper-v5?n_trajectories=1&seed=0"``, of
-        ``n_trajectories``, ``subsample_freq``, ``seed`` and ``max_episode_steps``; arguments then choose among what it chose
+        alike, also its lazy one from a file); imitation's ``Transitions``; a ``datasets.Dataset`` of episodes; a
+        ``MinariDataset``; a dictionary of arrays (flat transitions, one episode, or columns of episodes); SB3's
+        ``ReplayBuffer`` or ``DictReplayBuffer``; or :class:`Demonstrations`. A string may end with a choice of its own,
+        ``"demos:Hopper-v5?n_trajectories=1&seed=0"``, of ``n_trajectories``, ``subsample_freq``, ``seed`` and
+        ``max_episode_steps``; arguments then choose among what it chose
     :param n_trajectories: how many episodes to use (typically 1 to 10), None for all
     :param subsample_freq: keep one of so many transitions of each episode, each with its own next observation (the
         papers use 5 to 20), 1 for all
@@ -80,6 +83,8 @@ def load_demonstrations(
     :raises TypeError: if the source, or another argument, is of a type that can't be used
     :raises ValueError: if the data is damaged, empty or malformed, or an argument is out of range
     :raises FileNotFoundError: if a path, or a name, does not exist
+    :raises PermissionError: if a file may not be read by this user
+    :raises MemoryError: if the data needs more memory than there is
     :raises ImportError: if a package for this kind of source is not installed, with the extra to install
     """
     if not isinstance(allow_pickle, bool):
@@ -109,32 +114,24 @@ def load_demonstrations(
         if max_episode_steps is None:
             return chosen
         return replace(chosen, max_episode_steps=None).with_time_limit(max_episode_steps)
-    reference, card, carried = None, None, {}
-    if isinstance(source, (str, Path)):
-        reference = str(source)
-        if isinstance(source, str) and source.startswith("minari:"):
-            data = read_minari(source.removeprefix("minari:"), select)
-            loaded, limit = data.trajectories, max_episode_steps or data.max_episode_steps
-            carried = {"observation_space": data.observation_space, "action_space": data.action_space}
-        else:
-            path = _resolve(reference, env_id) if isinstance(source, str) else source
-            card = _read_card(path)
-            limit = max_episode_steps if max_episode_steps is not None else _card_limit(path, card)
-            loaded = _read_path(path, select, limit, allow_pickle, max_bytes)
-        n_bytes = sum(trajectory.nbytes for trajectory in loaded)
-        if n_bytes > max_bytes:
-            warnings.warn(
-                f"Expert data {shorten(reference)}: {n_bytes / 1e9:.3g} GB are read into memory, more than "
-                f"max_memory_gb={max_memory_gb:g}: only the numbers in a folder of uncompressed Arrow files can be "
-                "memory-mapped. datasets.load_dataset(...).save_to_disk(folder) writes one.",
-                stacklevel=2,
-            )
+    reference = str(source) if isinstance(source, (str, Path)) else None
+    found = resolve(source, env_id) if isinstance(source, str) else source
+    card = None
+    request = Request(select, max_episode_steps, max_bytes)
+    if isinstance(found, Path):
+        card = _read_card(found)
+        if max_episode_steps is None:
+            request = replace(request, max_episode_steps=_card_number(found, card, "max_episode_steps"))
+        loaded = _read_path(found, request, allow_pickle)
     else:
-        limit = max_episode_steps
-        loaded = _read_object(source, select, limit)
-        if isinstance(source, ReplayBuffer):
-            carried = {"observation_space": source.observation_space, "action_space": source.action_space}
-    return Demonstrations(tuple(loaded), subsample_freq, reference, card, limit, **carried)
+        loaded = _read(found, request)
+    if reference is not None:
+        _warn_of_memory(reference, loaded, max_memory_gb)
+    subsample_freq *= _card_number(found, card, "subsample_freq") or 1
+    limit = loaded.max_episode_steps if request.max_episode_steps is None else request.max_episode_steps
+    return Demonstrations(
+        tuple(loaded.trajectories), subsample_freq, reference, card, limit, loaded.observation_space, loaded.action_space
+    )
 
 
 def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> str | Demonstrations:
@@ -148,129 +145,83 @@ def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> s
     return replace(load_demonstrations(base, **arguments), reference=reference)
 
 
-def _read_object(source: Any, select: Select, limit: int | None) -> list[Trajectory]:
-    """Return the episodes of something in memory."""
-    if isinstance(source, ReplayBuffer):
-        return read_replay_buffer(source, select, limit)
-    dataset = as_dataset(source)
-    if dataset is not None:
-        return read_dataset(dataset, select, limit)
-    if isinstance(source, Mapping):
-        try:
-            return read_mapping(source, select, limit)
-        except ValueError as error:
-            raise ValueError(f"expert_data: {error}") from error
-    if all(hasattr(source, name) for name in ("obs", "acts", "next_obs", "dones")):  # imitation's Transitions
-        names = ("obs", "acts", "next_obs", "dones", "rews", "infos")
-        return _read_object({name: getattr(source, name, None) for name in names}, select, limit)
-    if all(hasattr(source, name) for name in ("obs", "acts", "terminal")) or isinstance(source, Trajectory):
-        return read_trajectories([source], select, limit)
+def _read_path(path: Path, request: Request, allow_pickle: bool) -> Loaded:
+    """Return the episodes of a folder or file."""
+    if not path.exists():
+        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
+    with reading(path, "a data file"):
+        pickled = legacy.is_pickle(path)
+    if not pickled:
+        return _read(path, request)
+    if not allow_pickle:
+        raise ValueError(
+            f"expert_data {shorten(path)}: this is a pickle, which can run code and is not read. If you trust the file, "
+            "use load_demonstrations(path, allow_pickle=True)"
+        )
+    content = legacy.unpickle(path)
+    try:
+        return _read(content, request)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expert_data {shorten(path)}: {error}") from error
+
+
+def _read(source: Any, request: Request) -> Loaded:
+    """Return the episodes of a path or an object."""
+    for kind in SOURCES:
+        if kind.recognises(source):
+            return kind.read(source, request)
+    raise _refusal(source)
+
+
+def _refusal(source: Any) -> Exception:
+    """Return why a source can't be used, for who expected that it can."""
+    if isinstance(source, Path):
+        if source.is_dir():
+            return ValueError(
+                f"expert_data {shorten(source)}: not a data set (no state.json and no Parquet file in this folder). Give the "
+                "folder that imitation.data.serialize.save or datasets' save_to_disk wrote"
+            )
+        cure = "Give the folder of a data set, a .parquet or an .npz file"
+        if source.suffix in (".arrow", ".json"):
+            cure = "Give the folder that holds this file"
+        return ValueError(f"expert_data {shorten(source)}: this file is not a data set, or is damaged. {cure}")
+    if isinstance(source, type):
+        return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
     if hasattr(source, "obs") and hasattr(source, "acts"):  # imitation's TransitionsMinimal
-        raise TypeError(
+        return TypeError(
             f"expert_data is {shorten(source)}, which lacks next_obs and dones: a Q-function needs whole transitions. Pass "
             "imitation's Transitions, or the trajectories they were made of"
         )
     if isinstance(source, BaseBuffer):
-        raise TypeError(f"expert_data is {shorten(source)}, which lacks next observations. Pass a ReplayBuffer, not that")
+        return TypeError(f"expert_data is {shorten(source)}, which lacks next observations. Pass a ReplayBuffer, not that")
     if hasattr(source, "batch_size") and hasattr(source, "__iter__"):  # torch's DataLoader
-        raise TypeError(
+        return TypeError(
             f"expert_data is {shorten(source)}, whose shuffled batches lack the order and the ends of episodes; expected what "
             "it was made of: trajectories or Transitions"
         )
-    array_like = isinstance(source, (bytes, bytearray, np.ndarray)) or hasattr(source, "detach")
-    if isinstance(source, type) or array_like or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
-        raise TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
-    return read_trajectories(source, select, limit)
+    return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
 
 
-def _resolve(reference: str, env_id: str | None) -> Path:
-    """Return the path that a string stands for."""
-    scheme, colon, name = reference.partition(":")
-    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):  # one letter is a drive of Windows
-        return Path(reference)
-    if scheme == "bundled":
-        names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir()) if BUNDLED.is_dir() else []
-        if name not in names:
-            raise ValueError(f"expert_data {shorten(reference)}: there is no such bundled set. Use one of {names}")
-        return BUNDLED / name
-    if scheme == "demos":
-        root = os.environ.get(DEMOS_VARIABLE)
-        if not root:
-            raise ValueError(
-                f"expert_data {shorten(reference)}: the environment variable {DEMOS_VARIABLE} is not set. Set it to the "
-                f"folder that holds one data set folder for each environment. {_how_to_get(name or env_id)}"
-            )
-        if not name and env_id is None:
-            raise ValueError(f"expert_data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
-        path = Path(root) / (name or str(env_id))
-        if not path.exists():
-            raise FileNotFoundError(
-                f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}. "
-                f"{_how_to_get(name or env_id)}"
-            )
-        return path
-    if scheme == "hf":
-        return download_from_hub(name)
-    if Path(reference).exists():
-        return Path(reference)
-    raise ValueError(
-        f"expert_data {shorten(reference)}: unknown scheme {shorten(scheme)}. Use bundled:NAME, demos:NAME, "
-        "minari:ID, hf:ORG/NAME or a path"
-    )
-
-
-def _how_to_get(name: str | None) -> str:
-    """Return the ways to demonstrations, for who has none."""
-    env_id = name or "ENV"
-    return (
-        f"To get demonstrations, record an agent of RL Zoo (python -m sb3_iq.record --algo ppo --env {env_id} -f logs/ "
-        f'--n-episodes 25 --out "${DEMOS_VARIABLE}/{env_id}"), or use those of Minari (minari:ID) or of the Hugging Face hub '
-        "(hf:ORG/NAME)"
-    )
-
-
-def _read_path(path: Path, select: Select, limit: int | None, allow_pickle: bool, max_bytes: float) -> list[Trajectory]:
-    """Return the episodes of a folder or file."""
-    if path.is_dir():
-        files = [] if _holds_arrow(path) else parquet_files(path)
-        return read_parquet(files, select, limit) if files else read_folder(path, select, limit, max_bytes)
-    if not path.is_file():
-        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
-    with reading(path, "a data file"), open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or (path.suffix == ".npz" and zipfile.is_zipfile(path)):
-        return read_npz(path, select, limit)
-    if start == b"PAR1" or path.suffix == ".parquet":
-        return read_parquet([path], select, limit)
-    if is_pickle(path, start):
-        if not allow_pickle:
-            raise ValueError(
-                f"expert_data {shorten(path)}: this is a pickle, which can run code and is not read. If you trust the file, "
-                "use load_demonstrations(path, allow_pickle=True)"
-            )
-        content = unpickle(path)
-        try:
-            return read_legacy(content, select, limit) if is_legacy(content) else _read_object(content, select, limit)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"expert_data {shorten(path)}: {error}") from error
-    cure = "Give the folder of a data set, a .parquet or an .npz file"
-    if path.suffix in (".arrow", ".json"):
-        cure = "Give the folder that holds this file"
-    raise ValueError(f"expert_data {shorten(path)}: this file is not a data set, or is damaged. {cure}")
-
-
-def _holds_arrow(folder: Path) -> bool:
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+def _warn_of_memory(reference: str, loaded: Loaded, max_memory_gb: float) -> None:
+    """Tell of data in a format that can't be mapped, where it is much."""
+    n_gb = sum(trajectory.nbytes for trajectory in loaded.trajectories) / 1e9
+    if n_gb > max_memory_gb:
+        warnings.warn(
+            f"Expert data {shorten(reference)}: {n_gb:.3g} GB are read into memory, more than "
+            f"max_memory_gb={max_memory_gb:g}: only the numbers in a folder of uncompressed Arrow files can be "
+            "memory-mapped. datasets.load_dataset(...).save_to_disk(folder) writes one.",
+            stacklevel=3,
+        )
 
 
 def _read_card(path: Path) -> dict[str, Any] | None:
     """Return the content of the ``card.json`` beside the data."""
     with reading(path, "a path"):  # a name that is too long or holds a null is an OSError or ValueError
         is_folder = path.is_dir()
-    folders = [path] if is_folder else [path.parent]
-    if is_folder and _holds_arrow(path):
-        folders.insert(0, split_folder(path))
-    cards = [folder / "card.json" for folder in folders if (folder / "card.json").is_file()]
+    cards = [path / "card.json"] if is_folder else [path.with_suffix(".card.json"), path.parent / "card.json"]
+    if arrow.is_arrow_folder(path):
+        cards.insert(0, arrow.split_folder(path) / "card.json")
+    cards = [card for card in cards if card.is_file()]
     if not cards:
         return None
     with reading(cards[0], "JSON"):
@@ -280,14 +231,13 @@ def _read_card(path: Path) -> dict[str, Any] | None:
     return card
 
 
-def _card_limit(path: Path, card: dict[str, Any] | None) -> int | None:
-    """Return the time limit that a card names."""
-    value = card.get("max_episode_steps") if card else None
+def _card_number(path: Any, card: dict[str, Any] | None, name: str) -> int | None:
+    """Return a positive integer of a card, e.g. the time limit, if it is there."""
+    value = card.get(name) if card else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
-            f"expert_data {shorten(path)}: max_episode_steps is {shorten(value)} in card.json, expected a positive integer or "
-            "null"
+            f"expert_data {shorten(path)}: {name} is {shorten(value)} in card.json, expected a positive integer or null"
         )
     return value

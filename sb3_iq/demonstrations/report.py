@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
+from sb3_iq.demonstrations.conversion import ROUNDING
 from sb3_iq.demonstrations.demonstrations import Demonstrations
-from sb3_iq.demonstrations.mapped import chunks, extremes
-from sb3_iq.demonstrations.spaces import ROUNDING
+from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Ending, Trajectory
 
 RULES: dict[Ending, str] = {
@@ -19,6 +19,11 @@ RULES: dict[Ending, str] = {
     "limit": "the length reaches the time limit",
     "assumed": "assumed, nothing tells",
 }
+VALUE_OF_ENDS = (
+    "the value after a terminated episode is that of an absorbing state, or 0 with terminal_value='zero'; after any other it "
+    "is that of the last observation"
+)
+"""What the end of an episode means for the values that are learned: the one source of this sentence."""
 REFUSED = "refused: all episodes must come from one environment"
 _MAX_LISTED = 12
 _WIDTH, _LABEL = 110, 16
@@ -103,11 +108,11 @@ def _ends(demonstrations: Demonstrations) -> list[Finding]:
     n_open = sum(trajectory.ending == "open" for trajectory in trajectories)
     parts += [f"{n_open} without an end"] if n_open else []
     parts.append(f"time limit {limit or 'unknown'}")
-    use = "the value after a terminated episode is 0, after any other that of the last observation"
+    use = VALUE_OF_ENDS
     length = demonstrations.unknown_limit_length()
     if length is not None:
         use += (
-            f"; several episodes end after {length} steps, the greatest length: if that is a time limit, say so "
+            f"; several episodes end after {length} steps, the maximum: if that is a time limit, say so "
             f"(max_episode_steps={length}), else their ends are learned as terminal states"
         )
     return [Finding("ends", ", ".join(parts), use)]
@@ -121,15 +126,15 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
     if any(array.shape[1:] != shape for array in arrays):
         return [Finding(name, "of several shapes", REFUSED)]
     lows, highs = zip(*map(extremes, arrays), strict=True)
-    least, greatest = np.min(lows, axis=0), np.max(highs, axis=0)
-    low, high = least.min(), greatest.max()
+    minimum, maximum = np.min(lows, axis=0), np.max(highs, axis=0)
+    low, high = minimum.min(), maximum.max()
     findings = [Finding(name, f"shape {shape}, {dtype}, from {low:.4g} to {high:.4g}")]
     if len(shape) >= 2:
         if dtype.kind == "f" and low >= 0 and high <= 1:
             findings.append(Finding("  scaled", "images between 0 and 1", "record them as the environment gives them"))
         return findings
     mean, std = _moments(arrays)
-    constant = np.reshape(least == greatest, -1)
+    constant = np.reshape(minimum == maximum, -1)
     if constant.any():
         use = "kept; they tell nothing, and values that differ from them in the environment are new to the networks"
         findings.append(Finding("  constant", _listed(constant), use))
@@ -141,7 +146,7 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
             "raw observations, or use an environment that gives normalised ones"
         )
         if 2 * normalised.sum() < (~constant).sum():
-            use = "taken as raw: so few may well be of this size by nature"
+            use = "taken as raw: so few may well have this magnitude by nature"
         findings.append(Finding("  normalised", f"mean about 0 and deviation about 1 in {_listed(normalised)}", use))
     return findings
 
@@ -167,11 +172,11 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
         return sum(count for count, _ in parts) / sum(size for _, size in parts)
 
     pairs = [extremes(chunk) for chunk in _action_chunks(trajectories, np.dtype(np.float64))]
-    least, greatest = np.min([low for low, _ in pairs], axis=0), np.max([high for _, high in pairs], axis=0)
-    fact = f"shape {next(iter(shapes))}, from {least.min():.4g} to {greatest.max():.4g}"
-    if not isinstance(space, spaces.Box) or space.low.size != len(least):
-        ends = share(lambda acts: (acts == least) | (acts == greatest))
-        fact += f"; {_percent(ends)} of the components on the least or greatest value seen (no bounds are known)"
+    minimum, maximum = np.min([low for low, _ in pairs], axis=0), np.max([high for _, high in pairs], axis=0)
+    fact = f"shape {next(iter(shapes))}, from {minimum.min():.4g} to {maximum.max():.4g}"
+    if not isinstance(space, spaces.Box) or space.low.size != len(minimum):
+        ends = share(lambda acts: (acts == minimum) | (acts == maximum))
+        fact += f"; {_percent(ends)} of the components on the minimum or maximum seen (no bounds are known)"
         return Finding("actions", fact, "scaled to [-1, 1] by the environment's bounds, and clipped to them")
     low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
     tolerance = np.where(np.isfinite(high - low), ROUNDING * (high - low), 0)
@@ -179,7 +184,7 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     on_bounds = share(lambda acts: (acts <= low + tolerance) | (acts >= high - tolerance)) - beyond
     fact += f"; {_percent(on_bounds)} of the components on the bounds"
     if beyond:
-        fact += f", {_percent(beyond)} beyond them by up to {np.maximum(low - least, greatest - high).max():.3g}"
+        fact += f", {_percent(beyond)} beyond them by up to {np.maximum(low - minimum, maximum - high).max():.3g}"
     use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond else "")
     return Finding("actions", fact, use)
 
@@ -193,7 +198,7 @@ def _action_chunks(trajectories: tuple[Trajectory, ...], dtype: np.dtype) -> Ite
 
 def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
     n_rows = sum(len(trajectory) for trajectory in trajectories)
-    hashes = np.empty(n_rows, np.uint64)
+    hashes = np.empty(n_rows, np.int64)
     episodes = set()
     first = 0
     for trajectory in trajectories:
@@ -211,22 +216,16 @@ def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
 def _transition_hashes(trajectory: Trajectory) -> np.ndarray:
     """Return a number for each transition (observation, action, next observation), equal for equal transitions."""
     obs = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
-    total = _row_hashes(trajectory.acts, seed=0)
-    for seed, key in enumerate(sorted(obs), start=1):
-        hashes = _row_hashes(obs[key], seed)
-        total += hashes[:-1] + np.uint64(0x9E3779B97F4A7C15) * hashes[1:]
-    return total
+    columns = [_row_hashes(trajectory.acts)]
+    for key in sorted(obs):
+        rows = _row_hashes(obs[key])
+        columns += [rows[:-1], rows[1:]]
+    return np.fromiter(map(hash, zip(*columns, strict=True)), np.int64, len(trajectory))
 
 
-def _row_hashes(array: np.ndarray, seed: int) -> np.ndarray:
-    """Return the bytes of each row times random odd numbers, modulo 2^64: unequal rows collide with probability 2^-63."""
-    hashes = []
-    for chunk in chunks(array):
-        data = np.ascontiguousarray(chunk).reshape(len(chunk), -1).view(np.uint8)
-        data = np.pad(data, ((0, 0), (0, -data.shape[1] % 4))).view(np.uint32).astype(np.uint64)
-        factors = np.random.default_rng(seed).integers(0, 2**64, data.shape[1], dtype=np.uint64) | np.uint64(1)
-        hashes.append((data * factors).sum(axis=1, dtype=np.uint64))
-    return np.concatenate(hashes)
+def _row_hashes(array: np.ndarray) -> list[int]:
+    """Return a number of 64 bits for each row: unequal ones are equal by a chance that can be neglected."""
+    return [hash(row.tobytes()) for chunk in chunks(array) for row in chunk]
 
 
 def _moments(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from sb3_iq.demonstrations.errors import check_integer, shorten
-from sb3_iq.demonstrations.mapped import chunks, is_mapped
+from sb3_iq.demonstrations.storage import chunks, is_mapped
 
 Ending = Literal["info", "limit", "assumed", "open"]
 Observations = np.ndarray | dict[str, np.ndarray]
+STARTS_AT_RESET = "sb3_iq.starts_at_reset"  # in the first info of an episode on disk that doesn't start at a reset
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,8 @@ class Trajectory:
         or a dictionary of such arrays for a ``Dict`` space
     :param acts: the actions in the units of the environment: shape (T, \\*action_shape), T >= 1
     :param rews: the rewards, shape (T,), or None. IQ-Learn never reads them, reports do
-    :param terminated: the last observation is a terminal state: its value is zero
-    :param truncated: the episode was cut off (by a time limit): the value of the last observation is bootstrapped
+    :param terminated: the last observation is a terminal state
+    :param truncated: the episode was cut off (by a time limit): it would have gone on from the last observation
     :param starts_at_reset: the first observation comes from ``env.reset``
     :param ending: the rule by which ``terminated`` and ``truncated`` were told apart: the data say so ("info"), the
         length reaches the time limit ("limit"), nothing is known and it is taken as terminated ("assumed"), or the
@@ -125,7 +126,7 @@ def make_trajectory(
     :return: the episode, ``terminated`` and ``truncated`` being told apart by the info, else by the length, else
         taken as terminated
     """
-    truncated = time_limit_flag(last_info) if terminal else False
+    truncated = flag_of_info("TimeLimit.truncated", last_info) if terminal else False
     ending: Ending = "info"
     if truncated is None:
         truncated, ending = False, "assumed"
@@ -133,21 +134,22 @@ def make_trajectory(
     return trajectory if max_episode_steps is None else trajectory.with_time_limit(max_episode_steps)
 
 
-def time_limit_flag(info: object) -> bool | None:
+def flag_of_info(name: str, info: object) -> bool | None:
     """
-    Read ``TimeLimit.truncated`` without decoding anything but plain JSON (jsonpickle would run code from the data).
+    Read a flag without decoding anything but plain JSON (jsonpickle would run code from the data).
 
-    :param info: the info of an episode's last step
+    :param name: ``"TimeLimit.truncated"`` of the last step, or :data:`STARTS_AT_RESET` of the first
+    :param info: the info of a step
     :return: the flag, or None if the info doesn't tell
     """
     if isinstance(info, str):
-        if "TimeLimit.truncated" not in info:
+        if name not in info:
             return None
         try:
             info = json.loads(info)
         except (ValueError, RecursionError):
             return None
-    flag = info.get("TimeLimit.truncated") if isinstance(info, Mapping) else None
+    flag = info.get(name) if isinstance(info, Mapping) else None
     return bool(flag) if isinstance(flag, (bool, np.bool_)) else None
 
 

@@ -1,18 +1,12 @@
 """What a gradient step is made of: transitions of the expert and of the policy, and the states of the occupancy term."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_iq.iq_learn import replay
 from sb3_iq.iq_learn.objective import OccupancyTerm
-from sb3_iq.iq_learn.observations import concatenate_obs, first_rows
-
-if TYPE_CHECKING:
-    from sb3_iq.iq_learn.iq_learn import IQLearn
-
-ExpertActions = Literal["given", "policy", "inverse_dynamics"]
+from sb3_iq.observations import Samples, concatenate_obs, first_rows
 
 
 class Batch(NamedTuple):
@@ -24,9 +18,10 @@ class Batch(NamedTuple):
     :param next_obs: next observations, batch first
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
     :param n_expert: the number of the expert's transitions
-    :param value_obs: the states of the occupancy term, ``obs`` itself where these are all of them; None if there are none
+    :param n_value: how many of the first rows' states are those of the occupancy term
+    :param value_obs: the states of the occupancy term where they are no rows of the batch, else None
     :param expert_obs: the expert's observations
-    :param reward_prior: the prior of their rewards, shape (batch,), or 0 if there is none
+    :param reward_prior: the prior reward r_0 of each transition, shape (batch,), or 0 if there is none
     """
 
     obs: PyTorchObs
@@ -34,6 +29,7 @@ class Batch(NamedTuple):
     next_obs: PyTorchObs
     terminated: th.Tensor
     n_expert: int
+    n_value: int
     value_obs: PyTorchObs | None
     expert_obs: PyTorchObs
     reward_prior: th.Tensor | float = 0.0
@@ -44,46 +40,36 @@ class Batch(NamedTuple):
         return self.actions[: self.n_expert]
 
 
-def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> Batch:
+def assemble(
+    expert: Samples,
+    policy: Samples | None,
+    expert_actions: th.Tensor,
+    occupancy_term: OccupancyTerm,
+    initial_obs: PyTorchObs | None = None,
+    reward_prior: th.Tensor | float = 0.0,
+) -> Batch:
     """
-    :param model: the algorithm, with its demonstrations and, online, its replay buffer
-    :param batch_size: the number of transitions of the expert and, online, of the policy
+    :param expert: transitions of the demonstrations
+    :param policy: transitions of the policy; None offline
+    :param expert_actions: the actions that count as the expert's, shape (n_expert, action_dim)
     :param occupancy_term: which states are wanted for the occupancy term E_mu[V(s) - gamma V(s')]
-    :return: a batch
+    :param initial_obs: initial observations, for ``"start_states"``
+    :param reward_prior: the prior reward of each transition, shape (batch,)
+    :return: one batch
     """
-    assert model.expert_buffer is not None
-    expert = model.expert_buffer.sample(batch_size, env=model._vec_normalize_env)
-    expert_actions = expert.actions
-    parts = [expert]
-    if not model.offline:
-        parts.append(replay.sample(model, batch_size))
-    if model.expert_actions == "policy":
-        expert_actions = model.policy.sample_actions(expert.observations)
-    elif model.inverse_dynamics is not None:
-        model.inverse_dynamics.train_step(parts[1].observations, parts[1].next_observations, parts[1].actions)
-        expert_actions = model.inverse_dynamics.predict(expert.observations, expert.next_observations)
-    reward_prior: th.Tensor | float = 0.0
-    if model.prior is not None:
-        reward_prior = th.cat([model.prior.of_expert(expert), model.prior(parts[1])])
+    parts = [expert] if policy is None else [expert, policy]
     obs = concatenate_obs(*(part.observations for part in parts))
-    next_obs = concatenate_obs(*(part.next_observations for part in parts))
-    if model.obs_noise > 0:
-        obs, next_obs = model.policy.normalizer.add_noise(model.obs_noise, obs, next_obs)
-    expert_obs = first_rows(obs, batch_size)
-    value_obs: PyTorchObs | None = None
-    if occupancy_term == "policy_mix":
-        value_obs = obs
-    elif occupancy_term in ("expert", "expert_states", "expert_bounded"):
-        value_obs = expert_obs
-    elif occupancy_term == "start_states":
-        value_obs = replay.sample_initial_observations(model, batch_size)
+    n_expert = len(expert_actions)
+    terminated = th.cat([part.dones for part in parts]).flatten()
+    n_value = {"policy_mix": len(terminated), "policy": 0, "start_states": 0}.get(occupancy_term, n_expert)
     return Batch(
         obs,
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),
-        next_obs,
-        th.cat([part.dones for part in parts]).flatten(),
-        batch_size,
-        value_obs,
-        expert_obs,
+        concatenate_obs(*(part.next_observations for part in parts)),
+        terminated,
+        n_expert,
+        n_value,
+        initial_obs,
+        first_rows(obs, n_expert),
         reward_prior,
     )

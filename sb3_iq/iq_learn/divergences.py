@@ -4,7 +4,7 @@ The statistical divergences between expert and policy occupancy that IQ-Learn ca
 Each is given by the concave function ``phi`` of the regulariser psi(r) = E_expert[r - phi(r)] (paper, Eq. 8 and
 section 5.3), such that max_r E_expert[phi(r)] - E_policy[r] is the divergence. In terms of f-divergences
 D_f = E_expert[f(u)] of the ratio u = rho_policy / rho_expert, phi(r) = -f*(-r) and the maximum is at r* = -f'(u), which
-is where phi'(r*) = u. Nothing outside this table knows a divergence.
+is where phi'(r*) = u. Nothing outside this table knows a divergence: a new one is one row, and its name.
 
 **Guard.** Where its slope would exceed :data:`MAX_SLOPE`, ``phi`` goes on as a straight line, and so is defined, concave,
 differentiable and finite for any reward. Because phi'(r*) = u, divergence and optimal reward are exact for every ratio of
@@ -13,7 +13,7 @@ occupancies up to ``MAX_SLOPE``; where the policy goes more than that many times
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch as th
 
@@ -37,6 +37,20 @@ def mean(phi: th.Tensor) -> th.Tensor:
     return phi.mean(dim=-1)
 
 
+class Requirement(NamedTuple):
+    """
+    What a divergence without a bound of its own asks of the objective, else Q goes to infinity.
+
+    :param argument: name of a field of :class:`~sb3_iq.iq_learn.objective.Objective`
+    :param met: whether a value of that field is enough
+    :param reason: why it is asked for, and the cure
+    """
+
+    argument: str
+    met: Callable[[Any], bool]
+    reason: str
+
+
 class Divergence(NamedTuple):
     """
     One row of the table. The second argument of the functions is the coefficient c (``penalty_coef``), where the divergence
@@ -49,6 +63,12 @@ class Divergence(NamedTuple):
     :param generator: f(u, c), the divergence being E_expert[f(u)]; None as above
     :param expectation: from ``phi`` of a batch of expert rewards, shape (..., batch), to the estimate of the objective's
         first term, shape (...); the mean for all but Donsker and Varadhan's
+    :param bounded: whether the optimal reward is at most of magnitude 1 / c above 0, so that values have a bound
+    :param own_penalty: whether phi(r) = r - c r^2 carries a penalty of its own, which that of the mixture replaces: with
+        rewards penalised on both batches the objective is then least squares
+    :param requires: what the objective must have besides
+    :param absorbing_phi_prime: the slope of the objective's first term for one reward that is paid for ever, if it is not
+        ``phi_prime``
     """
 
     phi: Elementwise
@@ -56,6 +76,10 @@ class Divergence(NamedTuple):
     optimal_reward: Elementwise | None
     generator: Elementwise | None
     expectation: Callable[[th.Tensor], th.Tensor] = mean
+    bounded: bool = False
+    own_penalty: bool = False
+    requires: Requirement | None = None
+    absorbing_phi_prime: Elementwise | None = None
 
 
 def guarded(phi: Elementwise, phi_prime: Elementwise, start: float) -> tuple[Elementwise, Elementwise]:
@@ -86,6 +110,8 @@ DIVERGENCES: dict[str, Divergence] = {
         phi_prime=lambda r, coef: 1 - 2 * coef * r,
         optimal_reward=lambda u, coef: (1 - u) / (2 * coef),
         generator=lambda u, coef: (u - 1) ** 2 / (4 * coef),
+        bounded=True,
+        own_penalty=True,
     ),
     # KL(rho_policy || rho_expert), phi(r) = -exp(-r - 1)
     "reverse_kl": Divergence(
@@ -106,6 +132,8 @@ DIVERGENCES: dict[str, Divergence] = {
         optimal_reward=lambda u, _: -th.log(u),
         generator=lambda u, _: u * th.log(u),
         expectation=lambda r: math.log(r.shape[-1]) - th.logsumexp(-r, dim=-1),
+        # The reward's free constant is chosen as in "reverse_kl_shifted"
+        absorbing_phi_prime=lambda r, _: th.exp(-r.clamp(min=-math.log(MAX_SLOPE))),
     ),
     # KL(rho_expert || rho_policy), phi(r) = 1 + log r for r > 0
     "forward_kl": Divergence(
@@ -135,8 +163,24 @@ DIVERGENCES: dict[str, Divergence] = {
         phi_prime=lambda r, coef: th.where(r.abs() <= 1 / coef, 1.0, -MAX_SLOPE * th.sign(r)),
         optimal_reward=lambda u, coef: th.sign(1 - u) / coef,
         generator=lambda u, coef: (u - 1).abs() / coef,
+        bounded=True,
+        requires=Requirement(
+            "critic_bound",
+            lambda bound: bound == "tanh",
+            "its reward has no bound of its own, Q would go to infinity. Use critic_bound='tanh'.",
+        ),
     ),
     # Wasserstein-1: phi(r) = r for rewards with a Lipschitz constant, which a gradient penalty sees to
-    "wasserstein": Divergence(phi=lambda r, _: r, phi_prime=lambda r, _: th.ones_like(r), optimal_reward=None, generator=None),
+    "wasserstein": Divergence(
+        phi=lambda r, _: r,
+        phi_prime=lambda r, _: th.ones_like(r),
+        optimal_reward=None,
+        generator=None,
+        requires=Requirement(
+            "gradient_penalty",
+            lambda coefficient: coefficient > 0,
+            "without a Lipschitz constant Q would go to infinity. Use gradient_penalty=10.",
+        ),
+    ),
 }
 """The divergences by name."""

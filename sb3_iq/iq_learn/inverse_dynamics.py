@@ -1,21 +1,18 @@
 """Actions for demonstrations of states alone: what the policy would have had to do to get from s to s'."""
 
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
-from torch.nn import functional as F
 
-from sb3_iq.iq_learn.objective import DivergenceError
-from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.objective import NonFiniteLossError
+from sb3_iq.iq_learn.policies import SoftPolicy
 
 
 class InverseDynamics(nn.Module):
     """
     A model of a = f(s, s'), fitted to the transitions of the policy and asked for the actions of the expert
-    (see https://arxiv.org/abs/2303.00599): the most likely action of a Discrete space, the mean in a Box.
+    (see https://arxiv.org/abs/2303.00599): the most likely one of discrete actions, the mean of continuous ones.
 
     Its features extractor is one of the policy's kind, its network two layers of 256.
 
@@ -23,38 +20,36 @@ class InverseDynamics(nn.Module):
     :param learning_rate: of its Adam optimizer
     """
 
-    def __init__(self, policy: SoftQPolicy | SACPolicy, learning_rate: float) -> None:
+    def __init__(self, policy: SoftPolicy, learning_rate: float) -> None:
         super().__init__()
-        self.discrete = isinstance(policy.action_space, spaces.Discrete)
-        self.preprocess = policy.extract_features
+        self.policy = (policy,)  # a tuple: it is no part of this module
         self.features_extractor = policy.make_features_extractor()
-        n_outputs = int(policy.action_space.n) if self.discrete else get_action_dim(policy.action_space)  # type: ignore[attr-defined]
-        layers = create_mlp(2 * self.features_extractor.features_dim, n_outputs, [256, 256], squash_output=not self.discrete)
-        self.network = nn.Sequential(*layers)
+        self.network = nn.Sequential(
+            *create_mlp(2 * self.features_extractor.features_dim, policy.n_action_outputs, [256, 256])
+        )
         self.optimizer = th.optim.Adam(self.parameters(), lr=learning_rate)
 
     def forward(self, obs: PyTorchObs, next_obs: PyTorchObs) -> th.Tensor:
         """
         :param obs: observations, batch first
         :param next_obs: next observations, batch first
-        :return: logits of the actions, shape (batch, n_actions), or actions scaled to [-1, 1], shape (batch, action_dim)
+        :return: what actions are made of, shape (batch, n_action_outputs)
         """
-        features = [self.preprocess(batch, self.features_extractor) for batch in (obs, next_obs)]
+        features = [self.policy[0].extract_features(batch, self.features_extractor) for batch in (obs, next_obs)]
         return self.network(th.cat(features, dim=1))
 
     def train_step(self, obs: PyTorchObs, next_obs: PyTorchObs, actions: th.Tensor) -> None:
         """
-        Fit the actions that were taken: their likelihood, or squared error in a Box.
+        Fit the actions that were taken: their likelihood, or the squared error of continuous ones.
 
         :param obs: observations, batch first
         :param next_obs: next observations, batch first
         :param actions: actions as the networks take them, shape (batch, action_dim)
-        :raises DivergenceError: if the loss is not finite
+        :raises NonFiniteLossError: if the loss is not finite
         """
-        output = self(obs, next_obs)
-        loss = F.cross_entropy(output, actions.flatten().long()) if self.discrete else F.mse_loss(output, actions)
+        loss = self.policy[0].action_outputs_loss(self(obs, next_obs), actions)
         if not th.isfinite(loss):
-            raise DivergenceError(f"The loss of the inverse dynamics is {loss.item()}, before its optimiser's step.")
+            raise NonFiniteLossError(f"The loss of the inverse dynamics is {loss.item()}, before its optimiser's step.")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -66,5 +61,4 @@ class InverseDynamics(nn.Module):
         :return: actions as the networks take them, without gradient, shape (batch, action_dim)
         """
         with th.no_grad():
-            output = self(obs, next_obs)
-            return output.argmax(dim=1, keepdim=True) if self.discrete else output
+            return self.policy[0].actions_of_outputs(self(obs, next_obs))

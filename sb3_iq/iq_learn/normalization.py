@@ -1,19 +1,38 @@
 """Observations standardised by the mean and standard deviation of the demonstrations, inside of the networks."""
 
-from typing import TypeVar
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-# What is constant in the demonstrations is not blown up without end, and what is far from them stays in a network's range
+# What is far from the demonstrations stays in a network's range
+MAX_MAGNITUDE = 10.0
 MIN_VARIANCE = 1e-4
-MAX_SIZE = 10.0
+MIN_STD = 1e-3
 
 AnyObs = TypeVar("AnyObs", th.Tensor, dict[str, th.Tensor])
+
+
+def softened(variance: th.Tensor) -> th.Tensor:
+    """
+    :param variance: variances
+    :return: standard deviations of at least 0.01: what is constant in the demonstrations is not blown up without end
+    """
+    return (variance + MIN_VARIANCE).sqrt()
+
+
+def own_units_if_constant(variance: th.Tensor) -> th.Tensor:
+    """
+    :param variance: variances
+    :return: standard deviations, 1 where there is none: what is constant in the demonstrations counts in its own units
+    """
+    std = variance.sqrt()
+    return th.where(std < MIN_STD, 1.0, std)
 
 
 class Standardize(nn.Module):
@@ -21,37 +40,41 @@ class Standardize(nn.Module):
     x -> (x - mean) / std, clipped to [-10, 10]; the identity until it is fitted.
 
     :param shape: shape of an observation
+    :param std_of: the standard deviations of variances
     """
 
     mean: th.Tensor
     std: th.Tensor
     fitted: th.Tensor
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], std_of: Callable[[th.Tensor], th.Tensor] = softened) -> None:
         super().__init__()
+        self.std_of = std_of
+        self._limit: float | None = None  # of magnitudes: what `fitted` says, asked for once
         self.register_buffer("mean", th.zeros(shape))
         self.register_buffer("std", th.ones(shape))
-        self.register_buffer("fitted", th.zeros((), dtype=th.bool))
+        self.register_buffer("fitted", th.zeros(()))  # a number: get_parameters() may be reckoned with
 
-    def fit(self, obs: th.Tensor) -> None:
+    def fit(self, values: th.Tensor) -> "Standardize":
         """
-        :param obs: observations, batch first
+        :param values: observations, batch first
+        :return: itself
         """
-        obs = obs.to(self.mean)
-        self.mean.copy_(obs.mean(dim=0))
-        self.std.copy_((obs.var(dim=0, unbiased=False) + MIN_VARIANCE).sqrt())
-        self.fitted.fill_(True)
+        values = values.to(self.mean)
+        self.mean.copy_(values.mean(dim=0))
+        self.std.copy_(self.std_of(values.var(dim=0, unbiased=False)))
+        self.fitted.fill_(1.0)
+        self._limit = None
+        return self
 
-    def noise(self, n: int) -> th.Tensor:
-        """
-        :param n: the number of rows
-        :return: Gaussian noise of the demonstrations' standard deviation, shape (n, *shape)
-        """
-        return self.std * th.randn((n, *self.std.shape), device=self.std.device)
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        if self._limit is None:
+            self._limit = MAX_MAGNITUDE if bool(self.fitted) else math.inf
+        return ((values - self.mean) / self.std).clamp(-self._limit, self._limit)
 
-    def forward(self, obs: th.Tensor) -> th.Tensor:
-        limit = th.where(self.fitted, MAX_SIZE, th.inf)
-        return ((obs - self.mean) / self.std).clamp(-limit, limit)
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._limit = None
 
 
 class ObservationNormalizer(nn.Module):
@@ -81,7 +104,7 @@ class ObservationNormalizer(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether there is nothing to be fitted (any more)."""
-        return all(part.fitted for part in self.parts.values())
+        return all(bool(part.fitted) for part in self.parts.values())
 
     def fit(self, obs: PyTorchObs) -> None:
         """
@@ -90,40 +113,25 @@ class ObservationNormalizer(nn.Module):
         for key, part in self.parts.items():
             part.fit(obs[key] if isinstance(obs, dict) else obs)  # type: ignore[operator]
 
-    def add_noise(self, size: float, *batches: PyTorchObs) -> list[PyTorchObs]:
-        """
-        :param size: the noise's standard deviation, in units of the demonstrations' standard deviation
-        :param batches: observations, batch first
-        :return: each of them with Gaussian noise, the same in all: a transition keeps its direction
-        """
-        results = [dict(batch) if isinstance(batch, dict) else {"obs": batch} for batch in batches]
-        for key, part in self.parts.items():
-            noise = size * part.noise(len(results[0][key]))  # type: ignore[operator]
-            for result in results:
-                result[key] = result[key] + noise
-        return [result if isinstance(batch, dict) else result["obs"] for batch, result in zip(batches, results, strict=True)]
-
     def forward(self, obs: AnyObs) -> AnyObs:
         if isinstance(obs, dict):
             return {key: self.parts[key](values) if key in self.parts else values for key, values in obs.items()}
         return self.parts["obs"](obs) if "obs" in self.parts else obs
 
+    def before_extractor(self, _: nn.Module, inputs: tuple[PyTorchObs]) -> tuple[PyTorchObs]:
+        """
+        A hook for ``register_forward_pre_hook``: the extractor stays the object that the user's class made.
 
-class NormalizedExtractor(BaseFeaturesExtractor):
+        :param inputs: what a features extractor is called with
+        :return: what it gets instead
+        """
+        return (self(inputs[0]),)
+
+
+def current_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
-    A features extractor of normalised observations.
-
-    :param observation_space: the observation space
-    :param extractor: what features are extracted by
-    :param normalizer: what observations go through before
+    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise
+    :return: the same, by today's names
     """
-
-    def __init__(
-        self, observation_space: spaces.Space, extractor: BaseFeaturesExtractor, normalizer: ObservationNormalizer
-    ) -> None:
-        super().__init__(observation_space, extractor.features_dim)
-        self.extractor = extractor
-        self.normalizer = normalizer
-
-    def forward(self, observations: PyTorchObs) -> th.Tensor:
-        return self.extractor(self.normalizer(observations))
+    wrapped, normalizer = "features_extractor.extractor.", "features_extractor.normalizer."
+    return {key.replace(wrapped, "features_extractor."): value for key, value in state.items() if normalizer not in key}

@@ -1,10 +1,12 @@
-"""What SB3 does parameter by parameter, in one call for all of them, and other defaults that save time on small networks."""
+"""What SB3 does parameter by parameter, in one call for all; defaults and a number of threads that suit small networks."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 
@@ -26,6 +28,25 @@ def with_fast_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     if fused and policy_kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam:
         defaults["optimizer_kwargs"] = {"fused": True}
     return {**defaults, **policy_kwargs}
+
+
+def scheduled(value: float | Schedule, progress_remaining: float) -> float:
+    """
+    :param value: a number, or a function of the progress remaining
+    :param progress_remaining: from 1 (beginning) to 0
+    :return: the number of now
+    """
+    return float(value(progress_remaining) if callable(value) else value)
+
+
+def set_learning_rate(optimizer: th.optim.Optimizer, learning_rate: float | Schedule, progress_remaining: float) -> None:
+    """
+    :param optimizer: an optimizer
+    :param learning_rate: its learning rate, or a function of the progress remaining
+    :param progress_remaining: from 1 (beginning) to 0
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = scheduled(learning_rate, progress_remaining)
 
 
 def parameters_of(optimizer: th.optim.Optimizer) -> list[nn.Parameter]:
@@ -58,3 +79,42 @@ def polyak_update(parameters: Iterable[th.Tensor], target_parameters: Iterable[t
     if targets:
         with th.no_grad():
             th._foreach_lerp_(targets, list(parameters), tau)
+
+
+# With fewer parameters than this, threads cost more than they save
+SMALL = 1_000_000
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS_AT_IMPORT = th.get_num_threads()
+
+
+def threads_chosen() -> bool:
+    """:return: whether the user has chosen a number of threads, by the environment or ``torch.set_num_threads``"""
+    if any(name in os.environ for name in THREAD_VARIABLES):
+        return True
+    cores = os.cpu_count() or 1
+    # torch's own default, of logical or physical cores; a change since the import is a choice too
+    return th.get_num_threads() not in (cores, cores // 2) or th.get_num_threads() != _THREADS_AT_IMPORT
+
+
+@contextmanager
+def one_thread(policy: nn.Module, device: th.device, verbose: int = 0) -> Iterator[None]:
+    """
+    On the CPU, small networks are trained on one thread within this context, unless the user chose a number: threads wait by
+    spinning, so that a second training on the same cores makes both many times slower.
+
+    :param policy: whose networks are trained
+    :param device: where they are
+    :param verbose: from 1 on, it is said
+    """
+    before = th.get_num_threads()
+    small = sum(parameter.numel() for parameter in policy.parameters()) < SMALL
+    if device.type != "cpu" or not small or before == 1 or threads_chosen():
+        yield
+        return
+    if verbose >= 1:
+        print(f"Training on 1 thread instead of {before}: faster for networks of this size. Set OMP_NUM_THREADS to choose.")
+    th.set_num_threads(1)
+    try:
+        yield
+    finally:
+        th.set_num_threads(before)

@@ -1,30 +1,186 @@
-"""
-SB3's policies with the soft quantities that IQ-Learn needs: Q(s, a), V(s) and V of the target network; and their aliases.
-"""
+"""What IQ-Learn asks of a policy, and which policy is for which action space. A new action space is one policy and one row."""
 
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
 
-from sb3_iq.iq_learn.networks import LayerNormCritic
-from sb3_iq.iq_learn.sac_policies import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
-from sb3_iq.iq_learn.soft_q_policies import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
+from sb3_iq.iq_learn.normalization import ObservationNormalizer
+from sb3_iq.iq_learn.objective import Rows, SoftValues
+from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
+from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
 
-__all__ = [
-    "LayerNormCritic",
-    "SACCnnPolicy",
-    "SACMultiInputPolicy",
-    "SACPolicy",
-    "SoftQCnnPolicy",
-    "SoftQMultiInputPolicy",
-    "SoftQPolicy",
-]
 
-DISCRETE_POLICIES: dict[str, type[BasePolicy]] = {
-    "MlpPolicy": SoftQPolicy,
-    "CnnPolicy": SoftQCnnPolicy,
-    "MultiInputPolicy": SoftQMultiInputPolicy,
+class SoftPolicy(Protocol):
+    """
+    A policy with the soft quantities of IQ-Learn. It owns all that depends on the action space.
+
+    Shapes: observations are batch first, actions as the networks take them are (batch, action_dim), Q(s, a) is
+    (n_critics, batch), V(s) and log-probabilities are (batch,).
+    """
+
+    continuous: ClassVar[bool]
+    """Whether Q has a gradient in the actions, and an actor follows it"""
+    normalizer: ObservationNormalizer
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The action space"""
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """A features extractor of the policy's kind, of normalised observations"""
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        """Features of observations, preprocessed, shape (batch, features_dim)"""
+
+    @property
+    def max_entropy(self) -> float:
+        """The largest entropy that the policy can have, in nats"""
+
+    @property
+    def default_target_entropy(self) -> float:
+        """Where a learned temperature draws the entropy to (``target_entropy="auto"``), in nats"""
+
+    @property
+    def n_action_outputs(self) -> int:
+        """The number of outputs of a network that tells actions"""
+
+    def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """How far such outputs, shape (batch, n_action_outputs), are from actions, a scalar"""
+
+    def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
+        """The actions that such outputs stand for"""
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """The networks that the objective is maximised over, their targets, and their optimiser"""
+
+    def network_actions(self, actions: np.ndarray) -> th.Tensor:
+        """Actions in the environment's units, as the networks take them"""
+
+    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
+        """Take over the temperature, where stochastic prediction depends on it"""
+
+    def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """Q(s, a) of each critic"""
+
+    def aggregate(self, q_values: th.Tensor) -> th.Tensor:
+        """One value of those of all critics, shape (batch,)"""
+
+    def soft_values(self, batch: Rows, ent_coef: th.Tensor, use_target: bool) -> SoftValues:
+        """Everything the objective asks of the networks"""
+
+    def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+        """V(s), deterministic"""
+
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """Actions, their log-probabilities and deterministic actions; of discrete actions the expected log-probability"""
+
+    def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
+        """Actions of the stochastic policy, without gradient"""
+
+    def log_likelihood(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """log pi(a|s)"""
+
+    def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """The loss of behavioural cloning, a scalar"""
+
+    def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """How far deterministic actions are from these, a scalar without gradient"""
+
+
+class PolicyRow(NamedTuple):
+    """
+    :param base: the class that a user's own policy must be derived from
+    :param aliases: SB3's names of policies
+    """
+
+    base: type[BasePolicy]
+    aliases: dict[str, type[BasePolicy]]
+
+
+SOFT_Q = PolicyRow(
+    SoftQPolicy, {"MlpPolicy": SoftQPolicy, "CnnPolicy": SoftQCnnPolicy, "MultiInputPolicy": SoftQMultiInputPolicy}
+)
+POLICIES: dict[type[spaces.Space], PolicyRow] = {
+    spaces.Discrete: SOFT_Q,
+    spaces.MultiDiscrete: SOFT_Q,
+    spaces.MultiBinary: SOFT_Q,
+    spaces.Box: PolicyRow(
+        SACPolicy,
+        {"MlpPolicy": SACPolicy, "CnnPolicy": SACCnnPolicy, "MultiInputPolicy": SACMultiInputPolicy},
+    ),
 }
-CONTINUOUS_POLICIES: dict[str, type[BasePolicy]] = {
-    "MlpPolicy": SACPolicy,
-    "CnnPolicy": SACCnnPolicy,
-    "MultiInputPolicy": SACMultiInputPolicy,
-}
+"""Which policy is for which action space."""
+
+
+def policy_class(
+    policy: str | type[BasePolicy], observation_space: spaces.Space, action_space: spaces.Space
+) -> type[BasePolicy]:
+    """
+    :param policy: alias or class
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :return: the policy's class
+    :raises ValueError: if the alias is unknown, the class does not go with the action space, or a space is not served
+    """
+    check_action_space(action_space)
+    check_observation_space(observation_space)
+    row = next(row for kind, row in POLICIES.items() if isinstance(action_space, kind))
+    if isinstance(policy, str):
+        if policy not in row.aliases:
+            raise ValueError(f"`policy` is {policy!r}: choose one of {', '.join(row.aliases)}, or give a class.")
+        if isinstance(observation_space, spaces.Dict) and policy != "MultiInputPolicy":
+            raise ValueError(f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}")
+        return row.aliases[policy]
+    if not (isinstance(policy, type) and issubclass(policy, row.base)):
+        raise ValueError(
+            f"`policy` is {str(policy)[:80]}: for {type(action_space).__name__} actions give one of "
+            f"{', '.join(row.aliases)} or a class derived from sb3_iq.iq_learn.{row.base.__name__}."
+        )
+    return policy
+
+
+def check_action_space(action_space: spaces.Space) -> None:
+    """:raises ValueError: if actions of this space are not learned, with the wrapper that cures it"""
+    name = f"The environment's action space is {str(action_space)[:80]}"
+    if isinstance(action_space, (spaces.Tuple, spaces.Dict)):
+        raise ValueError(
+            f"{name}: of several parts only MultiDiscrete and MultiBinary are supported. Wrap the environment in a "
+            "gymnasium.ActionWrapper with one MultiDiscrete (if all parts are continuous, Box) space, whose actions it splits."
+        )
+    if not isinstance(action_space, tuple(POLICIES)):
+        known = ", ".join(kind.__name__ for kind in POLICIES)
+        raise ValueError(f"{name}: only {known} are supported.")
+    if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
+        raise ValueError(
+            f"{name}: a Box of integers would lose what is between them. Wrap the environment in a gymnasium.ActionWrapper "
+            "with a MultiDiscrete space, or with a Box of float32 whose actions it rounds."
+        )
+    if len(getattr(action_space, "shape", None) or ()) > 1 and not isinstance(action_space, spaces.Box):
+        raise ValueError(
+            f"{name}: of these spaces only one axis is supported. Wrap the environment in a gymnasium.ActionWrapper that "
+            "reshapes the actions of a flat one."
+        )
+    starts = np.asarray(getattr(action_space, "start", 0))
+    if starts.any():
+        raise ValueError(
+            f"{name}: SB3's policies count actions from 0. Wrap the environment in a gymnasium.ActionWrapper that adds the "
+            "start, with a space without it."
+        )
+
+
+def check_observation_space(observation_space: spaces.Space) -> None:
+    """:raises ValueError: if SB3 cannot preprocess observations of this space, with the wrapper that cures it"""
+    named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    for key, space in named.items():
+        if np.asarray(getattr(space, "start", 0)).any():
+            where = f"the entry {key!r} of the observation space" if key else "the observation space"
+            raise ValueError(
+                f"{where} is {str(space)[:80]}: SB3's one-hot codes count from 0. Wrap the environment in a "
+                "gymnasium.ObservationWrapper that subtracts the start, with a space without it."
+            )

@@ -1,6 +1,6 @@
 """
-Pickles, which can run code and are only read when the caller asks for it: the dictionaries that the IQ-Learn paper's
-expert data comes in, and the lists of trajectories of old versions of imitation.
+The dictionaries that the IQ-Learn paper's expert data comes in; and pickles, which hold these, old trajectories of imitation
+or anything else, can run code, and are only read when the caller asks for it.
 """
 
 import pickle
@@ -10,22 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import reading, shorten
-from sb3_iq.demonstrations.sources import Select
-from sb3_iq.demonstrations.sources.memory import read_flat
-from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.demonstrations.errors import cut, reading, shorten
+from sb3_iq.demonstrations.sources import Loaded, Request
+from sb3_iq.demonstrations.sources.flat import read_flat
 
 SUFFIXES = (".pkl", ".pickle", ".npy")
 _NAMES = {"obs": "states", "next_obs": "next_states", "acts": "actions", "dones": "dones", "rews": "rewards"}
 
 
-def is_pickle(path: Path, start: bytes) -> bool:
+def is_pickle(source: object) -> bool:
     """
-    :param path: a file
-    :param start: its first bytes
-    :return: whether it is read by unpickling
+    :param source: a path, or anything else
+    :return: whether it is a file that is read by unpickling
     """
-    return path.suffix in SUFFIXES or start[:1] == b"\x80" or start.startswith(b"\x93NUM")
+    if not isinstance(source, Path) or source.is_dir():
+        return False
+    with open(source, "rb") as file:
+        start = file.read(4)
+    return source.suffix in SUFFIXES or start[:1] == b"\x80" or start == b"\x93NUM"
 
 
 def unpickle(path: Path) -> Any:
@@ -42,26 +44,25 @@ def unpickle(path: Path) -> Any:
     return content.item() if content.shape == () else content
 
 
-def is_legacy(content: Any) -> bool:
+def is_legacy(source: object) -> bool:
     """
-    :param content: any object
+    :param source: any object
     :return: whether it is a dictionary with a list of trajectories under each of the legacy names
     """
-    return isinstance(content, Mapping) and "states" in content
+    return isinstance(source, Mapping) and "states" in source
 
 
-def read_legacy(content: Mapping[str, Any], select: Select, max_episode_steps: int | None) -> list[Trajectory]:
+def read_legacy(content: Mapping[str, Any], request: Request) -> Loaded:
     """
     :param content: lists with one sequence for each trajectory under ``states``, ``next_states``, ``actions``, ``dones`` and
         optionally ``rewards``, and their ``lengths``, if the sequences are padded
-    :param select: from the number of episodes to the indices of those wanted
-    :param max_episode_steps: the time limit, if known; ``dones`` are True at a time limit too
+    :param request: what is wanted of it; ``dones`` are True at a time limit too, which its time limit tells
     :return: the episodes. A trajectory whose next states don't chain is cut there
     :raises ValueError: if a list is missing or malformed
     """
     missing = [name for name in _NAMES.values() if name not in content and name != "rewards"]
     if missing:
-        raise ValueError(f"the lists {missing} are missing; found {shorten(str(list(content)))}")
+        raise ValueError(f"the lists {missing} are missing; found {cut(list(content))}")
     lists = {name: content[alias] for name, alias in _NAMES.items() if content.get(alias) is not None}
     n_trajectories = _length("actions", lists["acts"])
     if n_trajectories == 0:
@@ -75,12 +76,10 @@ def read_legacy(content: Mapping[str, Any], select: Select, max_episode_steps: i
     if lengths is None:
         lengths = [_length("actions", acts) for acts in lists["acts"]]
     if len(lengths) != n_trajectories or not all(isinstance(n, (int, np.integer)) and n > 0 for n in lengths):
-        raise ValueError(
-            f"lengths={shorten(str(lengths))}: expected one positive number for each of {n_trajectories} episodes"
-        )
+        raise ValueError(f"lengths={cut(lengths)}: expected one positive number for each of {n_trajectories} episodes")
     arrays = {name: _join(_NAMES[name], column, lengths) for name, column in lists.items()}
     starts = np.cumsum(lengths) - np.asarray(lengths)
-    return read_flat(arrays, select, max_episode_steps, dict.fromkeys(starts.tolist(), True))
+    return Loaded(read_flat(arrays, request.select, request.max_episode_steps, dict.fromkeys(starts.tolist(), True)))
 
 
 def _length(name: str, sequence: Any) -> int:

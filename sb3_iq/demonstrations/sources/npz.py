@@ -14,28 +14,37 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.errors import reading, shorten
-from sb3_iq.demonstrations.sources import Select
-from sb3_iq.demonstrations.sources.memory import NAMES, read_mapping
+from sb3_iq.demonstrations.errors import cut, reading, shorten
+from sb3_iq.demonstrations.sources import Loaded, Request, Select
+from sb3_iq.demonstrations.sources.memory import NAMES, read_arrays
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
 _WANTED = {alias for name, aliases in NAMES.items() if name != "infos" for alias in aliases} | {"indices"}
 _MAX_DEFLATE_RATIO = 1100  # deflate can't shrink by more than 1032; a claim beyond is a bomb or damage
 
 
-def read_npz(path: Path, select: Select, max_episode_steps: int | None) -> list[Trajectory]:
+def is_npz(source: object) -> bool:
+    """
+    :param source: a path, or anything else
+    :return: whether it is an ``.npz`` file
+    """
+    if not isinstance(source, Path) or source.is_dir():
+        return False
+    with open(source, "rb") as file:
+        return file.read(2) == b"PK" or (source.suffix == ".npz" and zipfile.is_zipfile(source))
+
+
+def read_npz(path: Path, request: Request) -> Loaded:
     """
     :param path: an ``.npz`` file
-    :param select: from the number of episodes to the indices of those wanted
-    :param max_episode_steps: the time limit, if known
+    :param request: what is wanted of it
     :return: the episodes
     :raises ValueError: if the file holds no episodes, or is damaged
     """
     arrays = _read_members(path)
+    read = _read_legacy if "indices" in arrays else read_arrays
     try:
-        if "indices" in arrays:
-            return _read_legacy(arrays, select, max_episode_steps)
-        return read_mapping(arrays, select, max_episode_steps)
+        return Loaded(read(arrays, request.select, request.max_episode_steps))
     except (ValueError, TypeError) as error:
         raise ValueError(f"expert_data {shorten(path)}: {error}") from error
 
@@ -57,7 +66,7 @@ def _read_members(path: Path) -> dict[str, np.ndarray]:
             arrays[name] = _decode_array(name, archive.read(member))
         names = archive.namelist()
     if not arrays:
-        raise ValueError(f"expert_data {shorten(path)}: no arrays obs and acts in this file, only {shorten(str(names))}")
+        raise ValueError(f"expert_data {shorten(path)}: no arrays obs and acts in this file, only {cut(names)}")
     return arrays
 
 
@@ -73,7 +82,7 @@ def _decode_array(name: str, data: bytes) -> np.ndarray:
         raise ValueError(f"{name!r} has dtype {shorten(str(dtype))}, expected numbers: pickled objects are never read")
     offset = stream.tell()
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data) - offset:
-        raise ValueError(f"{name!r} has shape {shorten(str(shape))} and {len(data) - offset} bytes of data")
+        raise ValueError(f"{name!r} has shape {cut(shape)} and {len(data) - offset} bytes of data")
     array = np.frombuffer(data, dtype=dtype, offset=offset)
     return array.reshape(shape, order="F" if fortran_order else "C")
 

@@ -7,21 +7,29 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_iq.demonstrations.errors import shorten
-from sb3_iq.demonstrations.sources import Select
-from sb3_iq.demonstrations.sources.memory import read_flat
-from sb3_iq.demonstrations.trajectory import Observations, Trajectory
+from sb3_iq.demonstrations.errors import cut, shorten
+from sb3_iq.demonstrations.sources import Loaded, Request
+from sb3_iq.demonstrations.sources.flat import read_flat
+from sb3_iq.demonstrations.trajectory import Observations
 
 ROUNDING = 1e-4  # how far beyond [-1, 1] float32 arithmetic may have put a scaled action
 
 
-def read_replay_buffer(buffer: ReplayBuffer, select: Select, max_episode_steps: int | None) -> list[Trajectory]:
+def is_replay_buffer(source: object) -> bool:
+    """
+    :param source: any object
+    :return: whether it is a replay buffer
+    """
+    return isinstance(source, ReplayBuffer)
+
+
+def read_replay_buffer(buffer: ReplayBuffer, request: Request) -> Loaded:
     """
     :param buffer: a ``ReplayBuffer`` or ``DictReplayBuffer``, also one that is full and has begun to overwrite itself
-    :param select: from the number of episodes to the indices of those wanted
-    :param max_episode_steps: the time limit, if known
-    :return: the episodes of each environment in turn, oldest first, with actions in the units of the environment. Without
-        ``handle_timeout_termination`` the buffer has not told terminated from truncated, and the time limit decides
+    :param request: what is wanted of it
+    :return: the spaces, and the episodes of each environment in turn, oldest first, with actions in the units of the
+        environment. Without ``handle_timeout_termination`` the buffer has not told terminated from truncated, and the time
+        limit decides
     :raises ValueError: if the buffer is empty, or its actions are not scaled as SB3 scales them
     """
     shared = bool(getattr(buffer, "optimize_memory_usage", False))
@@ -73,7 +81,9 @@ def read_replay_buffer(buffer: ReplayBuffer, select: Select, max_episode_steps: 
     first = np.flatnonzero(np.arange(dones.size) % len(order) == 0)
     starts = {int(np.searchsorted(kept, row)): not buffer.full for row in first}
     starts |= {int(np.searchsorted(kept, row + 1)): True for row in np.flatnonzero(lost)}
-    return read_flat(arrays, select, max_episode_steps, {row: reset for row, reset in starts.items() if row < len(kept)})
+    starts = {row: reset for row, reset in starts.items() if row < len(kept)}
+    trajectories = read_flat(arrays, request.select, request.max_episode_steps, starts)
+    return Loaded(trajectories, buffer.observation_space, buffer.action_space)
 
 
 def _by_env(array: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -94,7 +104,7 @@ def _unscale(acts: np.ndarray, space: spaces.Space) -> np.ndarray:
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
-            f"expert_data: the replay buffer's action_space {shorten(str(space))} is not bounded, so that its actions, which "
+            f"expert_data: the replay buffer's action_space {cut(space)} is not bounded, so that its actions, which "
             "SB3 scales to [-1, 1], can't be scaled back. Wrap the environment to bound them"
         )
     if np.abs(acts).max() > 1 + ROUNDING and not (np.allclose(low, -1) and np.allclose(high, 1)):

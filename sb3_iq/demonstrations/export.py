@@ -1,0 +1,91 @@
+"""Episodes as the objects of other libraries: imitation's trajectories, and Minari's data sets."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_iq.demonstrations.errors import first_words, how_to_install, shorten
+from sb3_iq.demonstrations.trajectory import Trajectory
+
+
+def to_imitation(trajectories: Sequence[Trajectory]) -> list[Any]:
+    """
+    :param trajectories: the episodes
+    :return: imitation's ``TrajectoryWithRew`` for those with rewards, and its ``Trajectory`` for the others
+    :raises ImportError: if imitation is not installed
+    """
+    try:
+        from imitation.data import types
+    except ImportError as error:
+        raise ImportError(f"imitation can't be imported ({error}). {how_to_install('imitation')}") from error
+    converted = []
+    for trajectory in trajectories:
+        infos: list[dict[str, bool]] = [{} for _ in range(len(trajectory))]
+        if trajectory.ending not in ("open", "assumed"):
+            infos[-1]["TimeLimit.truncated"] = trajectory.truncated
+        arguments: dict[str, Any] = {
+            "obs": types.DictObs(trajectory.obs) if isinstance(trajectory.obs, dict) else trajectory.obs,
+            "acts": trajectory.acts,
+            "infos": np.array(infos),
+            "terminal": trajectory.terminated or trajectory.truncated,
+        }
+        if trajectory.rews is None:
+            converted.append(types.Trajectory(**arguments))
+        else:
+            converted.append(types.TrajectoryWithRew(**arguments, rews=trajectory.rews.astype(float)))
+    return converted
+
+
+def to_minari(
+    trajectories: Sequence[Trajectory],
+    dataset_id: str,
+    known_spaces: tuple[spaces.Space | None, spaces.Space | None],
+    env: gym.Env | str | None = None,
+    **kwargs: Any,
+) -> Any:
+    """
+    :param trajectories: the episodes
+    :param dataset_id: the id to give
+    :param known_spaces: observation and action space, where they are known
+    :param env: the environment, or its id
+    :param kwargs: more for ``minari.create_dataset_from_buffers``
+    :return: the ``MinariDataset``, which is stored on this machine
+    :raises ImportError: if Minari is not installed
+    :raises ValueError: if the spaces are unknown, an episode has no rewards, or Minari refuses the data
+    """
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise ImportError(f"Minari can't be imported ({error}). {how_to_install('minari')}") from error
+    made = gym.make(env) if isinstance(env, str) else env
+    observation_space, action_space = known_spaces if made is None else (made.observation_space, made.action_space)
+    if observation_space is None or action_space is None:
+        raise ValueError("env=None: the demonstrations don't carry their spaces, which Minari needs. Give the environment")
+    buffers = []
+    for index, trajectory in enumerate(trajectories):
+        if trajectory.rews is None:
+            raise ValueError(f"dataset_id={shorten(dataset_id)}: episode {index} has no rewards, which Minari needs")
+        last = np.arange(len(trajectory)) == len(trajectory) - 1
+        obs = {key: list(array) for key, array in trajectory.obs.items()} if isinstance(trajectory.obs, dict) else None
+        buffers.append(
+            EpisodeBuffer(
+                id=index,
+                observations=list(trajectory.obs) if obs is None else obs,
+                actions=list(trajectory.acts.reshape(len(trajectory), *(action_space.shape or ()))),
+                rewards=trajectory.rews.tolist(),
+                terminations=(last & trajectory.terminated).tolist(),
+                truncations=(last & trajectory.truncated).tolist(),
+            )
+        )
+    if "jpeg_encoding" in inspect.signature(minari.create_dataset_from_buffers).parameters:
+        kwargs.setdefault("jpeg_encoding", False)  # else images come back changed
+    known = {"env": env, "observation_space": observation_space, "action_space": action_space}
+    try:
+        return minari.create_dataset_from_buffers(dataset_id, buffers, **known, **kwargs)
+    except Exception as error:  # its checks, its asserts, and the storage's library
+        raise ValueError(f"dataset_id={shorten(dataset_id)}: Minari refuses the data ({first_words(error)})") from error

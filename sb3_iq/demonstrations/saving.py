@@ -1,0 +1,121 @@
+"""
+Episodes on disk: a folder in the format of ``imitation.data.serialize``, or a Parquet file with the same columns.
+
+One row for each episode of T steps: ``obs`` (T + 1 observations), ``acts`` (T actions), ``infos`` (T texts of plain JSON),
+``terminal`` (whether it ended, in either way) and, where all episodes have them, ``rews`` (T rewards). Dict observations, for
+which imitation has no format, take a column for each key in the place of ``obs``: ``obs.image``, ``obs.desired_goal``.
+
+What imitation's columns can't tell is in the infos. The last one of an episode whose end is known holds
+``{"TimeLimit.truncated": true}`` or ``false``, which imitation reads right too; the first one of an episode that doesn't start
+at a reset holds ``{"sb3_iq.starts_at_reset": false}``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_iq.demonstrations.errors import cut, shorten
+from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory
+
+OBS_PREFIX = "obs."
+MAX_NUMBERS = 2**27  # in a column of a table: an Arrow array holds at most 2^31 numbers
+_ROWS_AT_A_TIME = 16  # episodes in a row group of a Parquet file, which are decoded together
+
+
+def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+    """
+    Write episodes for :func:`~sb3_iq.load_demonstrations`, and for imitation, which reads all but Dict observations.
+
+    A folder is in the format of ``imitation.data.serialize``. Dict observations are written with one column for each key,
+    e.g. ``obs.image``.
+
+    :param trajectories: the episodes: all with rewards, or all without
+    :param path: the folder to write, which is made, or a file whose name ends with ``.parquet``
+    :param card: what to write in ``card.json`` beside the data (``NAME.card.json`` beside ``NAME.parquet``), e.g. ``env_id``
+        and ``max_episode_steps``
+    :raises ValueError: if there is no episode, if only some have rewards, if their observations have different keys, or if
+        ``path`` can't be written
+    """
+    import datasets
+
+    path = Path(path)
+    if not len(trajectories):
+        raise ValueError("trajectories is empty: expected at least one episode")
+    with_rewards = [trajectory.rews is not None for trajectory in trajectories]
+    if any(with_rewards) and not all(with_rewards):
+        raise ValueError("trajectories: only some episodes have rewards, expected all or none")
+    kinds = {tuple(sorted(t.obs)) if isinstance(t.obs, dict) else None for t in trajectories}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"trajectories: the observations of the episodes have different keys, {cut(sorted(map(str, kinds)))}. "
+            "Save those of one environment"
+        )
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.concatenate_datasets([datasets.Dataset.from_dict(_columns(piece)) for piece in _pieces(trajectories)])
+        if path.suffix == ".parquet":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.to_parquet(str(path), batch_size=_ROWS_AT_A_TIME)
+        else:
+            table.save_to_disk(str(path))
+        if card is not None:
+            _write_card(path.with_suffix(".card.json") if path.suffix == ".parquet" else path / "card.json", card)
+    except OSError as error:
+        raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a folder that can be") from error
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _write_card(path: Path, card: Mapping[str, Any]) -> None:
+    """Write one entry a line: lists of returns and seeds are long."""
+    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in card.items())
+    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """Return the episodes in groups, none of which holds too many numbers for an Arrow array."""
+    pieces: list[list[Trajectory]] = []
+    n_numbers = 0
+    for trajectory in trajectories:
+        arrays = trajectory.obs.values() if isinstance(trajectory.obs, dict) else [trajectory.obs]
+        n_more = max(int(np.prod(array.shape)) for array in [*arrays, trajectory.acts])
+        if not pieces or n_numbers + n_more > MAX_NUMBERS:
+            pieces.append([])
+            n_numbers = 0
+        pieces[-1].append(trajectory)
+        n_numbers += n_more
+    return pieces
+
+
+def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
+    """Return the columns of a table, one entry for each episode."""
+    columns: dict[str, list[Any]] = {}
+    for trajectory in trajectories:
+        obs = {"obs": trajectory.obs}
+        if isinstance(trajectory.obs, dict):
+            obs = {f"{OBS_PREFIX}{key}": array for key, array in trajectory.obs.items()}
+        for name, array in obs.items():
+            columns.setdefault(name, []).append(array)
+    columns |= {
+        "acts": [trajectory.acts for trajectory in trajectories],
+        "infos": [_infos(trajectory) for trajectory in trajectories],
+        "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
+    }
+    if trajectories[0].rews is not None:
+        columns["rews"] = [trajectory.rews for trajectory in trajectories]
+    return columns
+
+
+def _infos(trajectory: Trajectory) -> list[str]:
+    """Return plain JSON infos. The last one of an episode that ended tells how, so that no length has to decide later."""
+    infos: list[dict[str, bool]] = [{} for _ in range(len(trajectory))]
+    if not trajectory.starts_at_reset:
+        infos[0][STARTS_AT_RESET] = False
+    if trajectory.ending not in ("open", "assumed"):
+        infos[-1]["TimeLimit.truncated"] = trajectory.truncated
+    return [json.dumps(info) if info else "{}" for info in infos]

@@ -1,0 +1,224 @@
+"""
+The reward r_0 that is assumed before anything is learned: high where a transition is like the demonstrations.
+
+Which prior there is, the table :data:`PRIORS` says; a new one is one class and one row. With continuous actions it goes by the
+distance to the demonstrations in standardised states and actions, as in PWIL (https://arxiv.org/abs/2006.04678), with a tail
+that falls like 1 / d instead of exponentially, so that it has a slope far from the demonstrations too. With discrete actions
+it is the log-likelihood of a clone, up to the entropy the coherent reward of https://arxiv.org/abs/2305.16498: a policy that
+knows nothing else then acts like the clone.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.normalization import Standardize, own_units_if_constant
+from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.observations import Samples, has_distance
+
+# A reward is halved at this share of sqrt(D), the distance of one standard deviation in each of D numbers
+HALF_WAY = 0.2
+# With more transitions of the expert than this, only so many are compared with, evenly spread
+MAX_TRANSITIONS = 4_096
+MIN_ACTION_STD = 0.05
+# The clone: few steps, since one that has learned a demonstration by heart is sure of itself everywhere
+CLONING_STEPS = 300
+CLONING_RATE = 5e-4
+# All actions that are less likely than e^-5, 0.7 %, are as good
+MIN_LOG_LIKELIHOOD = -5.0
+# Transitions of the expert whose rewards are computed at a time
+PIECE = 4_096
+
+
+class PriorInputs(NamedTuple):
+    """
+    What a prior is made of.
+
+    :param expert_buffer: the demonstrations
+    :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
+    :param policy: the policy, for its spaces and the architecture of its networks
+    :param expert_actions_given: whether the expert's actions are read
+    :param coefficient: ``reward_prior``, the size of the rewards
+    :param batch_size: the number of the expert's transitions in a step of cloning
+    :param seed: seed of what is random in it
+    """
+
+    expert_buffer: ExpertBuffer
+    env: VecNormalize | None
+    policy: SoftQPolicy | SACPolicy
+    expert_actions_given: bool
+    coefficient: float
+    batch_size: int
+    seed: int
+
+
+class RewardPrior(Protocol):
+    """A prior of rewards, made anew from :class:`PriorInputs` where VecNormalize's statistics have changed."""
+
+    bound: ClassVar[float]
+    """The largest magnitude of a reward, for a coefficient of 1"""
+
+    def __init__(self, inputs: PriorInputs) -> None: ...
+
+    @staticmethod
+    def follows_statistics(n_updates: int) -> bool:
+        """Whether to make it anew after so many gradient steps, where VecNormalize's statistics change"""
+
+    def of_expert(self, samples: Samples) -> th.Tensor:
+        """r_0 of transitions of the demonstrations, shape (batch,)"""
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """r_0 of transitions of the policy, shape (batch,)"""
+
+
+class DistancePrior:
+    """
+    r_0 = height / (1 + 5 d / sqrt(D)), for the distance d to the nearest transition of the expert in D numbers: observations
+    and continuous actions in standard deviations of the demonstrations, discrete observations as one-hot codes. Where the
+    expert's actions are not read, the next observation stands in for them.
+
+    :param inputs: what it is made of; the coefficient is the height, that of the expert's transitions
+    """
+
+    bound: ClassVar[float] = 1.0
+
+    def __init__(self, inputs: PriorInputs) -> None:
+        self.height = inputs.coefficient
+        self.observation_space = inputs.policy.observation_space
+        expert = inputs.expert_buffer.all(inputs.env, at_most=MAX_TRANSITIONS)
+        self.standardize = {
+            key: Standardize(values.shape[1:], own_units_if_constant).to(values.device).fit(values)
+            for key, values in self._vectors(expert.observations).items()
+        }
+        self.action_std: th.Tensor | None = None
+        if inputs.expert_actions_given:
+            self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
+        self.expert = self._coordinates(expert)
+
+    @staticmethod
+    def follows_statistics(n_updates: int) -> bool:
+        return True
+
+    def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
+        """Return observations as vectors, discrete ones as one-hot codes."""
+        named_obs = obs if isinstance(obs, dict) else {"": obs}
+        space = self.observation_space
+        named_spaces = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        return {key: preprocess_obs(values, named_spaces[key]).flatten(1) for key, values in named_obs.items()}  # type: ignore
+
+    def _standardized(self, obs: PyTorchObs) -> list[th.Tensor]:
+        return [self.standardize[key](values) for key, values in self._vectors(obs).items()]
+
+    def _coordinates(self, samples: Samples) -> th.Tensor:
+        parts = self._standardized(samples.observations)
+        if self.action_std is None:
+            parts += self._standardized(samples.next_observations)
+        else:
+            parts.append(samples.actions / self.action_std)
+        return th.cat(parts, dim=1)
+
+    def of_expert(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions of the demonstrations
+        :return: their prior rewards, shape (batch,), at a distance of 0
+        """
+        return samples.dones.new_full((len(samples.dones),), self.height)
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions of the policy
+        :return: their prior rewards, shape (batch,)
+        """
+        points = self._coordinates(samples)
+        distance = th.cdist(points, self.expert).amin(dim=1)
+        return self.height / (1 + distance / (HALF_WAY * points.shape[1] ** 0.5))
+
+
+class ClonePrior:
+    """
+    r_0 = weight * max(log pi_c(a|s), -5), for a clone pi_c of the demonstrations: a new Q-network of the policy, as logits,
+    after some steps of behavioural cloning. It draws no random numbers of the run: a loaded model gets the same again.
+
+    :param inputs: what it is made of; the coefficient is the weight
+    """
+
+    bound: ClassVar[float] = -MIN_LOG_LIKELIHOOD
+
+    def __init__(self, inputs: PriorInputs) -> None:
+        self.weight = inputs.coefficient
+        expert_rng = np.random.default_rng(inputs.seed)
+        with th.random.fork_rng([inputs.expert_buffer.device] if inputs.expert_buffer.device.type == "cuda" else []):
+            th.manual_seed(inputs.seed)
+            assert isinstance(inputs.policy, SoftQPolicy)  # as the table says
+            self.policy = inputs.policy
+            self.network = inputs.policy.make_q_net().train()
+            optimizer = th.optim.Adam(self.network.parameters(), lr=CLONING_RATE)
+            for _ in range(CLONING_STEPS):
+                batch = inputs.expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
+                loss = self.policy.action_outputs_loss(self.network(batch.observations), batch.actions)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        self.network.eval()
+
+    @staticmethod
+    def follows_statistics(n_updates: int) -> bool:
+        # Training a clone is dear, and the statistics change less each time: at every doubling, 100, 200, 400, ...
+        return n_updates % 100 == 0 and (n_updates // 100) & (n_updates // 100 - 1) == 0
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions, the policy's or the expert's
+        :return: their prior rewards, shape (batch,)
+        """
+        with th.no_grad():
+            log_likelihood = self.policy.outputs_log_likelihood(self.network(samples.observations), samples.actions)
+        return self.weight * log_likelihood.clamp(min=MIN_LOG_LIKELIHOOD)
+
+    of_expert = __call__
+
+
+class PriorRow(NamedTuple):
+    """
+    :param prior: the class
+    :param applies: whether it is for this observation space, action space, and expert actions that are read
+    """
+
+    prior: type[RewardPrior]
+    applies: Callable[[spaces.Space, spaces.Space, bool], bool]
+
+
+PRIORS: dict[str, PriorRow] = {
+    "clone": PriorRow(ClonePrior, lambda obs, actions, given: not isinstance(actions, spaces.Box) and given),
+    "distance": PriorRow(DistancePrior, lambda obs, actions, given: has_distance(obs)),
+}
+"""The priors; the first that applies is taken."""
+
+
+def prior_class(observation_space: spaces.Space, action_space: spaces.Space, given: bool) -> type[RewardPrior] | None:
+    """
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :param given: whether the expert's actions are read
+    :return: which prior there is; None if none applies, as with images and continuous actions
+    """
+    return next((row.prior for row in PRIORS.values() if row.applies(observation_space, action_space, given)), None)
+
+
+def rewards_of_expert(prior: RewardPrior, expert_buffer: ExpertBuffer, env: VecNormalize | None) -> th.Tensor:
+    """
+    :param prior: the prior
+    :param expert_buffer: the demonstrations
+    :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
+    :return: r_0 of every transition of the demonstrations, shape (n_transitions,)
+    """
+    size = expert_buffer.size()
+    pieces = [np.arange(start, min(start + PIECE, size)) for start in range(0, size, PIECE)]
+    return th.cat([prior.of_expert(expert_buffer.at(piece, env)) for piece in pieces])

@@ -1,0 +1,283 @@
+"""
+SB3's Q-network as a soft policy for discrete actions: pi = softmax(Q / alpha), V = alpha logsumexp(Q / alpha) (Eq. 9).
+
+Actions of several parts (MultiDiscrete, MultiBinary) are factored, Q(s, a) = sum_i Q_i(s, a_i): then the policy is the product
+of the softmaxes of the parts, and V the sum of their logsumexps, with as many outputs as there are choices in all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn import policies as dqn
+from torch import nn
+
+from sb3_iq.demonstrations.conversion import part_sizes
+from sb3_iq.iq_learn.networks import ScaledTanh
+from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
+from sb3_iq.iq_learn.objective import Rows, SoftValues
+from sb3_iq.iq_learn.optimization import with_fast_defaults
+from sb3_iq.observations import batch_length, concatenate_obs
+
+
+class SoftQPolicy(dqn.DQNPolicy):
+    """
+    Policy for discrete actions: SB3's Q-network, softmax(Q / alpha) as stochastic and argmax Q as deterministic prediction.
+    An action has one part, or several of which each has values of its own.
+
+    The parameters are those of SB3's ``DQNPolicy`` and
+
+    :param q_bound: bound Q to this size by a tanh, if given
+    :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations
+    """
+
+    default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    continuous: ClassVar[bool] = False
+    action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+    ent_coef: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        q_bound: float | None = None,
+        normalize_obs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.q_bound = q_bound
+        self.normalize_obs = normalize_obs
+        self.sizes = list(part_sizes(action_space))
+        super().__init__(
+            observation_space,
+            action_space,  # type: ignore[arg-type]
+            lr_schedule,
+            features_extractor_class=features_extractor_class or self.default_features_extractor,
+            **with_fast_defaults(kwargs),
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.normalizer = ObservationNormalizer(self.observation_space)
+        # One output for each choice of each part
+        self.net_args["action_space"] = spaces.Discrete(sum(self.sizes))
+        super()._build(lr_schedule)
+        # In SB3 before 2.4 it has the target network's parameters too, and could not be loaded by later versions
+        self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
+            self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
+        # The temperature belongs to the policy: a saved policy predicts without the algorithm
+        self.register_buffer("ent_coef", th.ones(()))
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        extractor = super().make_features_extractor()
+        if self.normalize_obs:
+            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
+        return extractor
+
+    def make_q_net(self) -> dqn.QNetwork:
+        q_net = super().make_q_net()
+        if self.q_bound is not None:
+            q_net.q_net = nn.Sequential(*q_net.q_net.children(), ScaledTanh(self.q_bound)).to(self.device)
+        return q_net
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "q_bound": self.q_bound, "normalize_obs": self.normalize_obs}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().load_state_dict(current_names(state_dict), *args, **kwargs)
+
+    def _predict(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        parts = self._parts(self.q_net(obs))
+        if deterministic:
+            actions = th.stack([q_values.argmax(dim=1) for q_values in parts], dim=1)
+        else:
+            actions = th.stack(
+                [th.distributions.Categorical(logits=q_values / self.ent_coef).sample() for q_values in parts], dim=1
+            )
+        return actions.squeeze(1) if isinstance(self.action_space, spaces.Discrete) else actions
+
+    def _parts(self, outputs: th.Tensor) -> tuple[th.Tensor, ...]:
+        """Return the outputs of each part of the action, shape (batch, n_i)."""
+        return outputs.split(self.sizes, dim=1) if len(self.sizes) > 1 else (outputs,)
+
+    def _log_probs(self, outputs: th.Tensor, ent_coef: th.Tensor | float) -> list[th.Tensor]:
+        """Return the log-probabilities of the choices of each part, shape (batch, n_i)."""
+        return [th.log_softmax(q_values / ent_coef, dim=1) for q_values in self._parts(outputs)]
+
+    def _gather(self, parts: Sequence[th.Tensor], actions: th.Tensor) -> th.Tensor:
+        """Return the sum over the parts of the values of the actions, shape (batch, 1)."""
+        chosen = [values.gather(1, actions[:, [idx]].long()) for idx, values in enumerate(parts)]
+        return chosen[0] if len(chosen) == 1 else th.stack(chosen).sum(dim=0)
+
+    @property
+    def max_entropy(self) -> float:
+        """The entropy of the uniform policy, the sum of log n_i, in nats."""
+        return float(np.log(self.sizes).sum())
+
+    @property
+    def default_target_entropy(self) -> float:
+        """A tenth of the largest entropy."""
+        return 0.1 * self.max_entropy
+
+    @property
+    def n_action_outputs(self) -> int:
+        """The number of logits of a network that tells actions."""
+        return sum(self.sizes)
+
+    def action_outputs_loss(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: their negative log-likelihood, a scalar
+        """
+        return -self.outputs_log_likelihood(outputs, actions).mean()
+
+    def outputs_log_likelihood(self, outputs: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: their log-likelihood, shape (batch,)
+        """
+        return self._gather(self._log_probs(outputs, 1.0), actions).squeeze(1)
+
+    def actions_of_outputs(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: logits, shape (batch, n_action_outputs)
+        :return: the most likely actions, shape (batch, n_parts)
+        """
+        return th.stack([part.argmax(dim=1) for part in self._parts(outputs)], dim=1)
+
+    def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
+        """:return: the network that the objective is maximised over, its target, and its optimizer"""
+        return self.q_net, self.q_net_target, self.optimizer
+
+    def network_actions(self, actions: np.ndarray) -> th.Tensor:
+        """
+        :param actions: the environment's actions, shape (batch,) or, of several parts, (batch, n_parts)
+        :return: indices of actions, shape (batch, n_parts)
+        :raises ValueError: if one is not in the action space
+        """
+        actions = np.asarray(actions).reshape(-1, len(self.sizes))
+        valid = ((actions >= 0) & (actions < self.sizes) & (actions == np.floor(actions))).all(axis=1)
+        if not valid.all():
+            raise ValueError(f"`actions` holds {actions[~valid][0].tolist()}, which is not in {self.action_space}.")
+        return th.as_tensor(actions.astype(np.int64), device=self.device)
+
+    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
+        """
+        :param ent_coef: the temperature alpha, of which softmax(Q / alpha) is
+        """
+        self.ent_coef.copy_(ent_coef.squeeze())
+
+    def aggregate(self, q_values: th.Tensor) -> th.Tensor:
+        """
+        :param q_values: Q(s, a), shape (1, batch)
+        :return: that of the only critic, shape (batch,)
+        """
+        return q_values[0]
+
+    def _value(self, outputs: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+        values = [th.logsumexp(q_values / ent_coef, dim=1) for q_values in self._parts(outputs)]
+        return ent_coef * (values[0] if len(values) == 1 else th.stack(values).sum(dim=0))
+
+    def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: Q(s, a), shape (n_critics, batch); here n_critics is 1
+        """
+        return self._gather(self._parts(self.q_net(obs)), actions).T
+
+    def expected_state_value(self, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param ent_coef: the temperature alpha
+        :return: V(s) = alpha logsumexp(Q(s, .) / alpha), exact, shape (batch,)
+        """
+        return self._value(self.q_net(obs), ent_coef)
+
+    def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        :param obs: observations, batch first
+        :return: no actions, shape (batch, 0), for there is no actor to be led by them; E_{a~pi}[log pi(a|s)], minus the
+            entropy, exact, without gradient, shape (batch,); and again no actions
+        """
+        with th.no_grad():
+            parts = self._log_probs(self.q_net(obs), self.ent_coef)
+            expected = th.stack([(log_probs.exp() * log_probs).sum(dim=1) for log_probs in parts]).sum(dim=0)
+        no_actions = expected.new_empty((len(expected), 0))
+        return no_actions, expected, no_actions
+
+    def sample_actions(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :return: actions of the stochastic policy, without gradient, shape (batch, n_parts)
+        """
+        with th.no_grad():
+            return self._predict(obs, deterministic=False).reshape(batch_length(obs), -1)
+
+    def log_likelihood(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: log pi(a|s), shape (batch,)
+        """
+        return self._gather(self._log_probs(self.q_net(obs), self.ent_coef), actions).squeeze(1)
+
+    def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: the expert's observations, batch first
+        :param actions: indices of the expert's actions, shape (batch, 1)
+        :return: the loss of behavioural cloning, -E[log pi(a|s)], a scalar
+        """
+        return -self.log_likelihood(obs, actions).mean()
+
+    def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: observations, batch first
+        :param actions: indices of actions, shape (batch, n_parts)
+        :return: the share of (parts of) actions that the deterministic prediction differs from, a scalar without gradient
+        """
+        with th.no_grad():
+            return (self.actions_of_outputs(self.q_net(obs)) != actions).float().mean()
+
+    def soft_values(self, batch: Rows, ent_coef: th.Tensor, use_target: bool) -> SoftValues:
+        """
+        Everything the objective asks of the network, in one pass where the inputs can be concatenated.
+
+        :param batch: transitions, and the states of the occupancy term
+        :param ent_coef: the temperature alpha
+        :param use_target: bootstrap with the target network, or through the gradient of the online one
+        :return: Q(s, a), V(s'), V of the states of the occupancy term, and log pi(a|s) = (Q(s, a) - V(s)) / alpha
+        """
+        separate = [] if batch.value_obs is None else [batch.value_obs]
+        batches = [batch.obs, *separate, *([] if use_target else [batch.next_obs])]
+        outputs = [self.q_net(concatenate_obs(*batches))]
+        if len(batches) > 1:
+            outputs = outputs[0].split([batch_length(obs) for obs in batches])
+        if use_target:
+            with th.no_grad():
+                next_v = self._value(self.q_net_target(batch.next_obs), ent_coef)
+        else:
+            next_v = self._value(outputs[-1], ent_coef)
+        q_values, v = self._gather(self._parts(outputs[0]), batch.actions).T, self._value(outputs[0], ent_coef)
+        value_v = self._value(outputs[1], ent_coef) if separate else v if batch.n_value == len(v) else v[: batch.n_value]
+        return SoftValues(q_values, next_v, value_v, (q_values[0] - v) / ent_coef)
+
+
+class SoftQCnnPolicy(SoftQPolicy):
+    """:class:`SoftQPolicy` for images."""
+
+    default_features_extractor = NatureCNN
+
+
+class SoftQMultiInputPolicy(SoftQPolicy):
+    """:class:`SoftQPolicy` for Dict observations."""
+
+    default_features_extractor = CombinedExtractor

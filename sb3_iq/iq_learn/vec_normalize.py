@@ -1,0 +1,42 @@
+"""VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
+
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.spaces_env import updates_statistics
+
+# Statistics of fewer observations than this count as not yet learned
+MIN_COUNT = 1_000
+
+
+def normalizes_observations(env: VecNormalize | None, before: bool) -> bool:
+    """
+    :param env: the ``VecNormalize`` of the environment, if there is one
+    :param before: whether the networks were trained on normalised observations before
+    :return: whether they are from now on
+    :raises ValueError: if they were, and there is nothing to normalise with
+    """
+    if env is not None and env.norm_obs:
+        return True
+    if before:
+        raise ValueError(
+            "The model was trained on observations normalised by VecNormalize, whose statistics are not saved with it, and "
+            "`env` has none: load the model with env=VecNormalize.load(...)."
+        )
+    return False
+
+
+def warm_up(env: VecNormalize, expert_buffer: ExpertBuffer) -> None:
+    """
+    Give the statistics the demonstrations to start from: an early policy's states are far from the expert's.
+
+    :param env: a wrapper that normalises observations
+    :param expert_buffer: the demonstrations
+    """
+    # The user's own wrapper decides, a stand-in never updates by itself
+    if not updates_statistics(env):
+        return
+    for key, obs_rms in env.obs_rms.items() if isinstance(env.obs_rms, dict) else [("", env.obs_rms)]:
+        if obs_rms.count < MIN_COUNT:
+            for observations in expert_buffer.scan_observations(key):
+                obs_rms.update(observations)

@@ -1,0 +1,60 @@
+"""Bounds far wider than what the expert does are no scale: such actions are scaled by the expert's range."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+
+from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn.action_range import range_of_expert
+from tests.utils import BOX, RandomEnv
+
+
+def imitable(n_steps=1000):
+    """:return: an episode in which the expert's action is the first number of the observation"""
+    obs = np.random.default_rng(0).uniform(-1, 1, (n_steps + 1, 3)).astype(np.float32)
+    return [dict(obs=obs, acts=obs[:-1, :1].copy(), terminated=False, truncated=True)]
+
+
+@pytest.mark.parametrize("bound", [1.0, 100.0, 1e10])
+def test_learned_whatever_the_bounds(bound, tmp_path):
+    env = RandomEnv(BOX, spaces.Box(-bound, bound, (1,)))
+    data = imitable()
+    model = IQLearn("MlpPolicy", env, data, offline=True, seed=0).learn(500)
+    obs, acts = data[0]["obs"][:-1], data[0]["acts"]
+    assert np.abs(model.predict(obs, deterministic=True)[0] - acts).mean() < 0.08
+    model.save(tmp_path / "model")
+    model.policy.save(tmp_path / "policy")
+    for loaded in (IQLearn.load(tmp_path / "model"), type(model.policy).load(tmp_path / "policy")):
+        assert np.array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
+
+
+def test_the_environment_receives_its_own_units():
+    class Recorder(RandomEnv):
+        received: list[np.ndarray] = []  # noqa: RUF012
+
+        def step(self, action):
+            self.received.append(np.array(action))
+            return super().step(action)
+
+    env = Recorder(BOX, spaces.Box(-100.0, 100.0, (1,)))
+    model = IQLearn("MlpPolicy", env, imitable(), seed=0, learning_starts=50, batch_size=16).learn(100)
+    received = np.concatenate(env.received)
+    assert np.abs(received).max() <= 1.21 and np.abs(received[:50]).max() > 0.9
+    assert np.abs(model.replay_buffer.actions[:100]).max() <= 1
+    assert th.allclose(model.policy.network_actions(np.array([[1.2], [50.0]])), th.ones(2, 1), atol=0.02)
+
+
+def test_only_what_is_far_too_wide():
+    acts = np.array([[0.5, -50.0, 3.0], [-0.5, 50.0, 3.0]], np.float32)
+    data = load_demonstrations([dict(obs=np.zeros((3, 3), np.float32), acts=acts, terminated=False, truncated=True)])
+    box = spaces.Box(np.array([-1, -100, -1000], np.float32), np.array([1, 100, 1000], np.float32))
+    scaled_by = range_of_expert(box, data)
+    assert scaled_by.low.tolist() == pytest.approx([-1, -100, 3 - 0.03]) and scaled_by.high[2] == pytest.approx(3.03)
+    assert range_of_expert(spaces.Box(-1, 1, (3,)), data).low.tolist()[:2] == [-1, -1]
+
+
+def test_state_only_demonstrations_keep_the_bounds():
+    env = RandomEnv(BOX, spaces.Box(-100.0, 100.0, (1,)))
+    model = IQLearn("MlpPolicy", env, imitable(), seed=0, expert_actions="policy")
+    assert model.policy.action_range[1].tolist() == [100.0]

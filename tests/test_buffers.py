@@ -1,0 +1,176 @@
+"""The replay buffer: allocated late, the starts of its episodes, the prior rewards of its transitions, and what is refused."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_iq import IQLearn
+from sb3_iq.iq_learn.replay import sample_episode_starts
+from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, random_trajectories
+
+COUNTER = spaces.Box(0, 10_000, (1,), np.float32)
+VECTORS = spaces.Dict({"a": BOX, "b": spaces.Discrete(4)})
+COMPACT = dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False))
+
+
+def fill(buffer, lengths, n_steps):
+    """Observation = 100 * episode + step, for each environment on its own, with the given lengths of episodes in turn."""
+    n_envs = buffer.n_envs
+    episode, step = np.arange(n_envs), np.zeros(n_envs, dtype=int)
+    for _ in range(n_steps):
+        obs = (100.0 * episode + step)[:, None]
+        done = step + 1 >= np.array(lengths)[episode % len(lengths)]
+        infos = [{"TimeLimit.truncated": bool(d and e % 2)} for d, e in zip(done, episode, strict=True)]
+        if isinstance(buffer, DictReplayBuffer):
+            buffer.add({"a": obs}, {"a": obs + 1}, np.zeros((n_envs, 1)), np.zeros(n_envs), done, infos)
+        else:
+            buffer.add(obs, obs + 1, np.zeros((n_envs, 1)), np.zeros(n_envs), done, infos)
+        episode, step = episode + n_envs * done, np.where(done, 0, step + 1)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_steps", [1, 7, 20, 21, 50, 64])
+@pytest.mark.parametrize("kind", [ReplayBuffer, DictReplayBuffer])
+def test_only_starts_of_episodes(n_envs, n_steps, kind):
+    """Whatever the buffer has forgotten, and whether episodes were terminated or truncated."""
+    np.random.seed(0)
+    space = spaces.Dict({"a": COUNTER}) if kind is DictReplayBuffer else COUNTER
+    buffer = kind(20 * n_envs, space, spaces.Discrete(2), n_envs=n_envs)
+    fill(buffer, [4, 7, 2], n_steps)
+    obs = sample_episode_starts(buffer, 300)
+    obs = (obs["a"] if kind is DictReplayBuffer else obs).numpy()
+    assert obs.shape == (300, 1)
+    assert (obs % 100 == 0).all()
+    stored = buffer.observations["a"] if kind is DictReplayBuffer else buffer.observations
+    stored = stored[: buffer.size()]
+    assert set(np.unique(obs)) == set(np.unique(stored[stored % 100 == 0])) or n_steps >= 20  # the oldest row's past is gone
+
+
+def test_an_episode_longer_than_the_buffer():
+    buffer = ReplayBuffer(5, COUNTER, spaces.Discrete(2))
+    fill(buffer, [90], 12)
+    assert (sample_episode_starts(buffer, 10).numpy() == 7).all()
+
+
+def scanned_starts(buffer):
+    """All starts of episodes in the buffer, by their definition: after an end, and where the run started."""
+    starts = set()
+    for row in range(buffer.size()):
+        if buffer.full and row == buffer.pos:
+            continue  # the step before it is gone
+        first = row == 0 and not buffer.full
+        starts |= {(row, env) for env in range(buffer.n_envs) if first or buffer.dones[row - 1, env]}
+    return starts
+
+
+def add(buffer, n_steps, rng, share=0.2):
+    for _ in range(n_steps):
+        obs = rng.uniform(size=(buffer.n_envs, 1))
+        done = rng.uniform(size=buffer.n_envs) < share
+        buffer.add(obs, obs, np.zeros((buffer.n_envs, 1)), np.zeros(buffer.n_envs), done, [{}] * buffer.n_envs)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("options", [{}, dict(optimize_memory_usage=True, handle_timeout_termination=False)])
+def test_starts_are_those_of_a_scan(n_envs, options):
+    """However much is added between two draws, round the ring and over, and after the buffer was emptied or replaced."""
+    np.random.seed(0)
+    rng = np.random.default_rng(0)
+    buffer = ReplayBuffer(15 * n_envs, COUNTER, spaces.Discrete(2), n_envs=n_envs, **options)
+    for n_steps in [1, 1, 3, 5, 4, 1, 1, 2, 7, 15, 1, 0, 14, 16, 3, 40, 1, 30, 6, -1, 2, 1, 9, -1, 20, 5]:
+        if n_steps < 0:
+            buffer.reset()
+            add(buffer, 3, rng)
+        add(buffer, n_steps, rng)
+        if rng.uniform() < 0.3:  # as SB3 does when an episode is cut between two calls of learn()
+            buffer.dones[buffer.pos - 1] = True
+        expected = scanned_starts(buffer) or {(buffer.pos, env) for env in range(n_envs)}
+        drawn = set(sample_episode_starts(buffer, 400).flatten().tolist())
+        assert drawn == {buffer.observations[row, env].item() for row, env in expected}
+
+
+def add_random(model, n_steps, rng):
+    """Add random transitions to the buffer of a model, as SB3 does, and count them."""
+    buffer, n_envs = model.replay_buffer, model.n_envs
+    for _ in range(n_steps):
+        samples = [[model.observation_space.sample() for _ in range(n_envs)] for _ in range(2)]
+        if isinstance(model.observation_space, spaces.Dict):
+            obs, next_obs = ({key: np.array([one[key] for one in many]) for key in many[0]} for many in samples)
+        else:
+            obs, next_obs = (np.array(many) for many in samples)
+        if isinstance(model.action_space, spaces.Discrete):
+            actions = rng.integers(model.action_space.n, size=(n_envs, 1))
+        else:
+            actions = rng.uniform(-1, 1, size=(n_envs, *model.action_space.shape))
+        buffer.add(obs, next_obs, actions, rng.normal(size=n_envs), rng.uniform(size=n_envs) < 0.1, [{}] * n_envs)
+        model.num_timesteps += n_envs
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("n_envs", [1, 4])
+@pytest.mark.parametrize(
+    "observation_space, options", [(BOX, {}), (VECTORS, {}), (BOX, COMPACT)], ids=["vector", "dict", "optimize_memory_usage"]
+)
+def test_stored_prior_rewards_are_those_computed_at_sampling(action_space, n_envs, observation_space, options):
+    """However much is added between two batches, round the ring and over."""
+    env = DummyVecEnv([lambda: RandomEnv(observation_space, action_space)] * n_envs)
+    policy = "MultiInputPolicy" if observation_space is VECTORS else "MlpPolicy"
+    settings = {**SMALL, "buffer_size": 24 * n_envs, "learning_starts": 8, "reward_prior": 2.0, **options}
+    trajectories = random_trajectories(RandomEnv(observation_space, action_space))
+    model = IQLearn(policy, env, trajectories, policy_kwargs=dict(net_arch=[8]), **settings).learn(12 * n_envs)
+    model.observation_space.seed(7)  # not that of the demonstrations: a distance of 0 is inexact
+    rng = np.random.default_rng(0)
+    assert model.sampler.stored_prior is not None
+    for n_steps in (0, 1, 3, 0, 20, 1, 24, 2, 31, 60, 1):
+        add_random(model, n_steps, rng)
+        model.sampler.stored_prior.follow(model.num_timesteps // n_envs)
+        samples, stored = model.sampler.stored_prior.sample(200)
+        assert stored.shape == (200,)
+        assert th.allclose(stored, model.prior(samples), atol=1e-4)
+        assert len(stored.unique()) > 5
+
+
+def test_rewards_of_the_buffer_are_left_alone():
+    model = make_model("MlpPolicy", BOX, WIDE_BOX).learn(30)
+    assert (model.replay_buffer.rewards[:30] == 1).all() and (model.replay_buffer.sample(20).rewards == 1).all()
+
+
+def test_a_buffer_filled_from_outside_has_prior_rewards_too(tmp_path):
+    model = make_model("MlpPolicy", BOX, WIDE_BOX).learn(30)
+    other = make_model("MlpPolicy", BOX, WIDE_BOX, seed=1).learn(30)
+    other.save_replay_buffer(tmp_path / "replay")
+    model.load_replay_buffer(tmp_path / "replay")
+    model.learn(2, reset_num_timesteps=False)
+    samples, stored = model.sampler.stored_prior.sample(100)
+    assert th.allclose(stored, model.prior(samples), atol=1e-4)
+
+
+def test_allocated_late_saved_and_loaded(tmp_path):
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
+    assert model.replay_buffer is None
+    model.learn(30)
+    model.save_replay_buffer(tmp_path / "replay")
+    other = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL)
+    other.load_replay_buffer(tmp_path / "replay")
+    assert np.array_equal(other.replay_buffer.observations, model.replay_buffer.observations)
+    assert other.learn(10).replay_buffer.size() == 40
+
+
+def test_refused_buffers():
+    class Mine(HerReplayBuffer):
+        pass
+
+    for kind in (HerReplayBuffer, Mine):
+        with pytest.raises(ValueError, match=f"`replay_buffer_class` is {kind.__name__}"):
+            make_model("MlpPolicy", BOX, DISCRETE, replay_buffer_class=kind)
+
+
+def test_refused_in_the_constructor_rather_than_in_learn():
+    with pytest.raises(ValueError, match="optimize_memory_usage"):
+        make_model("MlpPolicy", BOX, DISCRETE, optimize_memory_usage=True)
+    with pytest.raises(TypeError, match="unknown"):
+        make_model("MlpPolicy", BOX, DISCRETE, replay_buffer_kwargs=dict(unknown=1))

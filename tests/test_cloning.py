@@ -1,0 +1,48 @@
+"""The term of behavioural cloning."""
+
+import pytest
+
+from sb3_iq.iq_learn import updates
+from tests.utils import BOX, DISCRETE, WIDE_BOX, make_model
+
+
+def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwargs):
+    return make_model(policy, observation_space, action_space, **{"policy_kwargs": dict(net_arch=[16]), **kwargs})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("offline", [False, True])
+def test_cloning_term(action_space, offline):
+    options = dict(learning_rate=3e-3, actor_learning_rate=3e-3)
+    options["objective_kwargs"] = dict(occupancy_term="expert" if offline else "start_states")
+    errors = []
+    for bc_coef in (0.0, 10.0, lambda progress: 10.0):
+        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, **options).learn(400, log_interval=None)
+        expert = model.expert_buffer.all()
+        errors.append(model.policy.cloning_loss(expert.observations, expert.actions).item())
+        assert ("train/bc_loss" in model.logger.name_to_value) == (bc_coef != 0.0)
+    assert max(errors[1:]) < errors[0]
+
+
+def test_cloning_term_follows_its_schedule(monkeypatch):
+    found = []
+    monkeypatch.setattr(updates, "add_cloning", lambda loss, *others: found.append(others[-1]) or loss)
+    for bc_coef, expected in ((0.2, [0.2, 0.2]), (lambda progress: progress**2, [0.25, 0.0])):
+        model = make(bc_coef=bc_coef, offline=True).learn(1)
+        found.clear()
+        for model._current_progress_remaining in (0.5, 0.0):
+            model.train(1, 4)
+        assert found == expected
+
+
+@pytest.mark.parametrize("action_space, expected", [(DISCRETE, [0.1, 0.0]), (WIDE_BOX, [1.0, 1.0])])
+def test_cloning_term_of_the_default(action_space, expected):
+    """Offline, the objective of discrete actions has the log-likelihood already; without actions there is none."""
+    model = make(BOX, action_space)
+    found = [model.settings.bc_coef]
+    model.offline = True
+    found.append(model.learn(1).settings.bc_coef)
+    assert found == expected
+    assert make(BOX, action_space, expert_actions="policy").settings.bc_coef == 0.0
+    assert make(BOX, action_space, preset="paper").settings.bc_coef == 0.0

@@ -1,0 +1,112 @@
+"""Actions of several parts: the factored soft Q-function against enumeration, and learned on two CartPoles at once."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_iq import IQLearn
+from tests.utils import BOX, RandomEnv, random_trajectories
+
+SPACES = [spaces.MultiDiscrete([3, 2, 4]), spaces.MultiBinary(3)]
+
+
+@pytest.mark.parametrize("action_space", SPACES, ids=str)
+@pytest.mark.parametrize("offline", [False, True])
+def test_values_are_those_of_all_actions(action_space, offline, tmp_path):
+    env = RandomEnv(BOX, action_space)
+    options = dict(seed=0, learning_starts=20, batch_size=16, ent_coef=0.3, policy_kwargs=dict(net_arch=[16]))
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=offline, **options).learn(60)
+    for deterministic in (True, False):
+        action, _ = model.predict(BOX.sample(), deterministic=deterministic)
+        assert action_space.contains(action)
+    policy, obs, alpha = model.policy, th.rand(5, 3), th.tensor(0.3)
+    actions = th.tensor(list(itertools.product(*(range(n) for n in policy.sizes))))
+    q_values = th.stack([policy.q_values(obs, action.expand(5, -1))[0] for action in actions], dim=1)
+    log_probs = th.log_softmax(q_values / alpha, dim=1)
+    assert th.allclose(policy.expected_state_value(obs, alpha), alpha * th.logsumexp(q_values / alpha, dim=1), atol=1e-5)
+    assert th.allclose(policy.log_likelihood(obs, actions[:5]), log_probs[range(5), range(5)], atol=1e-5)
+    assert th.allclose(policy.action_log_prob(obs)[1], (log_probs.exp() * log_probs).sum(dim=1), atol=1e-5)
+    best = actions[q_values.argmax(dim=1)].numpy()
+    assert np.array_equal(model.predict(obs.numpy(), deterministic=True)[0], best.astype(best.dtype))
+    terminated = np.zeros(5)
+    rewards = model.predict_reward(obs.numpy(), best, obs.numpy(), terminated)
+    assert rewards.shape == (5,) and np.isfinite(rewards).all()
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model")
+    assert np.allclose(loaded.predict_reward(obs.numpy(), best, obs.numpy(), terminated), rewards, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "action_space, message",
+    [
+        (spaces.MultiDiscrete([[2, 2], [2, 2]]), "one axis"),
+        (spaces.MultiBinary([2, 2]), "one axis"),
+        (spaces.Tuple([spaces.Discrete(2)] * 2), "MultiDiscrete"),
+        (spaces.Dict(a=spaces.Discrete(2)), "MultiDiscrete"),
+        (spaces.Box(0, 255, (2,), np.uint8), "Box of integers"),
+        (spaces.Discrete(3, start=1), "counts? .*from 0|count actions from 0"),
+    ],
+    ids=str,
+)
+def test_refused_with_the_wrapper_that_cures_it(action_space, message):
+    with pytest.raises(ValueError, match=message) as error:
+        IQLearn("MlpPolicy", RandomEnv(BOX, action_space), None)
+    assert "ActionWrapper" in str(error.value)
+
+
+def test_observations_that_do_not_start_at_0_are_refused():
+    for space in (spaces.Discrete(3, start=1), spaces.Dict(phase=spaces.Discrete(3, start=1), position=BOX)):
+        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+        with pytest.raises(ValueError, match="ObservationWrapper"):
+            IQLearn(policy, RandomEnv(space, spaces.Discrete(2)), None)
+
+
+def test_demonstrations_that_do_not_fit_are_refused():
+    env = RandomEnv(BOX, spaces.MultiDiscrete([3, 2]))
+    for trajectories, message in [
+        (random_trajectories(RandomEnv(BOX, spaces.MultiDiscrete([3, 3]))), "outside 0..1"),
+        (random_trajectories(RandomEnv(BOX, spaces.MultiDiscrete([3, 2, 2]))), r"of shape \(3,\)"),
+        (random_trajectories(RandomEnv(BOX, spaces.Box(-1, 1, (2,)))), "continuous"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            IQLearn("MlpPolicy", env, trajectories)
+
+
+class TwoCartPoles(gym.Env):
+    """Two poles, balanced by one action of two parts; the episode ends with the first that falls."""
+
+    def __init__(self):
+        self.envs = [gym.make("CartPole-v1"), gym.make("CartPole-v1")]
+        self.observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float32)
+        self.action_space = spaces.MultiDiscrete([2, 2])
+
+    def reset(self, *, seed=None, options=None):
+        seeds = [None, None] if seed is None else [seed, seed + 1]
+        return np.concatenate([env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)]), {}
+
+    def step(self, action):
+        results = [env.step(int(part)) for env, part in zip(self.envs, action, strict=True)]
+        terminated, truncated = any(result[2] for result in results), any(result[3] for result in results)
+        return np.concatenate([result[0] for result in results]), 1.0, terminated, truncated and not terminated, {}
+
+
+def test_two_cartpoles_are_learned():
+    episodes = []
+    for seed in range(0, 50, 10):
+        env, done = TwoCartPoles(), False
+        obs, acts = [env.reset(seed=seed)[0]], []
+        while not done:
+            acts.append(np.array([3 * obs[-1][2] + obs[-1][3] > 0, 3 * obs[-1][6] + obs[-1][7] > 0], dtype=np.int64))
+            observation, _, terminated, truncated, _ = env.step(acts[-1])
+            obs.append(observation)
+            done = terminated or truncated
+        episodes.append(dict(obs=np.stack(obs), acts=np.stack(acts), terminated=terminated, truncated=truncated))
+    model = IQLearn("MlpPolicy", TwoCartPoles(), episodes, offline=True, seed=0).learn(1_500)
+    mean, _ = evaluate_policy(model, Monitor(TwoCartPoles()), 5)
+    assert mean > 400

@@ -1,0 +1,90 @@
+"""The policies: which is for which action space, how critics are aggregated, and the actor's moving average."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import SACPolicy as PlainSACPolicy
+from torch import nn
+
+from sb3_iq import IQLearn
+from sb3_iq.iq_learn import SACPolicy, SoftQPolicy
+from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, random_trajectories
+
+
+class BatchNormExtractor(BaseFeaturesExtractor):
+    def __init__(self, observation_space):
+        super().__init__(observation_space, features_dim=3)
+        self.batch_norm = nn.BatchNorm1d(3)
+
+    def forward(self, observations):
+        return self.batch_norm(observations)
+
+
+def test_policy_classes_by_action_space():
+    assert type(make_model(SoftQPolicy, BOX, DISCRETE).policy) is SoftQPolicy
+    model = make_model(SACPolicy, BOX, WIDE_BOX)
+    assert type(model.policy) is SACPolicy
+    assert model.actor is model.policy.actor
+    assert model.critic_target is model.policy.critic_target
+
+
+def test_refused_policies():
+    with pytest.raises(ValueError, match="`policy` is 'LstmPolicy': choose one of MlpPolicy, CnnPolicy, MultiInputPolicy"):
+        make_model("LstmPolicy", BOX, DISCRETE)
+    with pytest.raises(ValueError, match="MultiInputPolicy"):
+        IQLearn("MlpPolicy", RandomEnv(spaces.Dict({"a": BOX}), DISCRETE))
+    for policy, action_space in ((PlainSACPolicy, WIDE_BOX), (SACPolicy, DISCRETE), (SoftQPolicy, WIDE_BOX)):
+        with pytest.raises(ValueError, match="or a class derived from"):
+            make_model(policy, BOX, action_space)
+
+
+def test_critics():
+    for aggregation in ("min", "mean"):
+        model = make_model(
+            "MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(net_arch=[8], n_critics=3, critic_aggregation=aggregation)
+        ).learn(20)
+        obs, actions = th.rand(5, 3), th.rand(5, 2)
+        q_values = model.policy.q_values(obs, actions)
+        assert q_values.shape == (3, 5)
+        expected = q_values.min(dim=0).values if aggregation == "min" else q_values.mean(dim=0)
+        assert th.equal(model.policy.aggregate(q_values), expected)
+    with pytest.raises(ValueError, match="`critic_aggregation` is 'max'"):
+        make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(critic_aggregation="max"))
+
+
+def test_averaged_actor_forgets_where_it_began():
+    """Of the n-th actor's weight w_n = n the average is that of about the last quarter, until its horizon is 1 / tau."""
+    policy = make_model("MlpPolicy", BOX, WIDE_BOX, offline=True, policy_kwargs=dict(actor_tau=0.01)).policy
+    weight, averaged = policy.actor.mu.weight.data, policy.averaged_actor.mu.weight
+    for n in range(2001):
+        weight.fill_(n)
+        policy.average_actor(n)
+        if n == 100:
+            # Weights of (m + 1) (m + 2) (m + 3): the mean is 0.8 n
+            assert averaged.mean().item() == pytest.approx(80, abs=1)
+    assert averaged.mean().item() == pytest.approx(2000 - 99, abs=1)
+
+
+def test_averaged_actor_has_the_statistics_of_batch_norm():
+    kwargs = dict(features_extractor_class=BatchNormExtractor, actor_tau=1.0)
+    model = make_model("MlpPolicy", BOX, WIDE_BOX, offline=True, policy_kwargs=kwargs).learn(30)
+    model.policy.set_training_mode(False)
+    obs = th.as_tensor(np.random.default_rng(0).normal(50, 1, size=(8, 3)), dtype=th.float32)
+    assert th.equal(model.policy.averaged_actor(obs, deterministic=True), model.actor(obs, deterministic=True))
+    assert model.policy.averaged_actor.features_extractor.extractor.batch_norm.num_batches_tracked > 0
+
+
+@pytest.mark.parametrize("actor_tau", [0.0, 1.5])
+def test_refused_moving_average(actor_tau):
+    with pytest.raises(ValueError, match=f"`actor_tau` is {actor_tau}"):
+        make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(actor_tau=actor_tau))
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_optimizers_know_what_they_step_alone(action_space):
+    """SB3 2.2 gave DQN's optimizer the target network too, and SB3 2.9 cannot go on with that."""
+    env = RandomEnv(BOX, action_space)
+    critic, _, optimizer = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).policy.critic_networks()
+    assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(p) for p in critic.parameters()]

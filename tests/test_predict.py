@@ -1,0 +1,21 @@
+"""Stochastic and deterministic predictions."""
+
+import numpy as np
+import pytest
+import torch as th
+
+from tests.utils import BOX, DISCRETE, make_model
+
+
+def test_softmax_and_argmax():
+    model = make_model("MlpPolicy", BOX, DISCRETE, ent_coef=0.5)
+    obs = np.tile(BOX.sample(), (4000, 1))
+    with th.no_grad():
+        q_values = model.q_net(th.as_tensor(obs[:1]))
+    probabilities = th.softmax(q_values / 0.5, dim=1)[0].numpy()
+    actions, _ = model.predict(obs, deterministic=False)
+    assert np.bincount(actions, minlength=3) / 4000 == pytest.approx(probabilities, abs=0.03)
+    actions, _ = model.predict(obs, deterministic=True)
+    assert (actions == int(q_values.argmax())).all()
+    value = model.policy.expected_state_value(th.as_tensor(obs[:1]), th.tensor(0.5))
+    assert value.item() == pytest.approx(0.5 * np.log(np.exp(q_values.numpy() / 0.5).sum()), rel=1e-5)

@@ -1,0 +1,186 @@
+"""The priors of rewards: by the distance to the demonstrations, or with discrete actions the log-likelihood of a clone."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_iq import IQLearn
+from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn import reward_priors
+from sb3_iq.iq_learn.normalization import MAX_MAGNITUDE
+from sb3_iq.iq_learn.reward_priors import HALF_WAY, MIN_ACTION_STD, MIN_LOG_LIKELIHOOD, ClonePrior
+from tests.utils import RandomEnv, random_trajectories, sample_batch
+
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+DISCRETE = spaces.Discrete(3)
+OBSERVATIONS: dict[str, list[spaces.Space]] = {
+    "MlpPolicy": [spaces.Box(-1.0, 1.0, (3,), np.float32), spaces.Discrete(4), spaces.MultiBinary(3)],
+    "MultiInputPolicy": [spaces.Dict(a=spaces.Box(-1.0, 1.0, (3,), np.float32), b=spaces.Discrete(4))],
+}
+
+
+def make(observation_space, action_space, policy="MlpPolicy", **kwargs):
+    env = RandomEnv(observation_space, action_space)
+    options = dict(learning_starts=8, batch_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]), reward_prior=2.0)
+    return IQLearn(policy, env, random_trajectories(env, seed=1), **{**options, **kwargs})
+
+
+def test_hand_computed_prior():
+    """One observed number that varies (std 2), one that is constant, one action: D = 3."""
+    trajectory = Trajectory(
+        np.array([[1.0, 5.0], [5.0, 5.0], [1.0, 5.0]], np.float32), np.array([[0.5], [-0.5]], np.float32), None, False, True
+    )
+    space = spaces.Box(-100.0, 100.0, (2,), np.float32)
+    env = RandomEnv(space, spaces.Box(-1.0, 1.0, (1,), np.float32))
+    model = IQLearn("MlpPolicy", env, [trajectory], learning_starts=8, seed=0, reward_prior=1.5).learn(1)
+    prior = model.prior
+    assert prior is not None
+    batch = model.expert_buffer.all()
+    assert prior(batch).tolist() == pytest.approx([1.5, 1.5])
+    # a standard deviation of the first, a tenth of a unit of the constant one, an action as it was
+    obs = th.tensor([[1.0 - 2.0, 5.0], [5.0, 5.1], [5.0, 1e6]])
+    actions = th.tensor([[0.5], [-0.5], [-0.5]])
+    distances = np.array([1.0, 0.1, MAX_MAGNITUDE])
+    far = prior(batch._replace(observations=obs, actions=actions))
+    assert far.tolist() == pytest.approx((1.5 / (1 + distances / (HALF_WAY * 3**0.5))).tolist(), rel=1e-4)
+    moved = prior(batch._replace(actions=batch.actions + 0.5 + MIN_ACTION_STD))
+    assert moved.max() == pytest.approx(1.5 / (1 + 1 / (HALF_WAY * 3**0.5)), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "policy, observation_space", [(policy, space) for policy, listed in OBSERVATIONS.items() for space in listed]
+)
+@pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)])
+@pytest.mark.parametrize("expert_actions", ["given", "policy"])
+def test_prior_of_all_spaces(policy, observation_space, action_space, expert_actions):
+    model = make(observation_space, action_space, policy, expert_actions=expert_actions).learn(20)
+    batch = sample_batch(model, 8)
+    height = 2
+    assert batch.reward_prior.shape == (16,)
+    if isinstance(action_space, spaces.Discrete) and expert_actions == "given":
+        assert (batch.reward_prior < 0).all() and (batch.reward_prior >= height * MIN_LOG_LIKELIHOOD).all()
+        return
+    assert (batch.reward_prior[:8] == height).all()
+    assert (batch.reward_prior > 0).all() and (batch.reward_prior <= height + 1e-6).all()
+    if isinstance(action_space, spaces.Box) and expert_actions == "given":
+        assert (batch.reward_prior[8:] < height).all()
+
+
+def test_actions_count_where_they_are_read():
+    for expert_actions, counts in (("given", True), ("policy", False)):
+        model = make(BOX, BOX, expert_actions=expert_actions).learn(9)
+        batch = model.expert_buffer.all()
+        other = batch._replace(actions=-batch.actions)
+        assert th.allclose(model.prior(batch), model.prior(other)) is not counts
+
+
+def test_where_there_is_no_prior():
+    image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    both = spaces.Dict(image=image, vector=BOX)
+    for policy, space in (("CnnPolicy", image), ("MultiInputPolicy", both)):
+        for action_space, expert_actions in ((BOX, "given"), (DISCRETE, "policy")):
+            assert make(space, action_space, policy, reward_prior=None, expert_actions=expert_actions).reward_prior == 0
+            with pytest.raises(ValueError, match=r"`reward_prior` is 2\.0: the distance of two images"):
+                make(space, action_space, policy, expert_actions=expert_actions)
+    with pytest.raises(ValueError, match=r"`reward_prior` is -1\.0: it must be finite and not negative"):
+        make(BOX, BOX, reward_prior=-1.0)
+    assert make(BOX, BOX, reward_prior=None).reward_prior > 0
+    # Offline it would be a constant
+    model = make(BOX, BOX, offline=True).learn(2)
+    assert model.prior is None
+    model.set_env(RandomEnv(BOX, BOX))
+    model.offline = False
+    assert model.learn(9).prior is not None
+
+
+def test_prior_follows_the_statistics_of_vec_normalize():
+    env = RandomEnv(BOX, BOX)
+    model = IQLearn(
+        "MlpPolicy",
+        VecNormalize(DummyVecEnv([lambda: env])),
+        random_trajectories(env),
+        learning_starts=5,
+        batch_size=4,
+        seed=0,
+        train_freq=1,
+        policy_kwargs=dict(net_arch=[8]),
+        device="cpu",
+    ).learn(5)
+    before = model.prior
+    model.learn(110, reset_num_timesteps=False)
+    latest = model.prior
+    model._make_prior()
+    expected = model.prior
+    assert before is not latest
+    batch = model.expert_buffer.sample(32, env=model.get_vec_normalize_env())
+    assert th.allclose(latest(batch), expected(batch), rtol=0.2)
+
+
+@pytest.mark.parametrize("policy, space", [("MlpPolicy", BOX), ("CnnPolicy", spaces.Box(0, 255, (36, 36, 1), np.uint8))])
+def test_prior_by_a_clone(policy, space):
+    """The log-likelihood of a clone, which knows the expert's actions, with the demonstrations' own as well."""
+    model = make(space, DISCRETE, policy, reward_prior=None, policy_kwargs=dict(net_arch=[64, 64])).learn(9)
+    assert model.reward_prior == 1 and isinstance(model.prior, ClonePrior)
+    expert = model.expert_buffer.all()
+    log_likelihood = th.log_softmax(model.prior.network(expert.observations), dim=1)
+    for shift in range(3):
+        actions = (expert.actions + shift) % 3
+        expected = log_likelihood.gather(1, actions).squeeze(1).clamp(min=MIN_LOG_LIKELIHOOD)
+        assert th.allclose(model.prior(expert._replace(actions=actions)), expected, atol=1e-5)
+    assert th.equal(model.prior.of_expert(expert), model.prior(expert))
+    # Random actions at random states are learned by heart, as far as so few steps do
+    others = th.cat([model.prior(expert._replace(actions=(expert.actions + shift) % 3)) for shift in (1, 2)])
+    assert model.prior(expert).mean() > others.mean() + 0.2
+
+
+def test_cloning_for_the_prior_leaves_the_run_alone():
+    model = make(BOX, DISCRETE).learn(9)
+    torch_state, expert_state = th.get_rng_state(), model.expert_buffer.rng.bit_generator.state
+    parameters = [parameter.clone() for parameter in model.policy.parameters()]
+    first = model.prior
+    model._make_prior()
+    assert th.equal(torch_state, th.get_rng_state()) and expert_state == model.expert_buffer.rng.bit_generator.state
+    assert all(map(th.equal, parameters, model.policy.parameters()))
+    batch = model.expert_buffer.all()
+    assert th.equal(first(batch), model.prior(batch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action_space, expected", [(BOX, [0, 101, 201, 301, 401]), (DISCRETE, [0, 101, 201, 401])])
+def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, expected, monkeypatch):
+    """By distance every hundred gradient steps, a clone at each doubling; without VecNormalize once."""
+    made, make_prior = [], IQLearn._make_prior
+
+    def count(model):
+        made.append(model._n_updates)
+        make_prior(model)
+
+    monkeypatch.setattr(IQLearn, "_make_prior", count)
+    monkeypatch.setattr(reward_priors, "CLONING_STEPS", 2)
+    env = RandomEnv(BOX, action_space)
+    options = dict(learning_starts=4, batch_size=4, seed=0, train_freq=1, policy_kwargs=dict(net_arch=[8]), device="cpu")
+    for vec_env, times in ((VecNormalize(DummyVecEnv([lambda: env])), expected), (env, [0])):
+        made.clear()
+        IQLearn("MlpPolicy", vec_env, random_trajectories(env), **options).learn(420)
+        assert made == times
+
+
+def test_prior_of_many_demonstrations_is_of_some(monkeypatch):
+    monkeypatch.setattr(reward_priors, "MAX_TRANSITIONS", 7)
+    model = make(BOX, BOX).learn(9)
+    assert model.expert_buffer.size() > 7
+    assert len(model.prior.expert) == 7
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
+def test_prior_is_not_saved(action_space, tmp_path):
+    model = make(BOX, action_space).learn(9)
+    model.save(tmp_path / "model")
+    demonstrations = random_trajectories(RandomEnv(BOX, action_space), seed=1)
+    loaded = IQLearn.load(tmp_path / "model", env=model.env, expert_data=demonstrations)
+    assert loaded.prior is None and loaded.reward_prior == 2.0
+    loaded.learn(9)
+    batch = model.expert_buffer.all()
+    assert th.allclose(model.prior(batch), loaded.prior(batch))

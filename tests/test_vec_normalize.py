@@ -1,0 +1,85 @@
+"""VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+
+from sb3_iq import IQLearn
+from tests.utils import BOX, DISCRETE, SMALL, RandomEnv, random_trajectories
+
+
+def vec_normalize(outside=lambda env: env, **kwargs):
+    return outside(VecNormalize(DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))]), **kwargs))
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_vec_normalize(offline):
+    """Demonstrations are kept raw and normalised with the environment's statistics, which they warm up once."""
+
+    def make_env():
+        return VecNormalize(DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))]))
+
+    env = make_env()
+    model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", offline=offline, **{**SMALL, "buffer_size": 100})
+    raw = model.expert_buffer.all().observations
+    model.learn(20)
+    assert env.obs_rms.count >= 5000
+    if offline:
+        assert env.obs_rms.mean == pytest.approx(raw.double().mean(dim=0).numpy(), abs=1e-3)
+    count = env.obs_rms.count
+    normalised = model.expert_buffer.all(env=model.get_vec_normalize_env()).observations
+    assert normalised.std(dim=0).numpy() == pytest.approx(np.ones(4), abs=0.1)
+    assert th.equal(raw, model.expert_buffer.all().observations)
+    model.learn(10)
+    assert env.obs_rms.count <= count + 12
+    eval_env = make_env()
+    eval_env.training = False
+    model.learn(10, EvalCallback(eval_env, eval_freq=5, n_eval_episodes=1, verbose=0))
+    assert eval_env.obs_rms.mean == pytest.approx(env.obs_rms.mean)
+
+
+def test_a_model_of_normalised_observations_does_not_go_on_without_them(tmp_path):
+    env = vec_normalize()
+    IQLearn("MlpPolicy", env, "bundled:CartPole-v1", offline=True, **SMALL).learn(5).save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="normalised by VecNormalize"):
+        loaded.learn(5)
+    IQLearn.load(tmp_path / "model", env=env).learn(5)
+
+
+def test_statistics_are_warmed_up_once_and_never_if_frozen():
+    trajectories = random_trajectories(RandomEnv(spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)))
+    env = vec_normalize()
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, **SMALL)
+    counts = [model.learn(2).get_vec_normalize_env().obs_rms.count for _ in range(3)]
+    assert counts == pytest.approx([30, 30, 30], abs=1e-3)
+    frozen = vec_normalize(training=False)
+    IQLearn("MlpPolicy", frozen, trajectories, offline=True, **SMALL).learn(2)
+    assert frozen.obs_rms.count < 1
+
+
+def test_wrappers_around_vec_normalize_offline(tmp_path):
+    """EvalCallback finds the statistics, CheckpointCallback saves the user's own wrapper."""
+    env, eval_env = vec_normalize(VecMonitor), vec_normalize(VecMonitor, training=False)
+    model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", offline=True, **SMALL)
+    checkpoint = CheckpointCallback(5, str(tmp_path), save_vecnormalize=True, save_replay_buffer=True)
+    model.learn(10, [EvalCallback(eval_env, eval_freq=5, n_eval_episodes=1, verbose=0), checkpoint])
+    assert eval_env.obs_rms.mean == pytest.approx(env.obs_rms.mean)
+    saved = VecNormalize.load(next(tmp_path.glob("*vecnormalize*")), DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    assert saved.training and saved.norm_reward
+    assert saved.obs_rms.mean == pytest.approx(env.obs_rms.mean)
+
+
+def test_the_networks_own_statistics():
+    env = VecNormalize(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)]), norm_reward=False)
+    model = IQLearn(
+        "MlpPolicy", env, random_trajectories(RandomEnv(BOX, DISCRETE)), policy_kwargs=dict(net_arch=[8]), **SMALL
+    ).learn(20)
+    (part,) = model.policy.normalizer.parts.values()
+    # The statistics of what VecNormalize makes of the demonstrations, from which it has its own
+    assert part.mean.abs().max() < 0.2 and (part.std - 1).abs().max() < 0.2
