@@ -103,7 +103,8 @@ class Cloning:
         self.model: OffPolicyAlgorithm = make_learner(learner_class(env.action_space), env, expert, task, buffer_size=1)
         self.discrete = isinstance(env.action_space, spaces.Discrete)
         self.expert, self.batch_size = expert, settings.batch_size
-        self.network: Any = self.model.policy.q_net if self.discrete else self.model.policy.actor
+        policy: Any = self.model.policy
+        self.network = policy.q_net if self.discrete else policy.actor
         self.optimizer = th.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
