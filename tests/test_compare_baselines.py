@@ -35,6 +35,7 @@ def evaluations(task: Task, frequency: int = 20) -> Evaluations:
     return Evaluations(task.environment, n_episodes=2, frequency=frequency, on_point=lambda point: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [sqil.train, gail.train], ids=["sqil", "gail"])
 @pytest.mark.parametrize("task", [TASK, pendulum_task()], ids=["DQN", "SAC"])
 def test_online_baselines(train, task):

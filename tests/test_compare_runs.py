@@ -34,6 +34,7 @@ def rows_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_command(tmp_path, without_processes, capsys):
     """All algorithms of this package; a second call adds seeds and demonstrations, and does nothing again."""
     algos = ["iq:learning_starts=10", "sb3/sqil:batch_size=8", "sb3/gail:batch_size=8", BC, "iq:offline=True,timesteps=10"]
@@ -101,6 +102,7 @@ def test_missing_argument(capsys):
     assert status.value.code == 2 and "--demos is required" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, capsys):
     def fail(task, given, evaluations):
         raise RuntimeError("the simulator crashed")
@@ -118,6 +120,7 @@ def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, caps
     assert [row["error"] for row in rows_of(tmp_path)] == [None, None]
 
 
+@pytest.mark.slow
 def test_shards_together_are_the_comparison(tmp_path, without_processes):
     command = [*SMALL, "--n-demos", "1", "--algos", BC, "--seeds", "3", "--out", str(tmp_path)]
     for shard in ("1/2", "2/2"):
@@ -126,6 +129,7 @@ def test_shards_together_are_the_comparison(tmp_path, without_processes):
     assert main(command) == 0 and not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_killed_worker_loses_one_run():
     """The process of the first attempt is killed at its first evaluation; the run has one row all the same."""
     dispatcher, killed = Local(retries=1), []
@@ -158,6 +162,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_kill_9_and_resume(tmp_path):
     """The rows that are there stay; workers end with their parent; the same command does the rest, each run once."""
@@ -192,6 +197,7 @@ def test_kill_9_and_resume(tmp_path):
     assert [row["algo"] for row in rows_of(out)] == [BC, other]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
 def test_algorithms_of_imitation(tmp_path, without_processes, name):
     pytest.importorskip("imitation")
