@@ -106,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except (ValueError, TypeError, OSError, ImportError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
     if args.shard is None:
         print(report(args.out))
     failed = [row for row in rows if row["error"]]

@@ -88,6 +88,11 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
         )
     if "sb3/sqil" in names or "imitation/sqil" in names:
         lines.append("SQIL favours long episodes where they can end in a terminal state: its rewards are 0 or 1.")
+    if "imitation/sqil" in names:
+        lines.append(
+            "SQIL of imitation runs as it is: version 1.0.1 stores the expert's continuous actions in the environment's units "
+            "beside the policy's scaled ones, and takes time limits for terminal states."
+        )
     return lines
 
 
