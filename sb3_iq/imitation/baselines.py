@@ -139,7 +139,8 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
         if evaluations.is_due(learner.num_timesteps):
             evaluations(trainer.policy, learner.num_timesteps)
 
-    trainer.train(max(task.timesteps, trainer.gen_train_timesteps), on_round)
+    n_rounds = -(-task.timesteps // trainer.gen_train_timesteps)  # whole ones, not less than the budget
+    trainer.train(n_rounds * trainer.gen_train_timesteps, on_round)
     evaluations.env_steps, evaluations.gradient_steps = learner.num_timesteps, learner._n_updates
     evaluations.finish(trainer.policy, learner.num_timesteps)
     env.close()
