@@ -104,7 +104,7 @@ def recover(data: dict[str, np.ndarray], seed: int, steps: int = 1_500) -> Learn
         gamma=GAMMA,
         ent_coef=TEMPERATURE,
         learning_rate=1e-2,
-        use_target=False,
+        objective_kwargs={"use_target": False},
         policy_kwargs=dict(net_arch=[]),
         offline=True,
         seed=seed,
