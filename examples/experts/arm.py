@@ -1,0 +1,129 @@
+"""
+A robot arm with a goal: gymnasium-robotics' Fetch tasks, played by their geometry. Observations are dictionaries.
+
+    pip install gymnasium-robotics "mujoco<3.9"
+    python examples/experts/arm.py --task FetchPush --episodes 50 --out demos/FetchPush
+
+Newer versions of MuJoCo don't load these tasks with gymnasium-robotics 1.4.2. The player sees what the learner sees, the
+observation and the goal, and has no memory: the same observation always gets the same action.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from _common import check_arguments, make_parser, run
+
+from sb3_iq.demonstrations.trajectory import Trajectory
+
+TASKS = ("FetchReach", "FetchPush", "FetchPickAndPlace")
+GAIN = 10.0  # of the gripper's speed on its distance: an action of 1 moves it by about 3 cm
+TOLERANCE = 0.05  # the tasks' own: the goal is reached within 5 cm
+
+
+def env_id(task: str) -> str:
+    """
+    :param task: one of ``TASKS``
+    :return: the newest registered version of the task
+    """
+    import gymnasium_robotics
+
+    if hasattr(gym, "register_envs"):
+        gym.register_envs(gymnasium_robotics)
+    versions = [spec.version or 0 for spec in gym.registry.values() if spec.name == task]
+    return f"{task}-v{max(versions)}"
+
+
+class Arm:
+    """
+    The scripted player.
+
+    :param task: one of ``TASKS``
+    """
+
+    def __init__(self, task: str) -> None:
+        self.act = {"FetchReach": _reach, "FetchPush": _push, "FetchPickAndPlace": _pick_and_place}[task]
+
+    def reset(self, seed: int) -> None:
+        """
+        :param seed: not used: the player draws no random numbers
+        """
+
+    def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """
+        :param obs: the observation
+        :return: the gripper's motion in x, y and z, and its opening
+        """
+        return np.clip(self.act(obs["observation"], obs["desired_goal"]), -1.0, 1.0).astype(np.float32)
+
+
+def _towards(target: np.ndarray, gripper: np.ndarray, opening: float) -> np.ndarray:
+    return np.append(GAIN * (target - gripper), opening)
+
+
+def _reach(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    return _towards(goal, seen[:3], 0.0)
+
+
+def _push(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Go behind the block, seen from the goal, above the table; lower the gripper there; push along the line."""
+    gripper, block = seen[:3], seen[3:6]
+    way = (goal - block)[:2]
+    distance = float(np.linalg.norm(way))
+    if distance < 0.01:
+        return np.zeros(4)
+    direction = way / distance
+    behind = block[:2] - 0.075 * direction
+    # Where the gripper is, in the block's frame: along the way, and beside it
+    offset = gripper[:2] - block[:2]
+    along, beside = float(offset @ direction), float(offset @ np.array([-direction[1], direction[0]]))
+    low = block[2]
+    if gripper[2] < block[2] + 0.03 and along < -0.02 and abs(beside) < 0.03:
+        side = np.array([-direction[1], direction[0]])
+        push = 0.03 + min(distance, 0.1)
+        target = np.append(gripper[:2] + 0.8 * push * direction - beside * side, low)
+        return _towards(target, gripper, 0.0)
+    if np.linalg.norm(gripper[:2] - behind) < 0.02:
+        return _towards(np.append(behind, low), gripper, 0.0)
+    # Travel above the block
+    height = block[2] + 0.08
+    rise = gripper[2] < block[2] + 0.05
+    return _towards(np.append(gripper[:2] if rise else behind, height), gripper, 0.0)
+
+
+def _pick_and_place(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Open above the block, lower, close, carry."""
+    gripper, block, opening = seen[:3], seen[3:6], float(seen[9] + seen[10])
+    offset = block - gripper
+    beside = float(np.linalg.norm(offset[:2]))
+    if beside < 0.02 and abs(offset[2]) < 0.015:
+        closed = opening < 0.055
+        return _towards(goal if closed else block, gripper, -1.0)
+    if beside < 0.015:
+        return _towards(block, gripper, 1.0)
+    return _towards(block + np.array([0.0, 0.0, 0.06]), gripper, 1.0)
+
+
+def reached(episode: Trajectory) -> bool:
+    """
+    :param episode: an episode
+    :return: whether it ends at its goal
+    """
+    assert isinstance(episode.obs, dict)
+    return bool(np.linalg.norm(episode.obs["achieved_goal"][-1] - episode.obs["desired_goal"][-1]) < TOLERANCE)
+
+
+def main() -> None:
+    parser = make_parser(__doc__, episodes=50)
+    parser.add_argument("--task", choices=TASKS, default="FetchPush", help="the task (default FetchPush)")
+    args = parser.parse_args()
+    check_arguments(parser, args)
+    name = env_id(args.task)
+    env = gym.make(name)
+    command = f"python examples/experts/arm.py --task {args.task} --episodes {args.episodes} --seed {args.seed}"
+    card: dict[str, Any] = {"env_id": name, "env_kwargs": {}, "gym_packages": ["gymnasium_robotics"], "made_by": command}
+    run(args, env, Arm(args.task), card, succeeded=reached)
+
+
+if __name__ == "__main__":
+    main()
