@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from sb3_iq.demonstrations.recorder import play, save_trajectories
-from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.demonstrations import Trajectory, save_trajectories
+from sb3_iq.demonstrations.recorder import play
 
 RANDOM_EPISODES = 5
 RANDOM_SEED = 20_000

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from _common import check_arguments, make_parser, run
 
-from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.demonstrations import Trajectory
 
 TASKS = ("FetchReach", "FetchPush", "FetchPickAndPlace")
 GAIN = 10.0  # of the gripper's speed on its distance: an action of 1 moves it by about 3 cm
@@ -66,29 +66,33 @@ def _reach(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 
 def _push(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Go behind the block, seen from the goal, above the table; lower the gripper there; push along the line."""
+    """
+    Go behind the block, as seen from the goal, above it; lower the gripper there; push along the line.
+
+    These three blend into each other without a threshold: a learner can copy a smooth function.
+    """
     gripper, block = seen[:3], seen[3:6]
     way = (goal - block)[:2]
     distance = float(np.linalg.norm(way))
-    if distance < 0.01:
-        return np.zeros(4)
-    direction = way / distance
-    behind = block[:2] - 0.075 * direction
-    # Where the gripper is, in the block's frame: along the way, and beside it
+    direction = way / max(distance, 1e-6)
+    side = np.array([-direction[1], direction[0]])
+    # Where the gripper is, in the block's frame: along the way, beside it, above the block
     offset = gripper[:2] - block[:2]
-    along, beside = float(offset @ direction), float(offset @ np.array([-direction[1], direction[0]]))
-    low = block[2]
-    if gripper[2] < block[2] + 0.03 and along < -0.02 and abs(beside) < 0.03:
-        side = np.array([-direction[1], direction[0]])
-        push = 0.03 + min(distance, 0.1)
-        target = np.append(gripper[:2] + 0.8 * push * direction - beside * side, low)
-        return _towards(target, gripper, 0.0)
-    if np.linalg.norm(gripper[:2] - behind) < 0.02:
-        return _towards(np.append(behind, low), gripper, 0.0)
-    # Travel above the block
-    height = block[2] + 0.08
-    rise = gripper[2] < block[2] + 0.05
-    return _towards(np.append(gripper[:2] if rise else behind, height), gripper, 0.0)
+    along, beside, above = float(offset @ direction), float(offset @ side), float(gripper[2] - block[2])
+    aligned = _ramp(-along, 0.02, 0.04) * _ramp(-abs(beside), -0.04, -0.02)
+    pushing = aligned * _ramp(-above, -0.04, -0.02)
+    near = _ramp(-float(np.linalg.norm(offset)), -0.12, -0.08)
+    free = max(1.0 - near, _ramp(above, 0.02, 0.05), aligned)  # no way sideways through the block
+    to_start = free * (block[:2] - 0.08 * direction - gripper[:2])
+    to_goal = min(distance, 0.06) * direction - beside * side
+    height = block[2] + 0.07 * (1.0 - aligned)
+    motion = np.append((1.0 - pushing) * to_start + pushing * to_goal, height - gripper[2])
+    return np.append(GAIN * _ramp(distance, 0.015, 0.03) * motion, 0.0)  # and stop where it is good enough
+
+
+def _ramp(value: float, start: float, end: float) -> float:
+    """Return 0 below ``start``, 1 above ``end``, and what lies between them in between."""
+    return float(np.clip((value - start) / (end - start), 0.0, 1.0))
 
 
 def _pick_and_place(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from _common import check_arguments, make_parser, run
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.demonstrations import Trajectory
 
 ENV_ID = "ALE/Pong-v5"
 ENV_KWARGS: dict[str, Any] = {"frameskip": 1, "repeat_action_probability": 0.0}
