@@ -5,7 +5,7 @@ A robot arm with a goal: gymnasium-robotics' Fetch tasks, played by their geomet
     python examples/experts/arm.py --task FetchPush --episodes 50 --out demos/FetchPush
 
 Newer versions of MuJoCo don't load these tasks with gymnasium-robotics 1.4.2. The player sees what the learner sees, the
-observation and the goal, and has no memory. With ``--slip`` its hand slips now and then, and it shows how to recover.
+observation and the goal, and has no memory. With ``--noise`` its hand is unsteady, and it shows how to recover.
 """
 
 from typing import Any
@@ -18,7 +18,6 @@ from sb3_iq.demonstrations import Trajectory
 
 TASKS = ("FetchReach", "FetchPush", "FetchPickAndPlace")
 GAIN = 10.0  # of the gripper's speed on its distance: an action of 1 moves it by about 3 cm
-SLIP_STEPS = 3
 TOLERANCE = 0.05  # the tasks' own: the goal is reached within 5 cm
 
 
@@ -40,20 +39,19 @@ class Arm:
     The scripted player.
 
     :param task: one of ``TASKS``
-    :param slip: how often the moving hand slips in a random direction, for a few steps
+    :param noise: the standard deviation of the deviations of a moving hand, as a share of its action
     """
 
-    def __init__(self, task: str, slip: float = 0.0) -> None:
+    def __init__(self, task: str, noise: float = 0.0) -> None:
         self.act = {"FetchReach": _reach, "FetchPush": _push, "FetchPickAndPlace": _pick_and_place}[task]
-        self.slip = slip
+        self.noise = noise
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """
-        :param seed: the seed of the slips
+        :param seed: the seed of the deviations
         """
         self.rng = np.random.default_rng(seed)
-        self.slipping, self.direction = 0, np.zeros(3)
 
     def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """
@@ -61,12 +59,8 @@ class Arm:
         :return: the gripper's motion in x, y and z, and its opening
         """
         action = np.clip(self.act(obs["observation"], obs["desired_goal"]), -1.0, 1.0)
-        if self.rng.random() < self.slip and np.linalg.norm(action[:3]) > 0.1:
-            self.slipping, self.direction = SLIP_STEPS, self.rng.uniform(-1.0, 1.0, 3)
-        if self.slipping > 0:
-            self.slipping -= 1
-            action[:3] = self.direction
-        return action.astype(np.float32)
+        action[:3] += self.noise * np.linalg.norm(action[:3]) * self.rng.standard_normal(3)
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
 def _towards(target: np.ndarray, gripper: np.ndarray, opening: float) -> np.ndarray:
@@ -132,16 +126,16 @@ def reached(episode: Trajectory) -> bool:
 def main() -> None:
     parser = make_parser(__doc__, episodes=50)
     parser.add_argument("--task", choices=TASKS, default="FetchPush", help="the task (default FetchPush)")
-    parser.add_argument("--slip", type=float, default=0.0, help="how often the hand slips (default 0: never)")
+    parser.add_argument("--noise", type=float, default=0.0, help="how unsteady the hand is (default 0: not at all)")
     args = parser.parse_args()
     check_arguments(parser, args)
     name = env_id(args.task)
     env = gym.make(name)
     command = (
-        f"python examples/experts/arm.py --task {args.task} --episodes {args.episodes} --seed {args.seed} --slip {args.slip}"
+        f"python examples/experts/arm.py --task {args.task} --episodes {args.episodes} --seed {args.seed} --noise {args.noise}"
     )
     card: dict[str, Any] = {"env_id": name, "env_kwargs": {}, "gym_packages": ["gymnasium_robotics"], "made_by": command}
-    run(args, env, Arm(args.task, args.slip), card, succeeded=reached)
+    run(args, env, Arm(args.task, args.noise), card, succeeded=reached)
 
 
 if __name__ == "__main__":
