@@ -53,7 +53,7 @@ def arm() -> tuple[gym.Env, Any, int]:
 SCENES: dict[str, Callable[[], tuple[gym.Env, Any, int]]] = {"pong": pong, "car_racing": car_racing, "arm": arm}
 
 
-def film(name: str, n_frames: int, seed: int) -> list[np.ndarray]:
+def film(name: str, n_frames: int, seed: int) -> list[Any]:
     """
     :param name: a key of ``SCENES``
     :param n_frames: frames at most
@@ -63,7 +63,7 @@ def film(name: str, n_frames: int, seed: int) -> list[np.ndarray]:
     env, expert, every = SCENES[name]()
     expert.reset(seed)
     obs, _ = env.reset(seed=seed)
-    frames: list[np.ndarray] = []
+    frames: list[Any] = []
     step, done = 0, False
     while not done and len(frames) < n_frames:
         if step % every == 0:
