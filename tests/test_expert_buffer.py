@@ -278,7 +278,7 @@ def test_box_actions_are_scaled():
         (BOX, DISCRETE, {"obs": np.full((6, 3), 1e60)}, "too large for the space's dtype float32"),
         (BOX, spaces.Discrete(4, start=1), {}, "action_space=.* does not start at 0"),
         (BOX, spaces.MultiDiscrete([2, 2]), {}, r"actions of shape \(\).*other than this space's.*MultiDiscrete\(\[2 2\]\)"),
-        (BOX, spaces.MultiDiscrete([[2, 2]]), {}, "MultiDiscrete and MultiBinary spaces of one axis are supported"),
+        (BOX, spaces.MultiDiscrete(np.array([[2, 2]])), {}, "MultiDiscrete and MultiBinary spaces of one axis are supported"),
         (BOX, spaces.Tuple([DISCRETE]), {}, "action_space=Tuple.*only Discrete, Box, and MultiDiscrete and MultiBinary"),
         (BOX, spaces.Box(-np.inf, np.inf, (2,)), {"acts": np.zeros((5, 2))}, "infinite or empty bounds"),
         (spaces.Tuple([BOX]), DISCRETE, {}, "observation_space is Tuple"),

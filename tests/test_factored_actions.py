@@ -45,7 +45,7 @@ def test_values_are_those_of_all_actions(action_space, offline, tmp_path):
 @pytest.mark.parametrize(
     "action_space, message",
     [
-        (spaces.MultiDiscrete([[2, 2], [2, 2]]), "one axis"),
+        (spaces.MultiDiscrete(np.array([[2, 2], [2, 2]])), "one axis"),
         (spaces.MultiBinary([2, 2]), "one axis"),
         (spaces.Tuple([spaces.Discrete(2)] * 2), "MultiDiscrete"),
         (spaces.Dict(a=spaces.Discrete(2)), "MultiDiscrete"),

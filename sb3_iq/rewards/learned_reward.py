@@ -10,7 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.rewards import checks, storage
-from sb3_iq.rewards.parts import Form, Obs, RewardParts, parts_of
+from sb3_iq.rewards.model_parts import parts_of
+from sb3_iq.rewards.parts import Form, Obs, RewardParts
 from sb3_iq.rewards.values import is_continuous, q_values, typical, value_samples
 
 if TYPE_CHECKING:

@@ -3,10 +3,7 @@
 import base64
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sb3_iq.rewards.reporting import Report
+from typing import Any
 
 STYLE = (
     "body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}img{max-width:100%}"
@@ -15,9 +12,9 @@ STYLE = (
 )
 
 
-def html_page(report: "Report", png: bytes) -> str:
+def html_page(report: Any, png: bytes) -> str:
     """
-    :param report: the report
+    :param report: a :class:`~sb3_iq.rewards.reporting.Report`
     :param png: its picture
     :return: the page
     """

@@ -1,6 +1,6 @@
 """The picture of a report."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sb3_iq.rewards.reporting import Report
 
 MAX_POINTS = 4_000
 
 
-def figure_of(report: "Report") -> "Figure":
+def figure_of(report: Any) -> "Figure":
     """
-    :param report: the report
+    :param report: a :class:`~sb3_iq.rewards.reporting.Report`
     :return: scatter plots of episodes and of steps, and both rewards along the best and the worst episode
     """
     from matplotlib.figure import Figure
@@ -38,7 +37,7 @@ def _colors(names: list[str]) -> dict[str, Any]:
     return {name: colormaps["viridis_r"](0.05 + 0.9 * index / max(1, len(names) - 1)) for index, name in enumerate(names)}
 
 
-def _scatter_of_episodes(axes: "Axes", report: "Report", colors: dict[str, Any]) -> None:
+def _scatter_of_episodes(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
     for name, color in colors.items():
         index = [i for i, episode in enumerate(report.episodes) if episode.actor == name]
         axes.scatter(report.returns[index], report.recovered_returns[index], s=22, color=color, label=name, alpha=0.8)
@@ -48,7 +47,7 @@ def _scatter_of_episodes(axes: "Axes", report: "Report", colors: dict[str, Any])
     axes.legend(fontsize=8)
 
 
-def _scatter_of_steps(axes: "Axes", report: "Report", colors: dict[str, Any]) -> None:
+def _scatter_of_steps(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
     true = np.concatenate([episode.rewards for episode in report.episodes])
     recovered = np.concatenate(report.recovered)
     color = np.concatenate([np.tile(colors[episode.actor], (len(episode), 1)) for episode in report.episodes])
@@ -63,7 +62,7 @@ def _scatter_of_steps(axes: "Axes", report: "Report", colors: dict[str, Any]) ->
     axes.set_title(f"steps: r = {report.per_step['pearson']}\n(99 % of both shown)", fontsize=10)
 
 
-def _along(axes: "Axes", report: "Report", index: int, which: str) -> None:
+def _along(axes: "Axes", report: Any, index: int, which: str) -> None:
     episode, recovered = report.episodes[index], report.recovered[index]
     twin = axes.twinx()
     (true_line,) = twin.plot(episode.rewards, color="tab:gray", linewidth=1, alpha=0.7, label="true (right)")

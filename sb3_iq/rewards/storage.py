@@ -8,7 +8,7 @@ import io
 import json
 import pathlib
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -17,8 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-if TYPE_CHECKING:
-    from sb3_iq.rewards.parts import RewardParts
+from sb3_iq.rewards.parts import ObsStatistics, RewardParts
 
 VERSION = 1
 # Only classes of these packages are looked up by their names
@@ -59,7 +58,7 @@ def _no_learning(_: float) -> float:
     return 0.0
 
 
-def save(parts: "RewardParts", path: pathlib.Path) -> None:
+def save(parts: RewardParts, path: pathlib.Path) -> None:
     """
     :param parts: what the reward is made of
     :param path: the file to write; .zip is appended if there is no suffix
@@ -98,7 +97,7 @@ def is_reward(path: pathlib.Path) -> bool:
         return "reward.json" in archive.namelist()
 
 
-def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, Any]) -> "RewardParts":
+def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, Any]) -> RewardParts:
     """
     :param path: the file; .zip is appended if there is no suffix
     :param device: device on which the networks run
@@ -106,7 +105,6 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
     :return: what the reward is made of
     :raises ValueError: if the file is no saved reward, or needs ``custom_objects``
     """
-    from sb3_iq.rewards.parts import ObsStatistics, RewardParts
 
     path = path if path.suffix else path.with_suffix(".zip")
     if not path.exists():
