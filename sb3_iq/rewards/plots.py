@@ -1,6 +1,6 @@
 """The picture of a report."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
