@@ -43,8 +43,8 @@ test: setup check-codestyle lint type doc
 	@echo "The tests on both stacks, side by side: this takes some minutes ..."
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target pytest pytest-imitation
 
-# What an hour of work is checked by: one stack, without the tests that are marked as slow (pytest -m slow runs these alone).
-# Some 90 seconds on two idle cores; options as for the others: make pytest-fast PYTEST_ARGS="-x -k replay"
+# The check while working: one stack, without the tests that are marked as slow (pytest -m slow runs these alone).
+# Options as for the others: make pytest-fast PYTEST_ARGS="-x -k replay"
 pytest-fast: $(SETUP)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 

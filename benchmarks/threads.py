@@ -19,6 +19,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from run import RESULTS, git_commit
 from speed import cpu_name
@@ -66,12 +67,21 @@ def seconds(setting: str, n_processes: int, steps: int, timeout: float) -> dict[
     return {"wall_s": wall, "cpu_s": cpu}
 
 
-def cell(measured: dict[str, list[float | None]], timeout: float) -> str:
-    """:return: the means, for the table"""
-    wall = [timeout if value is None else value for value in measured["wall_s"]]
-    cpu = [value for value in measured["cpu_s"] if value is not None]
-    stopped = ">" if len(cpu) < len(wall) else ""
-    return f"{stopped}{statistics.mean(wall):.0f}" + (f" ({statistics.mean(cpu):.0f})" if cpu else "")
+def table(lines: list[dict[str, Any]]) -> str:
+    """:return: lines of results as a Markdown table: mean seconds by the clock, and in parentheses of computing"""
+
+    def cell(measured: dict[str, list[float | None]], timeout: float) -> str:
+        wall = [timeout if value is None else value for value in measured["wall_s"]]
+        cpu = [value for value in measured["cpu_s"] if value is not None]
+        if len(cpu) < len(wall):
+            return f"more than {timeout:.0f}" if not cpu else f"more than {statistics.mean(wall):.0f}"
+        return f"{statistics.mean(wall):.0f} ({statistics.mean(cpu):.0f})"
+
+    rows = ["| trainings at once | steps | " + " | ".join(SETTINGS) + " | load before |", "|---" * (3 + len(SETTINGS)) + "|"]
+    for line in lines:
+        cells = [cell(measured, line["timeout"]) for measured in line["seconds"].values()]
+        rows.append(f"| {line['processes']} | {line['steps']:,} | " + " | ".join(cells) + f" | {line['load']} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -81,7 +91,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds")
     parser.add_argument("--out", type=Path, default=RESULTS / "threads.jsonl")
     args = parser.parse_args()
-    print("| trainings at once | " + " | ".join(SETTINGS) + " |\n" + "|---" * (1 + len(SETTINGS)) + "|")
+    lines = []
     for n_processes in args.processes:
         load = round(os.getloadavg()[0], 1)
         measured = {name: seconds(name, n_processes, args.steps, args.timeout) for name in SETTINGS}
@@ -101,8 +111,8 @@ def main() -> None:
         }
         with args.out.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        cells = [cell(values, args.timeout) for values in measured.values()]
-        print(f"| {n_processes} | " + " | ".join(cells) + " |", flush=True)
+        lines.append(line)
+        print(table(lines), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Sphinx configuration: ``make doc`` writes docs/_build/html, and any warning is an error."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import speed  # noqa: E402
+import threads  # noqa: E402
 from table import RESULTS, read_runs, table  # noqa: E402
 
 import sb3_iq  # noqa: E402
@@ -89,3 +92,5 @@ def text(value: object) -> str:
 suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in RESULTS.glob("*.jsonl")}
 myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs}
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
+lines = {name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in ("speed", "threads")}
+myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}

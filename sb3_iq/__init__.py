@@ -2,9 +2,26 @@
 
 from pathlib import Path
 
-from sb3_iq.demonstrations import ExpertBuffer, load_demonstrations
+from sb3_iq.demonstrations import (
+    Demonstrations,
+    ExpertBuffer,
+    Trajectory,
+    load_demonstrations,
+    record,
+    save_trajectories,
+)
 from sb3_iq.iq_learn import IQLearn, SpacesEnv
 
 __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 
-__all__ = ["ExpertBuffer", "IQLearn", "SpacesEnv", "__version__", "load_demonstrations"]
+__all__ = [
+    "Demonstrations",
+    "ExpertBuffer",
+    "IQLearn",
+    "SpacesEnv",
+    "Trajectory",
+    "__version__",
+    "load_demonstrations",
+    "record",
+    "save_trajectories",
+]

@@ -1,4 +1,4 @@
-"""The ids of environments, as ``gymnasium.make`` takes them: ``"ID"`` or ``"module:ID"``, where the module registers the id."""
+"""The ids of environments, as ``gymnasium.make`` takes them: ``ID``, or ``module:ID`` where the module registers the id."""
 
 import importlib
 from collections.abc import Iterable

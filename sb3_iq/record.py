@@ -35,7 +35,7 @@ from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.recorder import play
 from sb3_iq.demonstrations.report import Finding, make_report
 from sb3_iq.environments import find_spec, import_packages, split_id
-from sb3_iq.iq_learn.environment import env_spec
+from sb3_iq.iq_learn.spaces_env import env_spec
 
 _STOCHASTIC_ENTRY_POINTS = ("AtariEnv", "minigrid")  # RL Zoo draws actions there, and takes the best one elsewhere
 _ATTEMPTS_PER_EPISODE = 10

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_iq.demonstrations.errors import how_to_install
 from sb3_iq.demonstrations.shared import SharedDemonstrations
 from sb3_iq.iq_learn import IQLearn, NonFiniteLossError
 
@@ -183,7 +184,7 @@ def main() -> None:
     try:
         register()
     except ImportError as error:
-        sys.exit(f'RL Zoo can\'t be imported ({error}). Install it: pip install "sb3-iq[zoo]"')
+        sys.exit(f"RL Zoo can't be imported ({error}). {how_to_install('zoo')}")
     del sys.argv[1]
     if command in _PLOTS:
         # Imported by their package already, so that runpy would warn

@@ -57,4 +57,4 @@ def test_only_what_is_far_too_wide():
 def test_state_only_demonstrations_keep_the_bounds():
     env = RandomEnv(BOX, spaces.Box(-100.0, 100.0, (1,)))
     model = IQLearn("MlpPolicy", env, imitable(), seed=0, expert_actions="policy")
-    assert model.policy.action_range[1].tolist() == [100.0]
+    assert model.policy.action_scale.bounds[1].tolist() == [100.0]

@@ -1,5 +1,9 @@
 """Demonstrations as a container: what a user does with a set of episodes before learning from it."""
 
+import sys
+from pathlib import Path
+
+import datasets
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -61,6 +65,14 @@ def some_demonstrations(draw: st.DrawFn) -> Demonstrations:
 def test_it_is_short_to_print():
     text = "bundled:CartPole-v1: 10 episodes, 5000 transitions, return 500.0 +/- 0.0, 0 terminated, 10 truncated, 0 open"
     assert repr(load_demonstrations(CARTPOLE)) == f"<Demonstrations {text}>"
+
+
+def test_an_episode_is_short_to_print():
+    assert repr(episode(2)) == "<Trajectory 4 steps, terminated, return 8.0, obs (5, 2) float32, acts (4,) int64>"
+    with_dict = Trajectory({"x": np.zeros((2, 1)), "y": np.zeros((2, 3))}, np.zeros((1, 2)), None, False, True)
+    assert repr(with_dict) == (
+        "<Trajectory 1 steps, truncated, no rewards, obs['x'] (2, 1) float64, obs['y'] (2, 3) float64, acts (1, 2) float64>"
+    )
 
 
 def test_choosing_episodes():
@@ -183,8 +195,6 @@ def test_what_is_saved_is_read_back(tmp_path_factory, demonstrations, suffix):
 
 
 def test_dict_observations_have_a_column_for_each_key(tmp_path):
-    import datasets
-
     demonstrations = load_demonstrations(random_trajectories(RandomEnv(DICT, DISCRETE)))
     demonstrations.save(tmp_path / "set")
     table = datasets.load_from_disk(str(tmp_path / "set"))
@@ -271,8 +281,8 @@ def test_to_minari_and_back(tmp_path, monkeypatch, observation_space, action_spa
 
 
 def test_without_the_packages(monkeypatch):
-    for package in ("imitation", "minari", "matplotlib"):
-        monkeypatch.setitem(__import__("sys").modules, package, None)
+    for module in ("imitation.data", "minari", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
     for convert, extra in (
         (demos().to_imitation, "imitation"),
         (lambda: demos().to_minari("a-v0"), "minari"),
@@ -315,8 +325,6 @@ def test_the_command_splits_saves_and_plots(tmp_path, capsys):
 
 def test_the_value_of_ends_has_one_source():
     """What the report, the recorder and the guide say of terminal states."""
-    from pathlib import Path
-
     guide = (Path(__file__).parent.parent / "docs" / "guide" / "expert_data.md").read_text(encoding="utf-8")
     assert VALUE_OF_ENDS in " ".join(guide.split())
 

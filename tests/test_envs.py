@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn.spaces_env import env_spec
 from tests.utils import BOX, DISCRETE, SMALL, RandomEnv, assert_finite, make_model, random_trajectories
 
 CARTPOLE_OBS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -52,3 +53,16 @@ def test_a_refused_environment_leaves_the_model_as_it_was():
         model.set_env(other)
     assert model.n_envs == 1
     model.learn(15)
+
+
+def unsendable():
+    return gym.wrappers.TransformReward(gym.make("CartPole-v1"), lambda reward: 0.1 * reward)
+
+
+def test_a_specification_that_cannot_be_sent_between_processes():
+    venv = SubprocVecEnv([unsendable], start_method="fork")
+    try:
+        assert env_spec(venv) == ("CartPole-v1", 500)
+        IQLearn("MlpPolicy", venv, "bundled:CartPole-v1", offline=True, seed=0).learn(2)
+    finally:
+        venv.close()

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory, load_demonstrations
 
@@ -113,6 +114,35 @@ def test_without_rewards():
     assert with_rewards.all().rewards.tolist() == [[1.0]] * 5
     assert without.all().rewards.tolist() == [[0.0]] * 5 and without.all().rewards.dtype == th.float32
     assert with_rewards.nbytes - without.nbytes == 5 * 4
+
+
+class CountTransfers(TorchDispatchMode):
+    """Counts the tensors that are copied to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        device = (kwargs or {}).get("device")
+        if function is th.ops.aten._to_copy.default and device is not None and device != args[0].device:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("with_rewards", [True, False])
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_a_batch_costs_one_transfer(as_dict, with_rewards):
+    """Torch's meta device stands for a GPU."""
+    obs = np.zeros((6, 3), np.float32)
+    space = spaces.Dict({"x": BOX, "y": BOX}) if as_dict else BOX
+    data = demos(episode(obs={"x": obs, "y": obs} if as_dict else obs), freq=2)
+    buffer = ExpertBuffer(data, space, DISCRETE, device="meta", with_rewards=with_rewards)
+    positions = th.from_numpy(buffer.draw(8)).to("meta")
+    for expected, draw in ((1, lambda: buffer.sample(8)), (0, lambda: buffer.at(positions))):
+        with CountTransfers() as transfers:
+            batch = draw()
+        assert transfers.count == expected
+        assert batch.dones.device.type == batch.rewards.device.type == batch.actions.device.type == "meta"
+        assert batch.rewards.shape == batch.dones.shape == (8, 1)
 
 
 def test_above_the_limit_data_stays_on_the_cpu(monkeypatch):
@@ -229,7 +259,7 @@ def test_box_actions_are_scaled():
             "missing \\['y'\\], extra \\['z'\\]",
         ),
         (spaces.Dict({"x": BOX}), DISCRETE, {"obs": {"x": np.zeros((6, 2))}}, r"observations\['x'\] of shape \(2,\)"),
-        (BOX, DISCRETE, {"acts": np.zeros((5, 2))}, r"actions of shape \(2,\).*continuous.*Discrete\(4\)"),
+        (BOX, DISCRETE, {"acts": np.zeros((5, 2))}, r"actions of shape \(2,\).*other than this space's.*Discrete\(4\)"),
         (BOX, DISCRETE, {"acts": np.full(5, 0.5)}, "continuous"),
         (BOX, DISCRETE, {"acts": np.array([0, 1, 4, 0, 0])}, r"actions hold 4, which is outside 0\.\.3"),
         (BOX, DISCRETE, {"acts": np.array([0, 1, -1, 0, 0])}, r"actions hold -1, which is outside 0\.\.3"),
@@ -246,8 +276,10 @@ def test_box_actions_are_scaled():
         (spaces.Discrete(3), DISCRETE, {"obs": np.full(6, 3)}, "from 3 to 3 reach beyond"),
         (spaces.MultiDiscrete([2, 5]), DISCRETE, {"obs": np.full((6, 2), 2)}, "from 2 to 2 reach beyond"),
         (BOX, DISCRETE, {"obs": np.full((6, 3), 1e60)}, "too large for the space's dtype float32"),
-        (BOX, spaces.Discrete(4, start=1), {}, "action_space starts at 1"),
-        (BOX, spaces.MultiDiscrete([2, 2]), {}, "action_space is MultiDiscrete: only Discrete and Box"),
+        (BOX, spaces.Discrete(4, start=1), {}, "action_space=.* does not start at 0"),
+        (BOX, spaces.MultiDiscrete([2, 2]), {}, r"actions of shape \(\).*other than this space's.*MultiDiscrete\(\[2 2\]\)"),
+        (BOX, spaces.MultiDiscrete([[2, 2]]), {}, "MultiDiscrete and MultiBinary spaces of one axis are supported"),
+        (BOX, spaces.Tuple([DISCRETE]), {}, "action_space=Tuple.*only Discrete, Box, and MultiDiscrete and MultiBinary"),
         (BOX, spaces.Box(-np.inf, np.inf, (2,)), {"acts": np.zeros((5, 2))}, "infinite or empty bounds"),
         (spaces.Tuple([BOX]), DISCRETE, {}, "observation_space is Tuple"),
     ],

@@ -95,7 +95,7 @@ def test_rollouts_without_infos_or_limit(imitation):
     """imitation calls every end terminal: what can't be known is warned of."""
     rollouts = roll_out(imitation, make_venv(imitation))
     venv = DummyVecEnv([lambda: RandomEnv(make_cartpole().observation_space, make_cartpole().action_space)])
-    with pytest.warns(UserWarning, match=f"end after {LIMIT} steps, the greatest length, and no time limit is known"):
+    with pytest.warns(UserWarning, match=f"end after {LIMIT} steps, the maximum length, and no time limit is known"):
         model = IQLearn("MlpPolicy", venv, rollouts, offline=True, device="cpu")
     assert model.expert_buffer.all().dones.sum() == len(rollouts)
 

@@ -111,6 +111,25 @@ def test_mapped_is_as_in_memory(tmp_path, case, selection):
     np.testing.assert_array_equal(everything[0], first.all().observations)
 
 
+def test_dictionaries(tmp_path):
+    """One column for each key, of which each may be mapped."""
+    space = spaces.Dict({"image": CASES["transposed"][0], "x.y": BOX})
+    rng, episodes = np.random.default_rng(0), []
+    for n in LENGTHS:
+        obs = {"image": CASES["transposed"][2](rng, n + 1), "x.y": CASES["vectors"][2](rng, n + 1)}
+        episodes.append(Trajectory(obs, rng.integers(0, 3, n), rng.normal(size=n), True, False))
+    save_trajectories(episodes, tmp_path / "set")
+    in_memory, mapped = both(tmp_path / "set")
+    assert all(is_mapped(array) for array in mapped[1].obs.values())
+    assert in_memory.content_hash == mapped.content_hash == load_demonstrations(episodes).content_hash
+    first, second = (ExpertBuffer(d, space, DISCRETE, rng=np.random.default_rng(0)) for d in (in_memory, mapped))
+    for ours, theirs in zip(arrays_of(first.sample(50)).values(), arrays_of(second.sample(50)).values(), strict=True):
+        for key in ours if isinstance(ours, dict) else [...]:
+            assert th.equal(ours[key], theirs[key])
+    mapped[1:].save(tmp_path / "again")
+    assert load_demonstrations(tmp_path / "again").content_hash == in_memory[1:].content_hash
+
+
 @pytest.mark.parametrize("missing", ["MADV_DONTNEED", "pread"])
 def test_without_what_only_some_systems_have(tmp_path, monkeypatch, missing):
     monkeypatch.delattr(mmap if missing == "MADV_DONTNEED" else os, missing)

@@ -73,7 +73,8 @@ def test_averaged_actor_has_the_statistics_of_batch_norm():
     model.policy.set_training_mode(False)
     obs = th.as_tensor(np.random.default_rng(0).normal(50, 1, size=(8, 3)), dtype=th.float32)
     assert th.equal(model.policy.averaged_actor(obs, deterministic=True), model.actor(obs, deterministic=True))
-    assert model.policy.averaged_actor.features_extractor.extractor.batch_norm.num_batches_tracked > 0
+    (batch_norm,) = (module for module in model.policy.averaged_actor.modules() if isinstance(module, nn.BatchNorm1d))
+    assert batch_norm.num_batches_tracked > 0
 
 
 @pytest.mark.parametrize("actor_tau", [0.0, 1.5])

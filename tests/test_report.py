@@ -83,6 +83,15 @@ def test_actions():
     )
 
 
+def test_actions_of_several_parts():
+    acts = np.array([[0, 1], [2, 1], [0, 1], [0, 0]])
+    episode = {"obs": np.arange(5.0)[:, None], "acts": acts, "terminal": True}
+    expected = "discrete, 2 parts; part 0: 0: 75.0 %, 2: 25.0 %; part 1: 0: 25.0 %, 1: 75.0 %"
+    assert report(episode, None, spaces.MultiDiscrete([3, 2]))["actions"].fact == expected == report(episode)["actions"].fact
+    bits = report(episode | {"acts": np.ones((4, 20), np.int8)}, None, spaces.MultiBinary(20))["actions"].fact
+    assert bits.startswith("discrete, 20 parts; part 0: 1: 100.0 %;") and bits.endswith("; part 11: 1: 100.0 %; ...")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 def test_duplicates(dtype):
     obs = np.random.default_rng(0).permutation(200)[:21].astype(dtype).reshape(7, 3)

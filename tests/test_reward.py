@@ -6,6 +6,7 @@ import pytest
 import torch as th
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn.batches import Batch
 from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
@@ -68,9 +69,9 @@ def test_box_actions_are_scaled_and_terminal_states_have_no_value():
 def test_expected_value_is_the_mean_of_samples():
     model = make("MlpPolicy", BOX, WIDE_BOX, ent_coef=0.2)
     obs, ent_coef = th.as_tensor(batch_of(model)[0]), th.tensor(0.2)
-    batch = obs, model.policy.sample_actions(obs), obs
+    batch = Batch(obs, model.policy.sample_actions(obs), obs, th.zeros(10), 10, 10, None, obs)
     with th.no_grad():
-        sampled = th.stack([model.policy.soft_values(*batch, obs, ent_coef, False).v for _ in range(3000)]).mean(dim=0)
+        sampled = th.stack([model.policy.soft_values(batch, ent_coef, False).v for _ in range(3000)]).mean(dim=0)
         expected = model.policy.expected_state_value(obs, ent_coef, n_samples=2000)
     assert expected.numpy() == pytest.approx(sampled.numpy(), abs=0.05)
 

@@ -12,8 +12,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer, RolloutBuffer
 
 from sb3_iq import IQLearn
-from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
+from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations, loading
 from sb3_iq.demonstrations.saving import save_trajectories
+from sb3_iq.demonstrations.sources import Loaded, Request, Source
 from tests.test_demonstrations import as_columns, as_flat, make_episodes
 from tests.utils import BOX, DICT, DISCRETE, WIDE_BOX, RandomEnv
 
@@ -281,3 +282,22 @@ def test_replay_buffer_brings_its_spaces(observation_space, action_space):
     model = IQLearn(policy, None, buffer, offline=True, batch_size=8, device="cpu").learn(2)
     assert model.action_space == action_space
     assert model.expert_buffer.size() == 30
+
+
+def test_a_source_of_somebody_else(monkeypatch, tmp_path):
+    """A new kind of data is one row of a table: whether something is of this kind, and how it is read."""
+
+    def read_csv(path, request: Request) -> Loaded:
+        numbers = np.loadtxt(path, delimiter=",", skiprows=1)  # a row for each step: episode, observation, action
+        episodes = np.split(numbers, np.flatnonzero(np.diff(numbers[:, 0])) + 1)
+        chosen = [episodes[index] for index in request.select(len(episodes))]
+        trajectories = [Trajectory(e[:, 1:2], e[:-1, 2].astype(int), None, True, False) for e in chosen]
+        return Loaded(trajectories, spaces.Box(-9, 9, (1,)), DISCRETE)
+
+    row = Source(lambda source: str(source).endswith(".csv"), read_csv)
+    monkeypatch.setattr(loading, "SOURCES", (row, *loading.SOURCES))
+    (tmp_path / "demos.csv").write_text("episode,obs,act\n0,1,0\n0,2,1\n0,3,0\n1,4,2\n1,5,0\n")
+    loaded = load_demonstrations(tmp_path / "demos.csv")
+    assert [len(trajectory) for trajectory in loaded] == [2, 1] and loaded.action_space == DISCRETE
+    assert load_demonstrations(f"{tmp_path / 'demos.csv'}?n_trajectories=1")[0].acts.tolist() == [0, 1]
+    IQLearn("MlpPolicy", None, tmp_path / "demos.csv", offline=True, device="cpu").learn(2)

@@ -83,3 +83,15 @@ def test_the_networks_own_statistics():
     (part,) = model.policy.normalizer.parts.values()
     # The statistics of what VecNormalize makes of the demonstrations, from which it has its own
     assert part.mean.abs().max() < 0.2 and (part.std - 1).abs().max() < 0.2
+
+
+def test_normalising_before_stacking_is_refused_with_the_cure():
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    env = RandomEnv(BOX, DISCRETE)
+    stacked = RandomEnv(spaces.Box(-1.0, 1.0, (6,), np.float32), DISCRETE)
+    for offline in (True, False):
+        venv = VecFrameStack(VecNormalize(DummyVecEnv([lambda: env])), 2)
+        model = IQLearn("MlpPolicy", venv, random_trajectories(stacked), offline=offline)
+        with pytest.raises(ValueError, match="normalise after stacking"):
+            model.learn(5)

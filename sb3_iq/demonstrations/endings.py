@@ -1,4 +1,4 @@
-"""What the infos of steps tell of an episode: how it ended, where it began, and its true last observation. All sources ask here."""
+"""What the infos of steps tell of an episode, for all sources: how it ended, where it began, and its true last observation."""
 
 import base64
 import json

@@ -125,8 +125,8 @@ class ExpertBuffer:
         :param env: the normalising wrapper whose statistics observations are normalised with, if there is one
         :param rng: another generator than the buffer's own
         :return: tensors on the device: observations, actions (discrete: int64 (B, 1); continuous: float32 (B, action_dim)
-            scaled to [-1, 1]; zeros with ``with_actions=False``), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data
-            has none or ``with_rewards=False``)
+            scaled to [-1, 1]; zeros with ``with_actions=False``), next observations, dones (terminated only, (B, 1)) and raw
+            rewards ((B, 1), zeros if the data has none or ``with_rewards=False``)
         """
         return self._at(th.from_numpy(self.draw(batch_size, rng)), env)
 

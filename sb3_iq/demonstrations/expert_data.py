@@ -29,7 +29,7 @@ def _read(expert_data: Any, env_id: str | None, max_episode_steps: int | None) -
     length = demonstrations.unknown_limit_length()
     if length is not None:
         warnings.warn(
-            f"Demonstrations end after {length} steps, the greatest length, and no time limit is known: nothing tells how they "
+            f"Demonstrations end after {length} steps, the maximum length, and no time limit is known: nothing tells how they "
             "end, so that these ends are taken for terminal states. If they are a limit, use "
             f"load_demonstrations(..., max_episode_steps={length}); else say so by terminated=True, or "
             "'TimeLimit.truncated': False in the last info."

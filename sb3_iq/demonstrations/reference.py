@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sb3_iq.demonstrations.errors import reading, shorten
-from sb3_iq.environments import split_id
 from sb3_iq.demonstrations.sources.hub import download_from_hub
 from sb3_iq.demonstrations.sources.minari import open_minari
+from sb3_iq.environments import split_id
 
 BUNDLED = Path(__file__).parent / "bundled"
 DEMOS_VARIABLE = "SB3_IQ_DEMOS"

@@ -161,16 +161,8 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     if len(shapes) > 1:
         return Finding("actions", "of several shapes", REFUSED)
     dtype = np.result_type(*(array.dtype for array in arrays))
-    if isinstance(space, spaces.Discrete) or (space is None and dtype.kind != "f"):
-        counts: Counter[np.generic] = Counter()
-        for chunk in _action_chunks(arrays, dtype):
-            counts.update(dict(zip(*np.unique(chunk, return_counts=True), strict=True)))
-        total = sum(counts.values())
-        shares = [f"{value}: {_percent(count / total)}" for value, count in sorted(counts.items())]
-        shares[_MAX_LISTED:] = ["..."] if len(shares) > _MAX_LISTED else []
-        n_actions = int(space.n) if isinstance(space, spaces.Discrete) else 0
-        never = f"; {n_actions - len(counts)} of {n_actions} actions never" if n_actions > len(counts) else ""
-        return Finding("actions", f"discrete, {', '.join(shares)}{never}")
+    if not isinstance(space, spaces.Box) and (space is not None or dtype.kind != "f"):
+        return _discrete_actions(arrays, dtype, space)
 
     def share(function: Callable[[np.ndarray], np.ndarray]) -> float:
         parts = [(function(chunk).sum(), chunk.size) for chunk in _action_chunks(arrays, np.dtype(np.float64))]
@@ -192,6 +184,27 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
         fact += f", {_percent(beyond)} beyond them by up to {np.maximum(low - minimum, maximum - high).max():.3g}"
     use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond else "")
     return Finding("actions", fact, use)
+
+
+def _discrete_actions(arrays: list[np.ndarray], dtype: np.dtype, space: spaces.Space | None) -> Finding:
+    """Tell the shares of discrete actions, in each part of those that have several."""
+    n_parts = int(np.prod(arrays[0].shape[1:]))
+    facts = []
+    for part in range(min(n_parts, _MAX_LISTED)):
+        counts: Counter[np.generic] = Counter()
+        for chunk in _action_chunks(arrays, dtype):
+            counts.update(dict(zip(*np.unique(chunk[:, part], return_counts=True), strict=True)))
+        total = sum(counts.values())
+        shares = [f"{value}: {_percent(count / total)}" for value, count in sorted(counts.items())]
+        shares[_MAX_LISTED:] = ["..."] if len(shares) > _MAX_LISTED else []
+        n_actions = int(space.n) if isinstance(space, spaces.Discrete) else 0
+        never = f"; {n_actions - len(counts)} of {n_actions} actions never" if n_actions > len(counts) else ""
+        facts.append(", ".join(shares) + never)
+    if n_parts == 1:
+        return Finding("actions", f"discrete, {facts[0]}")
+    more = ["..."] if n_parts > _MAX_LISTED else []
+    parts = [f"part {part}: {fact}" for part, fact in enumerate(facts)]
+    return Finding("actions", f"discrete, {n_parts} parts; {'; '.join(parts + more)}")
 
 
 def _action_chunks(arrays: list[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:

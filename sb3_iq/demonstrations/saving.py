@@ -12,15 +12,20 @@ at a reset holds ``{"sb3_iq.starts_at_reset": false}``.
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sb3_iq.demonstrations.endings import STARTS_AT_RESET, TIME_LIMIT
 from sb3_iq.demonstrations.errors import cut, shorten
+from sb3_iq.demonstrations.storage import chunks, is_mapped
 from sb3_iq.demonstrations.trajectory import Trajectory
+
+if TYPE_CHECKING:  # it is only imported when something is written
+    import datasets
 
 OBS_PREFIX = "obs."
 MAX_NUMBERS = 2**27  # in a column of a table: an Arrow array holds at most 2^31 numbers
@@ -61,12 +66,13 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        table = datasets.concatenate_datasets([datasets.Dataset.from_dict(_columns(piece)) for piece in _pieces(trajectories)])
-        if path.suffix == ".parquet":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_parquet(str(path), batch_size=_ROWS_AT_A_TIME)
-        else:
-            table.save_to_disk(str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sb3-iq-") as folder:
+            table = _table(_pieces(trajectories), Path(folder))
+            if path.suffix == ".parquet":
+                table.to_parquet(str(path), batch_size=_ROWS_AT_A_TIME)
+            else:
+                table.save_to_disk(str(path))
         if card is not None:
             _write_card(path.with_suffix(".card.json") if path.suffix == ".parquet" else path / "card.json", card)
     except OSError as error:
@@ -80,6 +86,17 @@ def _write_card(path: Path, card: Mapping[str, Any]) -> None:
     """Write one entry a line: lists of returns and seeds are long."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in card.items())
     path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _table(pieces: list[list[Trajectory]], folder: Path) -> "datasets.Dataset":
+    """Return the table of all pieces. If there are several, they are written to the folder, one at a time, and mapped."""
+    import datasets
+
+    if len(pieces) == 1:
+        return datasets.Dataset.from_dict(_columns(pieces[0]))
+    for number, piece in enumerate(pieces):
+        datasets.Dataset.from_dict(_columns(piece)).save_to_disk(str(folder / str(number)))
+    return datasets.concatenate_datasets([datasets.load_from_disk(str(folder / str(n))) for n in range(len(pieces))])
 
 
 def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
@@ -101,20 +118,23 @@ def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
     """Return the columns of a table, one entry for each episode."""
     columns: dict[str, list[Any]] = {}
     for trajectory in trajectories:
-        obs = {"obs": trajectory.obs}
-        if isinstance(trajectory.obs, dict):
-            obs = {f"{OBS_PREFIX}{key}": array for key, array in trajectory.obs.items()}
-        for name, array in obs.items():
-            columns.setdefault(name, []).append(array)
-    if trajectories[0].acts is not None:
-        columns["acts"] = [trajectory.acts for trajectory in trajectories]
+        parts = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
+        for key, array in parts.items():
+            columns.setdefault(f"{OBS_PREFIX}{key}" if key else "obs", []).append(_in_memory(array))
+        if trajectory.acts is not None:
+            columns.setdefault("acts", []).append(_in_memory(trajectory.acts))
     columns |= {
         "infos": [_infos(trajectory) for trajectory in trajectories],
         "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
     }
     if trajectories[0].rews is not None:
-        columns["rews"] = [trajectory.rews for trajectory in trajectories]
+        columns["rews"] = [_in_memory(trajectory.rews) for trajectory in trajectories if trajectory.rews is not None]
     return columns
+
+
+def _in_memory(array: np.ndarray) -> np.ndarray:
+    """Return an array as it is, but what is mapped as read from its file."""
+    return np.concatenate(list(chunks(array))) if is_mapped(array) else array
 
 
 def _infos(trajectory: Trajectory) -> list[str]:

@@ -16,7 +16,7 @@ Ending = Literal["info", "limit", "assumed", "open"]
 Observations = np.ndarray | dict[str, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     """
     One episode, or a piece of one, validated. An array that is an ``np.memmap`` opened to be read only stays in its file.
@@ -78,6 +78,13 @@ class Trajectory:
             raise ValueError("terminated and truncated are both True: a terminal state at the time limit is terminated only")
         if not (self.terminated or self.truncated):
             set_field(self, "ending", "open")
+
+    def __repr__(self) -> str:
+        end = "terminated" if self.terminated else "truncated" if self.truncated else "open"
+        obs = self.obs if isinstance(self.obs, dict) else {"": self.obs}
+        parts = [f"obs{f'[{key!r}]' if key else ''} {array.shape} {array.dtype}" for key, array in obs.items()]
+        rews = "no rewards" if self.rews is None else f"return {self.rews.sum():.1f}"
+        return f"<Trajectory {len(self)} steps, {end}, {rews}, {', '.join(parts)}, acts {self.acts.shape} {self.acts.dtype}>"
 
     def __len__(self) -> int:
         """
@@ -150,7 +157,9 @@ def _rewards(value: Any, n_steps: int) -> np.ndarray | None:
     if rews.shape != (n_steps,):
         raise ValueError(f"rews has shape {rews.shape}, expected one reward for each action: ({n_steps},)")
     if rews.dtype.kind == "f" and not all(np.isfinite(chunk).all() for chunk in chunks(rews)):
-        warnings.warn("Expert data: rewards that hold NaN or infinity are dropped. IQ-Learn never reads rewards, only reports do.")
+        warnings.warn(
+            "Expert data: rewards that hold NaN or infinity are dropped. IQ-Learn never reads rewards, only reports do."
+        )
         return None
     return rews
 

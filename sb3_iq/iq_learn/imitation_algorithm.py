@@ -180,7 +180,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         expert_buffer, env = self.demonstrations, self.get_vec_normalize_env()
-        self._normalizes_obs = vec_normalize.normalizes_observations(env, self._normalizes_obs)
+        self._normalizes_obs = vec_normalize.normalizes_observations(env, self.observation_space, self._normalizes_obs)
         if self.offline:
             spaces_env.check_callback(callback)
             if not spaces_env.is_spaces_env(self.env):

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_iq.demonstrations import Demonstrations
-from sb3_iq.iq_learn.action_range import range_of_expert
+from sb3_iq.iq_learn.action_range import ActionScale, range_of_expert
 from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
@@ -50,8 +50,6 @@ class SACPolicy(sac.SACPolicy):
     continuous: ClassVar[bool] = True
     action_space: spaces.Box
     averaged_actor: sac.Actor
-    action_low: th.Tensor
-    action_high: th.Tensor
 
     def __init__(
         self,
@@ -94,9 +92,7 @@ class SACPolicy(sac.SACPolicy):
         self.averaged_actor.requires_grad_(False)
         self.averaged_actor.set_training_mode(False)
         self.critic_target.requires_grad_(False)
-        self.register_buffer("action_low", th.as_tensor(self.action_space.low, dtype=th.float64))
-        self.register_buffer("action_high", th.as_tensor(self.action_space.high, dtype=th.float64))
-        self._range: tuple[np.ndarray, np.ndarray] | None = None
+        self.action_scale = ActionScale(self.action_space)
         # Modules are walked once
         actors = (self.actor, self.averaged_actor)
         self._averaging = [list(a.parameters()) for a in actors] + [list(a.buffers()) for a in actors]
@@ -121,8 +117,7 @@ class SACPolicy(sac.SACPolicy):
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self._range = None
-        of_space = {"action_low": self.action_low, "action_high": self.action_high}  # what earlier versions scaled by
+        of_space = self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
         return super().load_state_dict({**of_space, **current_names(state_dict)}, *args, **kwargs)
 
     def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Box:
@@ -131,35 +126,14 @@ class SACPolicy(sac.SACPolicy):
         :return: the box that actions are scaled to [-1, 1] from, inside of the action space
         """
         if demonstrations is not None:
-            box = range_of_expert(self.action_space, demonstrations)
-            self.action_low.copy_(th.as_tensor(box.low))
-            self.action_high.copy_(th.as_tensor(box.high))
-            self._range = None
-        low, high = self.action_range
-        return spaces.Box(low, high, dtype=np.float64)  # type: ignore[arg-type]
-
-    @property
-    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """The bounds of the actions that the policy takes, in the environment's units, shape of an action each."""
-        if self._range is None:
-            self._range = self.action_low.cpu().numpy(), self.action_high.cpu().numpy()
-        return self._range
+            self.action_scale.set(range_of_expert(self.action_space, demonstrations))
+        return self.action_scale.box
 
     def scale_action(self, action: np.ndarray) -> np.ndarray:
-        """
-        :param action: actions in the environment's units
-        :return: the same in [-1, 1], float32
-        """
-        low, high = self.action_range
-        return (2.0 * ((action - low) / (high - low)) - 1.0).astype(np.float32)
+        return self.action_scale.scale(action)
 
     def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
-        """
-        :param scaled_action: actions in [-1, 1]
-        :return: the same in the environment's units, of the action space's dtype
-        """
-        low, high = self.action_range
-        return (low + (0.5 * (scaled_action + 1.0) * (high - low))).astype(self.action_space.dtype)
+        return self.action_scale.unscale(scaled_action).astype(self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.averaged_actor(observation, deterministic=True) if deterministic else self.actor(observation)
@@ -205,7 +179,7 @@ class SACPolicy(sac.SACPolicy):
         :return: actions scaled to [-1, 1], shape (batch, action_dim)
         """
         actions = np.asarray(actions).reshape(-1, *self.action_space.shape)
-        scaled = self.scale_action(np.clip(actions, *self.action_range))
+        scaled = self.scale_action(np.clip(actions, *self.action_scale.bounds))
         return th.as_tensor(scaled.astype(np.float32).reshape(len(actions), -1), device=self.device)
 
     def set_ent_coef(self, ent_coef: th.Tensor) -> None:

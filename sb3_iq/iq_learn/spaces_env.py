@@ -1,6 +1,7 @@
 """Training without an environment: a stand-in that has only spaces, what it refuses, and what is known of environments."""
 
 import contextlib
+import re
 from typing import Any, NamedTuple, NoReturn
 
 import gymnasium as gym
@@ -114,17 +115,21 @@ def env_spec(env: VecEnv) -> EnvSpec:
     :param env: a vectorised environment, of which the first is asked
     :return: what is known of it: its registration's id and time limit, else the limit of a ``TimeLimit`` wrapper
     """
-    spec, max_episode_steps = None, None
-    with contextlib.suppress(AttributeError, NotImplementedError):
-        # Asked for what it lacks, a worker process of SubprocVecEnv would die; in SB3 2.2 it can't be asked
-        if not hasattr(env, "has_attr") or env.has_attr("spec"):
-            spec = env.get_attr("spec")[0]
-            max_episode_steps = getattr(spec, "max_episode_steps", None)
+    env_id, max_episode_steps = None, None
+    if hasattr(env.unwrapped, "envs"):
+        spec = getattr(env.unwrapped.envs[0], "spec", None)
+        env_id, max_episode_steps = getattr(spec, "id", None), getattr(spec, "max_episode_steps", None)
+    else:
+        # Another process is not asked for its specification: with a lambda in it, that can't be sent, and the process dies.
+        # Gymnasium's description of an environment ends with its id: <TimeLimit<CartPoleEnv<CartPole-v1>>>
+        with contextlib.suppress(AttributeError, NotImplementedError):
+            described = re.search(r"<([^<>]+)>+$", str(env.env_method("__str__", indices=[0])[0]))
+            env_id = described[1] if described and not described[1].endswith(" instance") else None
     with contextlib.suppress(AttributeError, NotImplementedError):
         if max_episode_steps is None and env.env_is_wrapped(gym.wrappers.TimeLimit)[0]:
             # Not get_attr: the wrappers of gymnasium 0.29 hide what begins with an underscore
             max_episode_steps = env.env_method("get_wrapper_attr", "_max_episode_steps")[0]
-    return EnvSpec(getattr(spec, "id", None), max_episode_steps)
+    return EnvSpec(env_id, max_episode_steps)
 
 
 def is_spaces_env(env: VecEnv | None) -> bool:

@@ -1,5 +1,7 @@
 """VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
 
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
@@ -9,14 +11,23 @@ from sb3_iq.iq_learn.spaces_env import updates_statistics
 MIN_COUNT = 1_000
 
 
-def normalizes_observations(env: VecNormalize | None, before: bool) -> bool:
+def normalizes_observations(env: VecNormalize | None, observation_space: spaces.Space, before: bool) -> bool:
     """
     :param env: the ``VecNormalize`` of the environment, if there is one
+    :param observation_space: the observation space that the policy sees
     :param before: whether the networks were trained on normalised observations before
     :return: whether they are from now on
-    :raises ValueError: if they were, and there is nothing to normalise with
+    :raises ValueError: if they were, and there is nothing to normalise with, or if they are changed after normalisation
     """
     if env is not None and env.norm_obs:
+        # Of the statistics: offline, a stand-in has the spaces that the policy sees
+        shapes = getattr(getattr(env.obs_rms, "mean", None), "shape", None), observation_space.shape
+        if None not in shapes and shapes[0] != shapes[1] and not is_image_space(observation_space):
+            raise ValueError(
+                f"`env` normalises observations of shape {shapes[0]} by VecNormalize, and a wrapper around it, such as "
+                f"VecFrameStack, makes others of them, {shapes[1]}, as the demonstrations have: normalise after stacking, "
+                "VecNormalize(VecFrameStack(env, n))."
+            )
         return True
     if before:
         raise ValueError(

@@ -17,13 +17,11 @@ import numpy as np
 from sb3_iq.demonstrations.errors import reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.sources.rows import check_schema, n_bytes, read_row, valid_columns
-from sb3_iq.demonstrations.storage import map_file, view_of
+from sb3_iq.demonstrations.storage import CHUNK_BYTES, map_file, view_of
 
 if TYPE_CHECKING:  # pyarrow is only imported when a folder is read
     import pyarrow as pa
 
-# Episodes that are read before the pages with their offsets and infos are dropped
-_ROWS_AT_A_TIME = 16
 # Written by every Arrow stream writer when it closes: a file cut between two messages would else look complete
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -57,11 +55,18 @@ def read_folder(folder: Path, request: Request) -> Loaded:
             _drop_pages(content)
         mapped = size > request.max_bytes
     trajectories = []
-    for count, index in enumerate(chosen, start=1):
+    touched = 0
+    for index in chosen:
         content, columns, row = rows[index]
         keep = partial(view_of, content) if mapped else np.array
         trajectories.append(read_row(folder, index, columns, row, request.max_episode_steps, keep))
-        if mapped and count % _ROWS_AT_A_TIME == 0:
+        if mapped:
+            touched += n_bytes({name: column.slice(row, 1) for name, column in columns.items()})
+            if touched > CHUNK_BYTES:
+                _drop_pages(content)
+                touched = 0
+    if mapped:
+        for content, _, _ in batches:
             _drop_pages(content)
     return Loaded(trajectories)
 

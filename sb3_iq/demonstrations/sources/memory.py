@@ -141,7 +141,9 @@ def _read_object(index: int, item: Any, limit: int | None, notes: Notes) -> list
             return [_read_single(arrays, limit)]
         if not all(hasattr(item, name) for name in ("obs", "acts", "terminal")):
             raise TypeError(f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal")
-        return [_read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)]
+        return [
+            _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
+        ]
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expert_data, episode {index}: {error}") from error
@@ -185,7 +187,8 @@ def _by_name(source: Mapping[str, Any]) -> dict[str, Any]:
     strange = [key for key in map(str, source) if key.lower().startswith("ac")]
     if "acts" not in arrays and strange:
         raise ValueError(
-            f"acts missing: found the keys {cut(list(source))}. Pass the actions under one of the names {', '.join(NAMES['acts'])}"
+            f"acts missing: found the keys {cut(list(source))}. Pass the actions under one of the names "
+            f"{', '.join(NAMES['acts'])}"
         )
     if "episode_starts" in arrays:  # SB2's: where an episode begins, so that the row before it is done
         starts = np.asarray(arrays.pop("episode_starts")).reshape(-1)

@@ -1,4 +1,4 @@
-"""The order of flat transitions: rows of several environments in turn, and shuffled rows, are put back in the order of time."""
+"""The order of flat transitions: rows of several environments in turn, and shuffled ones, are put in the order of time."""
 
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ def find_order(pairs: list[Pair], done: np.ndarray, notes: Notes) -> Order:
     n_envs = _n_envs(ids, next_ids, done)
     if n_envs is not None:
         notes.add(
-            f"the rows are those of {n_envs} environments in turn ({percent(broken)} of the rows are not continued by the next "
+            f"the rows are those of {n_envs} environments in turn ({percent(broken)} of them are not continued by the next "
             "one): they are read one environment after the other"
         )
         pieces = [np.arange(env, n_rows, n_envs) for env in range(n_envs)]

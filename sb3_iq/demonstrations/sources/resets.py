@@ -77,7 +77,9 @@ def _all_equal(pairs: list[Pair]) -> bool:
     return all((first == first[:1]).all() and (second == first[:1]).all() for _, first, second in pairs)
 
 
-def _with_true_observations(pairs: list[Pair], ends: np.ndarray, infos: Any, rows: np.ndarray) -> tuple[list[Pair], np.ndarray]:
+def _with_true_observations(
+    pairs: list[Pair], ends: np.ndarray, infos: Any, rows: np.ndarray
+) -> tuple[list[Pair], np.ndarray]:
     """Return the pairs with the last observations that the infos hold, and at which ends they do."""
     known = np.zeros(len(ends), dtype=bool)
     if infos is None:

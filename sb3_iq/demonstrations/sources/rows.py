@@ -49,8 +49,8 @@ def check_schema(file: object, schema: "pa.Schema") -> None:
     if missing:
         raise ValueError(
             f"expert_data {shorten(file)}: the columns {missing} are missing (found {cut(list(types))}); expected "
-            "one row for each episode with obs (or obs.KEY for each key of Dict observations), terminal and, but for state-only "
-            "data, acts"
+            "one row for each episode with obs (or obs.KEY for each key of Dict observations), terminal and, if they were "
+            "recorded, acts"
         )
     for name in read:
         if schema.names.count(name) > 1:
@@ -179,7 +179,7 @@ def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
 
 
 def _first_and_last_info(column: "pa.Array", row: int) -> tuple[object, object]:
-    """Return two infos of an episode: plain text, which is not decoded here, or the flags of structures and of lists in one."""
+    """Return two infos of an episode: plain text, which is not decoded here, or the flags of structures."""
     import pyarrow as pa
 
     while isinstance(column, pa.ExtensionArray):
