@@ -309,7 +309,7 @@ def test_state_only_data(tmp_path, action_space):
     whole = load_demonstrations(random_trajectories(env))
     states = load_demonstrations([dict(obs=trajectory.obs, terminated=True) for trajectory in whole])
     nans = [dict(obs=trajectory.obs, acts=np.full((10, 2), np.nan), terminated=True) for trajectory in whole]
-    assert states[0].acts is None and len(states[0]) == 10
+    assert states[0].acts is None and len(states[0]) == 10 and "no acts" in repr(states[0])
     assert load_demonstrations(nans).content_hash == states.content_hash != whole.content_hash
     states.save(tmp_path / "set")
     assert load_demonstrations(tmp_path / "set").content_hash == states.content_hash

@@ -33,7 +33,8 @@ def flag_of_info(name: str, info: object) -> bool | None:
         try:
             info = json.loads(info)
         except (ValueError, RecursionError):
-            return _unreadable(name, info)
+            _warn_unreadable(name, info)
+            return None
     if not isinstance(info, Mapping):
         return None
     value = info.get(name)
@@ -41,10 +42,12 @@ def flag_of_info(name: str, info: object) -> bool | None:
         final = _single(info.get(_FINAL_INFO))
         return flag_of_info(name, final) if isinstance(final, Mapping) else None
     flag = _as_flag(value)
-    return _unreadable(name, value) if flag is None else flag
+    if flag is None:
+        _warn_unreadable(name, value)
+    return flag
 
 
-def _unreadable(name: str, value: object) -> None:
+def _warn_unreadable(name: str, value: object) -> None:
     warnings.warn(
         f"Expert data: the infos hold {name}, but its value {shorten(value)} is not a bool, so that it is not known how the "
         "episode ended. Write True or False, or give max_episode_steps."

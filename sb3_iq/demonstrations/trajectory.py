@@ -84,7 +84,8 @@ class Trajectory:
         obs = self.obs if isinstance(self.obs, dict) else {"": self.obs}
         parts = [f"obs{f'[{key!r}]' if key else ''} {array.shape} {array.dtype}" for key, array in obs.items()]
         rews = "no rewards" if self.rews is None else f"return {self.rews.sum():.1f}"
-        return f"<Trajectory {len(self)} steps, {end}, {rews}, {', '.join(parts)}, acts {self.acts.shape} {self.acts.dtype}>"
+        acts = "no acts" if self.acts is None else f"acts {self.acts.shape} {self.acts.dtype}"
+        return f"<Trajectory {len(self)} steps, {end}, {rews}, {', '.join(parts)}, {acts}>"
 
     def __len__(self) -> int:
         """

@@ -133,7 +133,7 @@ def _by_environment(arrays: dict[str, Any]) -> dict[str, Any]:
         array = np.asarray(value)
         return array.reshape(n_steps * n_envs, *array.shape[2:]) if array.shape[:2] == flag.shape else value
 
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in arrays.items():
         value = plain_observations(value)
         if name == "infos":  # one for each environment in each step, or something else

@@ -38,8 +38,8 @@ def read_hdf5(path: Path, request: Request) -> Loaded:
         ) from error
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
         keys = list(file)
-        group = file["data"] if isinstance(file.get("data"), h5py.Group) else None
-        demos = sorted((name for name in group or [] if isinstance(group[name], h5py.Group)), key=_number)
+        group: Any = file["data"] if isinstance(file.get("data"), h5py.Group) else {}
+        demos = sorted((name for name in group if isinstance(group[name], h5py.Group)), key=_number)
         chosen = request.select(len(demos)) if demos else []
         content: Any = [_arrays(group[demos[index]]) for index in chosen] if demos else _arrays(file)
     try:

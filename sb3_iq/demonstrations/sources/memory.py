@@ -209,7 +209,8 @@ def _has_steps(arrays: dict[str, Any]) -> bool:
     """Return whether these are transitions, one entry for each, and not one episode with its last observation."""
     if "next_obs" in arrays or _LACKS_LAST in arrays:
         return True
-    n_flags = next((len(arrays[name]) for name in FLAGS if np.ndim(arrays.get(name)) > 0), None)
+    flags = (arrays[name] for name in FLAGS if arrays.get(name) is not None)
+    n_flags = next((len(flag) for flag in flags if np.ndim(flag) > 0), None)
     return n_flags is not None and n_flags == _n_rows(arrays["obs"])
 
 
