@@ -223,7 +223,7 @@ def _refusal_of_file(path: Path) -> ValueError:
             "JSON files are not read, as their layouts differ. Read it by json.load, and pass a list with a dictionary of obs "
             "and acts for each episode"
         )
-    elif path.suffix in (".csv", ".txt", ".pt", ".pth", ".zip"):
+    elif path.suffix in (".csv", ".pt", ".pth"):
         cure = f"{path.suffix} files are not read. Pass a dictionary of its arrays: obs, acts, next_obs and dones"
     else:
         cure = "this file is not a data set, or is damaged. Give the folder of a data set, a .parquet, .npz or .hdf5 file"
