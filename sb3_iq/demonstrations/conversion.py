@@ -127,8 +127,8 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     for index, trajectory in enumerate(trajectories):
         if trajectory.acts is None:
             raise ValueError(
-                f"expert_data, episode {index}: there are no actions (state-only data), but expert_actions='given' reads "
-                "them. Use expert_actions='inverse_dynamics' or 'policy', or data with acts"
+                f"expert_data, episode {index}: there are no actions, or only NaN (state-only data), but "
+                "expert_actions='given' reads them. Use expert_actions='inverse_dynamics' or 'policy', or data with acts"
             )
         actions.append(trajectory.acts)
     if not isinstance(space, spaces.Box):
