@@ -26,10 +26,10 @@ PINS = $(filter constraints/%,$^)
 	@touch $@
 
 $(SETUP): constraints/current.txt
-$(SETUP): EXTRAS := tests,demo,docs,zoo
+$(SETUP): EXTRAS := tests,demo,docs,zoo,compare
 # after the other one: both write the same metadata of the package into the checkout
 $(SETUP_IMITATION): constraints/imitation.txt | $(SETUP)
-$(SETUP_IMITATION): EXTRAS := tests,demo,zoo,imitation
+$(SETUP_IMITATION): EXTRAS := tests,demo,zoo,imitation,compare
 
 setup: $(SETUP) $(SETUP_IMITATION)
 
@@ -59,10 +59,12 @@ doc: $(SETUP)
 	$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs docs/_build/html
 	@echo "The documentation is in docs/_build/html/index.html"
 
-# Hyperparameter search by two processes, also on PostgreSQL: on a server of the script's own, installed if there is none
+# Hyperparameter search by two processes, also on PostgreSQL: on a server of the script's own, installed if there is none. And a
+# comparison on a Ray cluster of two nodes, one of which is killed
 test-distributed: $(SETUP)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[zoo,distributed]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt -e ".[zoo,distributed,compare,ray]"
 	scripts/test_distributed.sh $(BIN)/python
+	$(BIN)/python scripts/test_ray.py
 
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)

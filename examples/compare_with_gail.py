@@ -1,85 +1,39 @@
 """
-IQ-Learn beside GAIL, AIRL and behavioural cloning of the `imitation` library: the same demonstrations object, the same
-environments, the same number of environment steps, the same evaluation. GAIL and AIRL as in imitation's tutorials,
-but with shorter rounds, without which they learn nothing in so few steps.
+IQ-Learn beside GAIL, AIRL, SQIL and behavioural cloning: the same demonstrations, the same budget, the same evaluation.
 
-    pip install "sb3-iq[imitation]"
-    python examples/compare_with_gail.py                  # some ten minutes
-    python examples/compare_with_gail.py --steps 4096     # a try
+    python examples/compare_with_gail.py                                   # some minutes: what today's stack runs
+    pip install "sb3-iq[imitation,compare]"                                # in another virtual environment, and there
+    python examples/compare_with_gail.py --algos gail airl --out with_gail # GAIL and AIRL of imitation as well
+
+``python -m sb3_iq.compare`` is the same with all its options.
 """
 
 import argparse
-import tempfile
 
-import numpy as np
-import seals  # noqa: F401  (registers its environments)
-from imitation.algorithms.adversarial.airl import AIRL
-from imitation.algorithms.adversarial.gail import GAIL
-from imitation.algorithms.bc import BC
-from imitation.data import serialize
-from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet
-from imitation.util import logger
-from imitation.util.networks import RunningNorm
-from imitation.util.util import make_vec_env
-from stable_baselines3 import PPO
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.ppo import MlpPolicy
-
-from sb3_iq import IQLearn
-from sb3_iq.demonstrations.reference import BUNDLED
+from sb3_iq.compare import compare, report
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--env", default="seals/CartPole-v0", help="CartPole-v1, but each episode lasts 500 steps")
-parser.add_argument("--demos", default=str(BUNDLED / "CartPole-v1"), help="a folder that imitation reads")
-parser.add_argument(
-    "--steps", type=int, default=163_840, help="environment steps of each algorithm (behavioural cloning: none)"
-)
-parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--env", default="CartPole-v1")
+parser.add_argument("--demos", default="bundled:CartPole-v1", help="whatever load_demonstrations takes")
+parser.add_argument("--n-demos", type=int, nargs="+", default=[1])
+parser.add_argument("--algos", nargs="+", default=["iq", "bc", "sqil", "gail", "airl"])
+parser.add_argument("--timesteps", type=int, default=5_000, help="GAIL and AIRL of imitation take ten times as many")
+parser.add_argument("--seeds", type=int, default=1)
+parser.add_argument("--eval-episodes", type=int, default=20)
+parser.add_argument("--out", default="comparison")
 args = parser.parse_args()
 
-rollouts = serialize.load(args.demos)
-venv = make_vec_env(args.env, rng=np.random.default_rng(args.seed), n_envs=8)
-spaces = venv.observation_space, venv.action_space
-quiet = logger.configure(tempfile.mkdtemp(), format_strs=[])
-adversarial = dict(demonstrations=rollouts, venv=venv, custom_logger=quiet, gen_replay_buffer_capacity=2048)
-# An episode whose length tells how good it was would tell GAIL and AIRL too much: environments of seals have fixed lengths
-adversarial["allow_variable_horizon"] = not args.env.startswith("seals/")
-ppo = dict(n_steps=256, batch_size=64, ent_coef=0.0, gamma=0.95, n_epochs=5, seed=args.seed)
-
-
-def train_iq():
-    return IQLearn("MlpPolicy", venv, rollouts, seed=args.seed).learn(args.steps).policy
-
-
-def train_gail():
-    learner, net = PPO(MlpPolicy, venv, learning_rate=4e-4, **ppo), BasicRewardNet(*spaces, normalize_input_layer=RunningNorm)
-    gail = GAIL(demo_batch_size=1024, n_disc_updates_per_round=8, gen_algo=learner, reward_net=net, **adversarial)
-    gail.train(args.steps)
-    return gail.policy
-
-
-def train_airl():
-    learner = PPO(MlpPolicy, venv, learning_rate=5e-4, clip_range=0.1, vf_coef=0.1, **ppo)
-    net = BasicShapedRewardNet(*spaces, normalize_input_layer=RunningNorm)
-    airl = AIRL(demo_batch_size=2048, n_disc_updates_per_round=16, gen_algo=learner, reward_net=net, **adversarial)
-    airl.train(args.steps)
-    return airl.policy
-
-
-def train_bc():
-    rng = np.random.default_rng(args.seed)
-    bc = BC(observation_space=spaces[0], action_space=spaces[1], demonstrations=rollouts, rng=rng, custom_logger=quiet)
-    bc.train(n_epochs=2, progress_bar=False)
-    return bc.policy
-
-
-rows = []
-for name, train in {"IQ-Learn": train_iq, "GAIL": train_gail, "AIRL": train_airl, "BC": train_bc}.items():
-    set_random_seed(args.seed)
-    venv.seed(args.seed)
-    mean, std = evaluate_policy(train(), venv, n_eval_episodes=20, deterministic=True)
-    rows.append(f"{name:10}{0 if name == 'BC' else args.steps:>10}{mean:>10.1f} +- {std:.1f}")
-expert = np.mean([sum(trajectory.rews) for trajectory in rollouts])
-print(f"{'':10}{'env steps':>10}{'return':>10}   ({args.env}, {len(rollouts)} demonstrations, expert {expert:.1f})")
-print("\n".join(rows))
+# Rows are in args.out/results.jsonl as runs end; run again, it goes on where it stopped
+rows = compare(
+    args.env,
+    args.demos,
+    args.algos,
+    n_demos=args.n_demos,
+    seeds=args.seeds,
+    timesteps=args.timesteps,
+    out=args.out,
+    n_eval_episodes=args.eval_episodes,
+    gym_packages=["seals"] if args.env.startswith("seals/") else [],
+)
+print(report(args.out))
+print(f"{len(rows)} runs; the page is {args.out}/report.html")

@@ -28,13 +28,13 @@ def test_curves_of_a_suite(tmp_path):
 
 
 def test_a_run_is_written_once_with_what_was_logged(tmp_path):
-    single = ("run.py", "--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "1100", "--eval-freq", "1100")
+    single = ("run.py", "--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "1300", "--eval-freq", "1300")
     assert "single: 1 runs, 0 done" in run(*single, "--out", str(tmp_path))
     assert "single: 1 runs, 1 done" in run(*single, "--out", str(tmp_path))
     lines = (tmp_path / "single.jsonl").read_text().splitlines()
     assert len(lines) == 1
     [evaluation] = json.loads(lines[0])["evaluations"]
-    assert evaluation["step"] == 1100 and -7 <= evaluation["train"]["policy_reward"] <= 2
+    assert evaluation["step"] == 1300 and -7 <= evaluation["train"]["policy_reward"] <= 2
     assert evaluation["train"]["ep_rew_mean"] > 0
 
 

@@ -114,7 +114,7 @@ def test_table_of_spaces(name, offline):
         try:
             model = IQLearn(policy, env, **options)
         except ValueError as error:
-            assert "only Discrete and Box are supported" in str(error)
+            assert "only" in str(error) and "are supported" in str(error)
             return False
         model.set_expert_data(random_trajectories(env))
         return model.learn(8) is model

@@ -1,0 +1,237 @@
+"""
+Pong from pixels: a scripted player of ``ALE/Pong-v5`` that reads the ball and the paddles from the console's memory.
+
+    pip install ale-py opencv-python-headless
+    python examples/experts/pong.py --episodes 20 --out demos/Pong
+
+The environment is that of the literature: SB3's ``AtariWrapper`` (84x84 grey frames, four frames a step, up to 30 idle
+frames at the start), four frames stacked, no sticky actions. All that the player decides by can be seen in four frames:
+where ball and paddles are, and how they move. It aims where the opponent can't get in time. While the ball flies away from
+it, its hand slips now and then (``--slip``): without that, all games would be nearly the same, as the game is deterministic.
+"""
+
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+from _common import check_arguments, make_parser, run
+from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+from sb3_iq.demonstrations import Trajectory
+
+ENV_ID = "ALE/Pong-v5"
+ENV_KWARGS: dict[str, Any] = {"frameskip": 1, "repeat_action_probability": 0.0}
+FRAME_STACK = 4
+FRAMES_PER_STEP = 4
+ACTIONS = {0: 1, -1: 4, 1: 5}  # stay, up, down, always with the button pressed: it makes the ball faster
+
+# Bytes of the console's memory
+BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y = 49, 54, 50, 51
+# Where things happen, in the units of these bytes; each paddle's y is its upper end
+BALL_TOP, BALL_BOTTOM = 46, 205
+PADDLE_TOP, PADDLE_BOTTOM = 38, 204
+KNOB_TOP, KNOB_BOTTOM = 8, 235
+PLAYER_X = 188
+FLIGHT = 28  # frames from one paddle to the other, at full speed
+ENEMY_SPEED = 1.75
+ENEMY_ABOVE, ENEMY_BELOW = -3.2, 14.5  # the opponent misses a ball farther off its upper end than this
+KNOB_SPEED = 5.85
+# The ball's vertical speed after a hit, by its distance from the paddle's upper end, which is -2 to 16
+FIRST_OFFSET = -2
+SPEED_AFTER_HIT = np.array([-2] * 4 + [-1] * 3 + [0] * 4 + [1] * 4 + [2] * 4)
+SPEEDS = (-2, -1, 0, 1, 2)
+HORIZON = 12
+
+
+def make_env() -> gym.Env:
+    """
+    :return: the game with SB3's preprocessing, which ``VecFrameStack`` has to follow for a learner
+    """
+    if hasattr(gym, "register_envs"):
+        gym.register_envs(ale_py)
+    return AtariWrapper(gym.make(ENV_ID, **ENV_KWARGS))
+
+
+def stack_frames(episode: Trajectory, n_stack: int = FRAME_STACK) -> Trajectory:
+    """
+    :param episode: an episode of single frames, (T + 1, height, width, channels)
+    :param n_stack: how many frames make one observation
+    :return: the same episode with frames stacked as ``VecFrameStack`` does
+    """
+    frames = np.asarray(episode.obs)
+    space = gym.spaces.Box(0, 255, frames.shape[1:], np.uint8)
+    stack = StackedObservations(1, n_stack, space)
+    rows = [stack.reset(frames[:1])[0].copy()]
+    rows += [stack.update(frame[None], np.array([False]), [{}])[0][0].copy() for frame in frames[1:]]
+    return Trajectory(np.stack(rows), episode.acts, episode.rews, episode.terminated, episode.truncated)
+
+
+def fly(y: float, speed: float, n_frames: int) -> tuple[float, float]:
+    """
+    :param y: the ball's height
+    :param speed: its vertical speed
+    :param n_frames: for how many frames it flies
+    :return: height and speed after these, with all bounces off the walls
+    """
+    for _ in range(n_frames):
+        if y < BALL_TOP and speed < 0:
+            speed = -speed
+            y += speed + 1
+        elif y > BALL_BOTTOM and speed > 0:
+            speed = -speed
+            y += speed - 1
+        else:
+            y += speed
+    return y, speed
+
+
+def _plans() -> tuple[np.ndarray, np.ndarray]:
+    """Return what the hand can do in the next steps, one plan a column, and what each costs: wait, move, move back."""
+    plans, costs = [np.zeros(HORIZON, dtype=int)], [0.0]
+    for direction in (-1, 1):
+        for wait in range(9):
+            for move in range(1, 9):
+                for back in range(3):
+                    if wait + move + back <= HORIZON:
+                        parts = [0] * wait + [direction] * move + [-direction] * back
+                        plans.append(np.array(parts + [0] * (HORIZON - len(parts))))
+                        costs.append(0.25 * (wait + move) + 0.5 * back)
+    return np.array(plans).T, np.array(costs)
+
+
+class PongPlayer:
+    """
+    The scripted player.
+
+    :param env: the game
+    :param slip: how often the hand slips in a step in which the ball flies away
+    """
+
+    def __init__(self, env: gym.Env, slip: float = 0.2) -> None:
+        self.ale = env.unwrapped.ale  # type: ignore[attr-defined]
+        self.slip = slip
+        self.plans, self.costs = _plans()
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """
+        :param seed: the seed of the slips
+        """
+        self.rng = np.random.default_rng(seed)
+        self.before: tuple[int, int, int] | None = None
+        self.last = 0
+        self.knob = 0.0
+
+    def __call__(self, obs: Any) -> int:
+        """
+        :param obs: not used: the memory holds the same in numbers
+        :return: the action
+        """
+        ram = self.ale.getRAM()
+        x, y, enemy, player = (int(ram[i]) for i in (BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y))
+        before, self.before = self.before, (x, y, player)
+        self._estimate_knob(player, None if before is None else before[2])
+        move = 0
+        if y > 0:  # there is a ball
+            seen_before = before is not None and before[1] > 0
+            dx = x - before[0] if before is not None and seen_before else 0
+            if dx > 0 and x < PLAYER_X:
+                assert before is not None
+                move = self._meet(x, y, max(1, round(dx / FRAMES_PER_STEP)), _speed(before[1], y), player, enemy)
+            elif dx <= 0:
+                away = y - 8 - self.knob
+                move = int(np.sign(away)) if abs(away) > 13 else 0
+                if dx < 0 and self.rng.random() < self.slip:
+                    move = int(self.rng.integers(-1, 2))
+        self.last = move
+        return ACTIONS[move]
+
+    def _estimate_knob(self, player: int, player_before: int | None) -> None:
+        """The paddle follows the knob with a lag: each second frame it goes half of the way."""
+        turned = KNOB_SPEED * self.last
+        if player_before is None:
+            self.knob = float(player)
+            return
+        self.knob += FRAMES_PER_STEP * turned
+        if 40 < player < 200:
+            seen = (player - player_before / 4 - 1.75 * turned) / 0.75 + FRAMES_PER_STEP * turned + 0.5
+            self.knob += 0.4 * (seen - self.knob)
+        self.knob = float(np.clip(self.knob, KNOB_TOP, KNOB_BOTTOM))
+
+    def _paddle(self, player: int, n_frames: int) -> np.ndarray:
+        """Return where the paddle is around a frame, shape (frames, plans): when exactly it meets the ball is not known."""
+        paddle = np.full(len(self.costs), float(player))
+        knob = np.full(len(self.costs), self.knob)
+        positions = []
+        for frame in range(n_frames + 3):
+            if frame >= n_frames - 1:
+                positions.append(paddle)
+            if frame % 2 == 1:
+                paddle = np.floor((paddle + np.clip(knob, PADDLE_TOP, PADDLE_BOTTOM)) / 2)
+            plan = self.plans[min(frame // FRAMES_PER_STEP, HORIZON - 1)]
+            knob = np.clip(knob + KNOB_SPEED * plan, KNOB_TOP, KNOB_BOTTOM)
+        return np.array(positions)
+
+    def _meet(self, x: int, y: int, dx: int, dy: float, player: int, enemy: int) -> int:
+        """Return the next move of the plan that hits the ball best."""
+        n_frames = -(-(PLAYER_X - x) // dx)
+        meeting, opponent = float(y), float(enemy)
+        for _ in range(n_frames):
+            meeting, dy = fly(meeting, dy, 1)
+            opponent += np.clip(meeting - opponent, -ENEMY_SPEED, ENEMY_SPEED)
+        wins = np.array([_margin(meeting, speed, opponent) for speed in SPEEDS]) > 0.2
+        offset = np.round(meeting - self._paddle(player, min(n_frames, HORIZON * FRAMES_PER_STEP))).astype(int)
+        around = offset if dx == 1 else offset[:3]
+        least, most = around.min(axis=0), around.max(axis=0)
+        speed = SPEED_AFTER_HIT[np.clip(offset - FIRST_OFFSET, 0, len(SPEED_AFTER_HIT) - 1)]
+        cost = self.costs + 0.3 * (most - least)
+        cost += np.where((least < -1) | (most > 15), 100.0, 0.0)  # a miss
+        cost += np.where((least < 0) | (most > 14), 4.0, 0.0)  # a close one
+        cost += 10.0 * np.maximum(np.abs((least + most) / 2 - 7) - 7, 0)  # if it can't be reached: come near
+        cost -= np.where(wins[speed[1] + 2], 20.0, 0.0)
+        cost += 1.5 * np.abs(speed[1] - 2)  # otherwise downwards, where the opponent lags most
+        return int(self.plans[0, np.argmin(cost)])
+
+
+def _speed(before: int, now: int) -> float:
+    """Return the ball's vertical speed after a step in which it may have bounced off a wall."""
+    for speed in (0, 1, -1, 2, -2, 3, -3):
+        y, after = fly(before, speed, FRAMES_PER_STEP)
+        if y == now:
+            return after
+    return round((now - before) / FRAMES_PER_STEP)
+
+
+def _margin(y: float, speed: float, enemy: float) -> float:
+    """Return by how much the opponent misses a ball that leaves the player's paddle like this."""
+    for _ in range(FLIGHT):
+        y, speed = fly(y, speed, 1)
+        enemy += np.clip(y - enemy, -ENEMY_SPEED, ENEMY_SPEED)
+    return max(y - enemy - ENEMY_BELOW, ENEMY_ABOVE - (y - enemy))
+
+
+def main() -> None:
+    parser = make_parser(__doc__, episodes=20)
+    parser.add_argument("--slip", type=float, default=0.2, help="share of the steps with a slip (default 0.2)")
+    parser.add_argument("--frame-stack", type=int, default=FRAME_STACK, metavar="N", help="frames stacked (default 4)")
+    args = parser.parse_args()
+    check_arguments(parser, args)
+    env = make_env()
+    stacked = args.frame_stack > 1
+    command = f"python examples/experts/pong.py --episodes {args.episodes} --seed {args.seed} --slip {args.slip}"
+    card = {
+        "env_id": ENV_ID,
+        "env_kwargs": ENV_KWARGS,
+        "gym_packages": ["ale_py"],
+        "env_wrapper": "stable_baselines3.common.atari_wrappers.AtariWrapper",
+        **({"frame_stack": args.frame_stack} if stacked else {}),
+        "made_by": f"{command} --frame-stack {args.frame_stack}",
+    }
+    finish = (lambda episode: stack_frames(episode, args.frame_stack)) if stacked else None
+    run(args, env, PongPlayer(env, args.slip), card, finish)
+
+
+if __name__ == "__main__":
+    main()

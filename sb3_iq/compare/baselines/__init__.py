@@ -1,0 +1,1 @@
+"""The algorithms that are compared, each a function of a task, settings and evaluations."""

@@ -1,0 +1,161 @@
+"""What all baselines share: SB3's networks on standardised observations, and its SAC or DQN."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from sb3_iq.compare.baselines.task import Task
+from sb3_iq.compare.environment import policy_name
+from sb3_iq.demonstrations import ExpertBuffer
+
+# A constant feature is not blown up without end, and what is far from the demonstrations stays in a network's range
+MIN_VARIANCE, MAX_VALUE = 1e-4, 10.0
+
+
+class Standardize(nn.Module):
+    """
+    Vectors as IQ-Learn's networks see them: (x - mean) / std of the demonstrations, clipped.
+
+    :param rows: the demonstrations' observations
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+
+    def __init__(self, rows: th.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", rows.mean(dim=0))
+        self.register_buffer("std", (rows.var(dim=0, unbiased=False) + MIN_VARIANCE).sqrt())
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return ((x - self.mean) / self.std).clamp(-MAX_VALUE, MAX_VALUE)
+
+
+class StandardizedExtractor(FlattenExtractor):
+    """
+    Flattens an observation vector and standardises it by the demonstrations' statistics.
+
+    :param observation_space: the observation space
+    :param rows: the demonstrations' observations, shape (n, \\*obs_shape)
+    """
+
+    def __init__(self, observation_space: spaces.Space, rows: th.Tensor) -> None:
+        super().__init__(observation_space)  # type: ignore[arg-type]
+        self.standardize = Standardize(rows.flatten(1))
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.standardize(super().forward(observations))
+
+
+def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
+    """
+    :param task: with the demonstrations
+    :param env: of the environment
+    :return: the demonstrations' transitions
+    """
+    rng = np.random.default_rng(task.seed)
+    return ExpertBuffer(task.demonstrations, env.observation_space, env.action_space, rng=rng)
+
+
+def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
+    """
+    :param expert: the demonstrations' transitions
+    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors; images and dictionaries have SB3's extractors
+    """
+    space = expert.observation_space
+    kwargs: dict[str, Any] = {"net_arch": [256, 256]}
+    if isinstance(space, spaces.Dict):
+        return {**kwargs, "features_extractor_class": CombinedExtractor}
+    if len(space.shape or ()) == 3:
+        return {**kwargs, "features_extractor_class": NatureCNN}
+    if isinstance(space, spaces.Box):
+        rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
+        kwargs |= {"features_extractor_class": StandardizedExtractor, "features_extractor_kwargs": {"rows": rows}}
+    return kwargs
+
+
+def buffer_class(space: spaces.Space) -> type[ReplayBuffer]:
+    """
+    :param space: an observation space
+    :return: SB3's replay buffer for it
+    """
+    return DictReplayBuffer if isinstance(space, spaces.Dict) else ReplayBuffer
+
+
+def learner_class(action_space: spaces.Space) -> type[OffPolicyAlgorithm]:
+    """
+    :param action_space: the action space
+    :return: SAC or DQN
+    :raises ValueError: for actions that neither has
+    """
+    if isinstance(action_space, spaces.Box):
+        return SAC
+    if isinstance(action_space, spaces.Discrete):
+        return DQN
+    raise ValueError(
+        f"the action space is {type(action_space).__name__}, but the baselines learn by SAC or DQN, which only take Box and "
+        "Discrete. Compare algorithms that take it"
+    )
+
+
+def check_spaces(task: Task) -> spaces.Space:
+    """
+    :param task: what to imitate
+    :return: the observation space
+    :raises ValueError: if the demonstrations do not fit the environment, or SAC and DQN do not take its actions
+    """
+    env = task.venv()
+    learner_class(env.action_space)
+    expert_buffer(task, env)
+    env.close()
+    return env.observation_space
+
+
+def make_learner(
+    cls: type[OffPolicyAlgorithm], env: VecEnv, expert: ExpertBuffer, task: Task, **kwargs: Any
+) -> OffPolicyAlgorithm:
+    """
+    :param cls: SAC or DQN, or derived from one
+    :param env: the environment
+    :param expert: the demonstrations' transitions
+    :param task: budget and seed
+    :param kwargs: more arguments of the class
+    :return: the learner: a gradient step for each environment step, after a thousand random ones
+    """
+    common = dict(
+        buffer_size=task.timesteps,
+        learning_starts=min(1_000, task.timesteps // 4),
+        tau=0.005,
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs=policy_kwargs(expert),
+        seed=task.seed,
+    )
+    if issubclass(cls, DQN):
+        common |= dict(target_update_interval=1, exploration_fraction=0.1, exploration_final_eps=0.02)
+    return cls(policy_name(env.observation_space), env, **{**common, **kwargs})  # type: ignore[arg-type]
+
+
+def join(first: Any, second: Any, **changes: th.Tensor) -> Any:
+    """
+    :param first: a batch of SB3
+    :param second: another of the same kind
+    :param changes: fields of the whole that are something else
+    :return: both in one, by field: some are dictionaries, and some None, depending on SB3's version
+    """
+
+    def cat(a: Any, b: Any) -> Any:
+        if a is None:
+            return None
+        return {key: th.cat((a[key], b[key])) for key in a} if isinstance(a, dict) else th.cat((a, b))
+
+    joined = {name: cat(getattr(first, name), getattr(second, name)) for name in first._fields}
+    return type(first)(**{**joined, **changes})

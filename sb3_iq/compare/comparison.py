@@ -1,0 +1,159 @@
+"""What is compared, checked before the first run, and the runs that it consists of."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sb3_iq.compare.algorithms import Algorithm
+from sb3_iq.compare.environment import Environment
+from sb3_iq.demonstrations import Demonstrations
+from sb3_iq.demonstrations.errors import check_integer, shorten
+
+N_EVAL_EPISODES = 50
+# Evaluations of one run, where their frequency is not given
+N_POINTS = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    One training run.
+
+    :param algorithm: the algorithm with its settings
+    :param n_demos: how many demonstrations
+    :param seed: of the choice of demonstrations, and of everything random in training
+    :param timesteps: environment steps to take; of offline IQ-Learn, gradient steps
+    :param settings: all settings of a baseline of imitation, from the file of baselines
+    """
+
+    algorithm: Algorithm
+    n_demos: int
+    seed: int
+    timesteps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells runs of one comparison apart."""
+        return self.algorithm.label, self.n_demos, self.seed
+
+    def __str__(self) -> str:
+        return f"{self.algorithm.label}, {self.n_demos} demonstrations, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    What all runs of a comparison share; rows of different protocols do not belong in one table.
+
+    :param env: the environment
+    :param timesteps: the budget of all algorithms, environment steps
+    :param eval_freq: steps between two evaluations
+    :param n_eval_episodes: episodes of each evaluation
+    :param expert_return: mean return of the demonstrations, a score of 1
+    :param random_return: mean return of random actions, a score of 0
+    :param demos_hash: of the content of all demonstrations
+    :param baselines_hash: of the content of the file of baselines
+    :param demos: how to repeat it: the name of the demonstrations
+    """
+
+    env: Environment
+    timesteps: int
+    eval_freq: int
+    n_eval_episodes: int
+    expert_return: float
+    random_return: float
+    demos_hash: str
+    baselines_hash: str
+    demos: str
+
+    def __post_init__(self) -> None:
+        for name in ("timesteps", "eval_freq", "n_eval_episodes"):
+            check_integer(name, getattr(self, name), 1)
+        if self.expert_return <= self.random_return:
+            raise ValueError(
+                f"demos: their mean return is {self.expert_return:g}, that of random actions {self.random_return:g}: there is "
+                "nothing to normalise returns by. Are these demonstrations of this environment? expert_return sets it by hand"
+            )
+
+    def score(self, mean_return: float) -> float:
+        """
+        :param mean_return: a return
+        :return: 0 for that of random actions, 1 for the expert's
+        """
+        return (mean_return - self.random_return) / (self.expert_return - self.random_return)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What has to agree for rows to be in one table, as JSON."""
+        return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key != "demos"}, default=str))
+
+    def command(self, run: Run, out: str) -> list[str]:
+        """
+        :param run: one run
+        :param out: the folder to name
+        :return: the words of the command that repeats it alone
+        """
+        words = ["python", "-m", "sb3_iq.compare", "--env", self.env.env_id, "--demos", self.demos]
+        if self.env.kwargs:
+            words += ["--env-kwargs", *(f"{key}:{value!r}" for key, value in self.env.kwargs.items())]
+        if self.env.packages:
+            words += ["--gym-packages", *self.env.packages]
+        words += ["--n-demos", str(run.n_demos), "--algos", run.algorithm.label, "--seeds", "1"]
+        words += ["--first-seed", str(run.seed), "--timesteps", str(self.timesteps), "--eval-freq", str(self.eval_freq)]
+        return [*words, "--eval-episodes", str(self.n_eval_episodes), "--out", out]
+
+
+def expert_return_of(demonstrations: Demonstrations, given: float | None) -> float:
+    """
+    :param demonstrations: all of them
+    :param given: by the user, or None
+    :return: their mean return
+    :raises ValueError: if they hold no rewards, and none is given
+    """
+    if given is not None:
+        return float(given)
+    returns = demonstrations.episode_returns
+    if returns is None:
+        raise ValueError("demos hold no rewards, so that the expert's return is not known: give it by expert_return")
+    return round(float(returns.mean()), 3)
+
+
+def check_counts(n_demos: list[int], n_available: int) -> list[int]:
+    """
+    :param n_demos: numbers of demonstrations
+    :param n_available: how many there are
+    :return: the numbers, each once, in order
+    :raises ValueError: if one is out of range
+    """
+    if not n_demos:
+        raise ValueError("n_demos is empty: give one or more numbers of demonstrations")
+    cure = f"The demonstrations are {n_available} episodes"
+    return sorted({check_integer("n_demos", number, 1, n_available, cure) for number in n_demos})
+
+
+def digest(text: str) -> str:
+    """
+    :param text: any
+    :return: a short hash of it
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_same(stored: Mapping[str, Any], protocol: Protocol, folder: object) -> None:
+    """
+    :param stored: the identity that a folder of results has
+    :param protocol: what is to be run
+    :param folder: its path, for the message
+    :raises ValueError: if they differ
+    """
+    wanted = protocol.identity
+    differences = [f"{key} {shorten(str(stored.get(key)))}, not {shorten(str(wanted[key]))}" for key in wanted]
+    differences = [text for key, text in zip(wanted, differences, strict=True) if stored.get(key) != wanted[key]]
+    if differences:
+        raise ValueError(
+            f"out={shorten(folder)} holds another comparison ({'; '.join(differences)}). Rows of different comparisons are "
+            "not mixed: give another folder, or repeat the arguments"
+        )

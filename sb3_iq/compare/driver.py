@@ -1,0 +1,196 @@
+"""The comparison from arguments to rows and report."""
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from sb3_iq.compare import settings as baselines
+from sb3_iq.compare.algorithms import Algorithm, parse, without_imitation
+from sb3_iq.compare.comparison import (
+    N_EVAL_EPISODES,
+    N_POINTS,
+    Protocol,
+    Run,
+    check_counts,
+    expert_return_of,
+)
+from sb3_iq.compare.dispatch import Dispatcher, Local, Ray
+from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.evaluation import random_return
+from sb3_iq.compare.execution import check
+from sb3_iq.compare.progress import Progress
+from sb3_iq.compare.report import write_report
+from sb3_iq.compare.results import Results, Row, missing
+from sb3_iq.demonstrations import Demonstrations, load_demonstrations
+from sb3_iq.demonstrations.errors import check_integer, shorten
+
+
+def compare(
+    env: str,
+    demos: Any,
+    algos: Sequence[str | Algorithm] = ("iq", "sqil", "gail", "airl", "bc"),
+    n_demos: Sequence[int] = (1, 3, 10),
+    seeds: int = 5,
+    timesteps: int = 20_000,
+    out: str | Path = "comparison",
+    first_seed: int = 0,
+    eval_freq: int | None = None,
+    n_eval_episodes: int = N_EVAL_EPISODES,
+    n_jobs: int = 1,
+    ray_address: str | None = None,
+    retries: int = 2,
+    shard: tuple[int, int] | None = None,
+    retry_failed: bool = False,
+    expert_return: float | None = None,
+    baselines_file: str | Path | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    gym_packages: Sequence[str] = (),
+) -> list[Row]:
+    """
+    Compare imitation learning algorithms: the same demonstrations, the same budget, the same evaluation.
+
+    Rows are written to ``out/results.jsonl`` as runs end. Called again, it goes on with what is missing. :func:`report` makes
+    table, plot and page of them.
+
+    :param env: id of a registered environment
+    :param demos: whatever :func:`~sb3_iq.load_demonstrations` takes
+    :param algos: words (``"gail"``), names (``"sb3/gail"``) or :class:`~sb3_iq.compare.Algorithm`; a name may carry settings,
+        ``"iq:preset=paper"``. See :data:`~sb3_iq.compare.algorithms.WORDS`
+    :param n_demos: numbers of demonstrations
+    :param seeds: runs of each algorithm from each number of demonstrations. Each has another choice of them
+    :param timesteps: environment steps of each run
+    :param out: folder of the results, new or that of the same comparison
+    :param first_seed: the first seed
+    :param eval_freq: steps between two evaluations; by default a twentieth of ``timesteps``
+    :param n_eval_episodes: episodes of each evaluation
+    :param n_jobs: runs at a time on this machine
+    :param ray_address: of a Ray cluster to do the runs on, instead of this machine
+    :param retries: how often a run whose process or node died is tried again
+    :param shard: ``(i, n)`` for the i-th of n parts of the runs, counted from 1, e.g. of a job array
+    :param retry_failed: run again what raised an error before
+    :param expert_return: what counts as a score of 1; by default the mean return of all demonstrations
+    :param baselines_file: settings of imitation's algorithms, an edited copy of ``sb3_iq/imitation/baselines.yml``
+    :param env_kwargs: arguments of the environment
+    :param gym_packages: modules to import, which register environments
+    :return: all rows, also those of earlier calls
+    :raises ValueError: before the first run, if an argument, the demonstrations or the folder do not fit
+    :raises TypeError: before the first run, if an argument is of a wrong type
+    """
+    algorithms, note = without_imitation(parse(algos))
+    if note:
+        print(note, file=sys.stderr)
+    if not algorithms:
+        raise ValueError("algos: nothing is left to run on this stack of packages")
+    check_integer("seeds", seeds, 1)
+    check_integer("first_seed", first_seed, 0)
+    check_integer("timesteps", timesteps, 1)
+    _check_shard(shard)
+    dispatcher = _dispatcher(n_jobs, ray_address, retries)
+    settings = baselines.read(baselines_file)
+    environment = Environment(env, dict(env_kwargs or {}), tuple(gym_packages))
+    results = Results(Path(out), shard)
+    stored = results.read_protocol()
+    limit = environment.make().spec
+    demonstrations = load_demonstrations(demos, env_id=env)
+    if limit is not None and limit.max_episode_steps is not None:
+        demonstrations = demonstrations.with_time_limit(limit.max_episode_steps)
+    counts = check_counts(list(n_demos), len(demonstrations.trajectories))
+    n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes, 1)
+    protocol = Protocol(
+        environment,
+        timesteps,
+        eval_freq if eval_freq is not None else max(1, timesteps // N_POINTS),
+        n_eval_episodes,
+        expert_return_of(demonstrations, expert_return),
+        stored.random_return if stored is not None else random_return(environment, n_eval_episodes),
+        demonstrations.content_hash,
+        settings.digest,
+        demos if isinstance(demos, str) else str(demos) if isinstance(demos, Path) else "DEMONSTRATIONS",
+    )
+    runs = make_runs(protocol, algorithms, counts, range(first_seed, first_seed + seeds), settings)
+    _check_runs(runs, protocol, demonstrations)
+    results.open(protocol)
+    if retry_failed:
+        results.drop_failed()
+    _do(runs, protocol, demonstrations, dispatcher, results, shard)
+    return results.read()
+
+
+def make_runs(
+    protocol: Protocol,
+    algorithms: Sequence[Algorithm],
+    n_demos: Sequence[int],
+    seeds: Sequence[int],
+    settings: baselines.Baselines,
+) -> list[Run]:
+    """
+    :param protocol: of the comparison
+    :param algorithms: which
+    :param n_demos: numbers of demonstrations
+    :param seeds: which
+    :param settings: of imitation's algorithms
+    :return: every combination: seed by seed, so that what is interrupted is still a comparison
+    """
+    runs = []
+    for seed in seeds:
+        for number in n_demos:
+            for algorithm in algorithms:
+                own = settings.of(algorithm.name, protocol.env.env_id) if algorithm.library == "imitation" else {}
+                budget = int(protocol.timesteps * own.get("budget", 1))
+                runs.append(Run(algorithm, number, seed, algorithm.settings.get("timesteps", budget), own))
+    return runs
+
+
+def _do(
+    runs: list[Run],
+    protocol: Protocol,
+    demonstrations: Demonstrations,
+    dispatcher: Dispatcher,
+    results: Results,
+    shard: tuple[int, int] | None,
+) -> None:
+    """Do what is missing."""
+    todo = missing(runs, results.read(), shard)
+    with Progress(len(runs), len(runs) - len(todo) if shard is None else 0) as progress:
+        for row in dispatcher(todo, protocol, demonstrations, progress.on_point):
+            results.append(row)
+            progress.on_row(row)
+
+
+def _check_runs(runs: Sequence[Run], protocol: Protocol, demonstrations: Demonstrations) -> None:
+    """Refuse what no run of an algorithm can do, before the first one."""
+    smallest = {run.algorithm.label: run for run in reversed(runs)}
+    with th.random.fork_rng():
+        for run in smallest.values():
+            check(run, protocol, demonstrations)
+
+
+def _check_shard(shard: tuple[int, int] | None) -> None:
+    if shard is None:
+        return
+    if not (len(shard) == 2 and 1 <= shard[0] <= shard[1]):
+        raise ValueError(f"shard={shorten(str(shard))}: expected (i, n) with 1 <= i <= n")
+
+
+def _dispatcher(n_jobs: int, ray_address: str | None, retries: int) -> Dispatcher:
+    check_integer("retries", retries, 0)
+    check_integer("n_jobs", n_jobs, 1)
+    if ray_address is not None:
+        return Ray(ray_address, retries)
+    if n_jobs > 1 and importlib.util.find_spec("joblib") is None:
+        raise ImportError(f'n_jobs={n_jobs}: several runs at a time need joblib: pip install "sb3-iq[compare]"')
+    return Local(n_jobs, retries)
+
+
+def report(out: str | Path) -> str:
+    """
+    Write the table, the plot and the page of the rows in a folder.
+
+    :param out: the folder
+    :return: the table in Markdown, or what is missing for it
+    """
+    return write_report(Results(Path(out)))

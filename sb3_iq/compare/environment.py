@@ -1,0 +1,61 @@
+"""The environment of a comparison, by name, so that a worker anywhere can make it."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_iq.demonstrations.errors import shorten
+
+
+@dataclass(frozen=True)
+class Environment:
+    """
+    A registered environment.
+
+    :param env_id: its id
+    :param kwargs: its arguments
+    :param packages: modules to import first: they register environments
+    """
+
+    env_id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+
+    def make(self) -> gym.Env:
+        """
+        :return: a new one
+        :raises ValueError: if it cannot be made, with the reason
+        """
+        try:
+            for package in self.packages:
+                importlib.import_module(package)
+            return gym.make(self.env_id, **self.kwargs)
+        except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
+            raise ValueError(
+                f"env={shorten(self.env_id)}: this environment cannot be made ({type(error).__name__}: {error}). Check the id "
+                "and its arguments, and name a package that registers it with gym_packages"
+            ) from error
+
+    def vectorized(self, n_envs: int = 1) -> VecEnv:
+        """
+        :param n_envs: how many
+        :return: new ones, side by side, wrapped as SB3's algorithms wrap them (images: channels first)
+        """
+        return BaseAlgorithm._wrap_env(DummyVecEnv([lambda: Monitor(self.make())] * n_envs), 0)
+
+
+def policy_name(observation_space: spaces.Space) -> str:
+    """
+    :param observation_space: a space, as a vectorised environment has it
+    :return: SB3's name of the policy for it
+    """
+    if isinstance(observation_space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if len(observation_space.shape or ()) == 3 else "MlpPolicy"

@@ -1,0 +1,141 @@
+"""One run, from demonstrations to a row: the same function in this process, in a worker and on a cluster."""
+
+import platform
+import shlex
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch as th
+
+from sb3_iq.compare.baselines import bc, gail, iq, sqil
+from sb3_iq.compare.baselines.task import Task, Train
+from sb3_iq.compare.comparison import Protocol, Run
+from sb3_iq.compare.evaluation import Evaluations, Point
+from sb3_iq.compare.results import Row
+from sb3_iq.demonstrations import Demonstrations, load_demonstrations
+
+OWN: dict[str, Train] = {"iq": iq.train, "sb3/bc": bc.train, "sb3/sqil": sqil.train, "sb3/gail": gail.train}
+# What each refuses, before the first run
+CHECKS = {"iq": iq.check, "sb3/bc": bc.check, "sb3/sqil": sqil.check, "sb3/gail": gail.check}
+PACKAGES = ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy", "imitation", "mujoco", "box2d")
+
+
+def train_function(name: str) -> Train:
+    """
+    :param name: of an algorithm
+    :return: what trains it
+    """
+    if name in OWN:
+        return OWN[name]
+    from sb3_iq.imitation.baselines import BASELINES
+
+    return BASELINES[name]
+
+
+def check(run: Run, protocol: Protocol, demonstrations: Demonstrations) -> None:
+    """
+    :param run: one of an algorithm
+    :param protocol: of the comparison
+    :param demonstrations: all of them
+    :raises ValueError: if its settings, the spaces or the demonstrations do not fit
+    """
+    task = Task(protocol.env, choose(run, demonstrations), run.timesteps, run.seed)
+    given, name = _settings(run), run.algorithm.name
+    if name in CHECKS:
+        CHECKS[name](task, given)
+    else:
+        from sb3_iq.imitation.baselines import check as check_imitation
+
+        check_imitation(name, task, given)
+
+
+def choose(run: Run, demonstrations: Demonstrations) -> Demonstrations:
+    """
+    :param run: says how many, and the seed of the choice
+    :param demonstrations: all of them
+    :return: the same for every algorithm
+    """
+    return load_demonstrations(demonstrations, n_trajectories=run.n_demos, seed=run.seed)
+
+
+def failed(run: Run, protocol: Protocol, reason: str) -> Row:
+    """
+    :param run: a run that did not end well
+    :param protocol: of the comparison
+    :param reason: why
+    :return: its row
+    """
+    return {
+        "algo": run.algorithm.label,
+        "env": protocol.env.env_id,
+        "n_demos": run.n_demos,
+        "seed": run.seed,
+        "timesteps": run.timesteps,
+        "settings": dict(run.settings or run.algorithm.settings),
+        "curve": [],
+        "return_mean": None,
+        "score": None,
+        "error": reason,
+        "command": shlex.join(protocol.command(run, "again")),
+    }
+
+
+def execute(
+    run: Run, protocol: Protocol, demonstrations: Demonstrations, on_point: Callable[[Point], None] = lambda point: None
+) -> Row:
+    """
+    Train and evaluate. What goes wrong is in the row: this raises nothing but what ends the process.
+
+    :param run: what to do
+    :param protocol: of the comparison
+    :param demonstrations: all of them, with the environment's time limit
+    :param on_point: called with each evaluation as it comes
+    :return: the row, ready for JSON
+    """
+    row = failed(run, protocol, "")
+    start = time.perf_counter()
+    try:
+        th.set_num_threads(1)
+        chosen = choose(run, demonstrations)
+        task = Task(protocol.env, chosen, run.timesteps, run.seed)
+        evaluations = Evaluations(protocol.env, protocol.n_eval_episodes, protocol.eval_freq, on_point)
+        train_function(run.algorithm.name)(task, _settings(run), evaluations)
+    except Exception as error:  # of the user's environment, of a library, or a loss that is not finite
+        row["error"] = f"{type(error).__name__}: {error}"[:2_000]
+        row["traceback"] = traceback.format_exc()[-4_000:]
+    else:
+        last = evaluations.points[-1]
+        row |= {
+            "error": None,
+            "demos_hash": chosen.content_hash,
+            "n_transitions": chosen.n_transitions,
+            "curve": evaluations.points,
+            "return_mean": last["mean"],
+            "return_std": last["std"],
+            "score": round(protocol.score(last["mean"]), 4),
+            "env_steps": evaluations.env_steps,
+            "gradient_steps": evaluations.gradient_steps,
+            "train_s": last["train_s"],
+        }
+    row["wall_s"] = round(time.perf_counter() - start, 1)
+    row["n_eval_episodes"] = protocol.n_eval_episodes
+    row["versions"] = {"python": platform.python_version(), **_versions()}
+    return row
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    settings = {**run.settings, **run.algorithm.settings}
+    return {key: value for key, value in settings.items() if key not in ("timesteps", "budget")}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,161 @@
+"""The summary of a comparison as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from sb3_iq.compare.algorithms import DESCRIPTIONS
+from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.statistics import Censored, Summary, figure_of_merit
+
+HEADER = (
+    "demonstrations",
+    "algorithm",
+    "seeds",
+    "return",
+    "score, IQM [95 %]",
+    "own budget",
+    "score there",
+    "steps to 90 %",
+    "steps to stay there",
+    "runs that got there (and stayed)",
+    "seconds to 90 %",
+    "P(first is better)",
+)
+
+
+def cells(summary: Summary, protocol: Protocol) -> list[str]:
+    """
+    :param summary: of one algorithm
+    :param protocol: of the comparison
+    :return: its cells, below :data:`HEADER`
+    """
+    n_seeds = len(summary.seeds)
+    longer = summary.timesteps > protocol.timesteps
+    return [
+        str(summary.n_demos),
+        summary.algo,
+        f"{n_seeds}"
+        + (f", {summary.n_failed} failed" if summary.n_failed else "")
+        + (" (preliminary)" if n_seeds < 3 else ""),
+        f"{summary.return_at_budget:.1f}",
+        str(summary.score_at_budget),
+        f"{summary.timesteps:,}" if longer else "",
+        str(summary.score_final) if longer else "",
+        _steps(summary.steps),
+        _steps(summary.steps_to_stay),
+        f"{summary.n_reached} ({summary.n_stayed})",
+        str(summary.seconds),
+        "" if summary.improvement is None else str(summary.improvement),
+    ]
+
+
+def _steps(steps: Censored) -> str:
+    """Return steps; what takes none never gets there by more of them."""
+    return "never" if steps.is_censored and steps.value == 0 else str(steps)
+
+
+def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
+    """
+    :param summaries: of one comparison
+    :param protocol: of the comparison
+    :return: what a reader has to know to read the table fairly, a sentence or two each
+    """
+    first = summaries[0].algo if summaries else "iq"
+    names = dict.fromkeys(summary.algo.partition(":")[0] for summary in summaries)
+    lines = [
+        "All algorithms have the same demonstrations, another choice for each seed, and the same budget of "
+        f"{protocol.timesteps:,} environment steps, or the one in the column of their own. Evaluations are "
+        f"{protocol.n_eval_episodes} deterministic episodes from the same starts, of the environment's own reward, every "
+        f"{protocol.eval_freq:,} steps.",
+        f"Return: the mean over seeds at {protocol.timesteps:,} steps; where a longer run has no evaluation there, at its "
+        f"next one. Score: 0 is random actions ({protocol.random_return:.1f}), 1 the demonstrations "
+        f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable).",
+        "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9; to stay there: of the "
+        "first one from which on all are. `> N`: the median run "
+        "did not get there within N; runs that did not count, as more than any that did. Steps are all interactions of "
+        "training with the environment, without those of evaluations. Seconds are training's alone, and depend on what else "
+        "the machine did.",
+        f"P(first is better): the probability that a run of {first} has a higher score than one of this algorithm; ties count "
+        "half.",
+        *(f"{name}: {DESCRIPTIONS[name]}." for name in names),
+    ]
+    if any(name in ("imitation/gail", "imitation/airl") for name in names):
+        lines.append(
+            "GAIL and AIRL of imitation are on-policy: published runs take 10 million steps and 100 demonstrations. Here "
+            "they have a longer budget than the others, and observations normalised by running statistics. Where an "
+            "episode's length depends on how good it is, they can read the reward from it (allow_variable_horizon=True)."
+        )
+    if "sb3/sqil" in names or "imitation/sqil" in names:
+        lines.append("SQIL favours long episodes where they can end in a terminal state: its rewards are 0 or 1.")
+    if "imitation/sqil" in names:
+        lines.append(
+            "SQIL of imitation runs as it is: version 1.0.1 stores the expert's continuous actions in the environment's units "
+            "beside the policy's scaled ones, and takes time limits for terminal states."
+        )
+    return lines
+
+
+def markdown(summaries: Sequence[Summary], protocol: Protocol) -> str:
+    """
+    :param summaries: of one comparison
+    :param protocol: of the comparison
+    :return: title, table, steps against the best of the others, and notes
+    """
+    rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    rows += ["| " + " | ".join(cells(summary, protocol)) + " |" for summary in summaries]
+    merits = [f"- {text}" for text in merit_lines(summaries)]
+    parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
+    if merits:
+        parts.append("Environment steps to 90 % of the expert:\n\n" + "\n".join(merits))
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, protocol))]) + "\n"
+
+
+def merit_lines(summaries: Sequence[Summary]) -> list[str]:
+    """
+    :param summaries: of one comparison
+    :return: a sentence for each number of demonstrations, where IQ-Learn is among the algorithms
+    """
+    texts = {n: figure_of_merit(summaries, n) for n in dict.fromkeys(summary.n_demos for summary in summaries)}
+    return [f"{n} demonstration{'s' if n > 1 else ''}: {text}." for n, text in texts.items() if text]
+
+
+def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:
+    """
+    :param summaries: of one comparison
+    :param protocol: of the comparison
+    :return: the same with a column for each number, for spreadsheets and scripts
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["env", "n_demos", "algo", "n_seeds", "n_failed", "timesteps", "own_timesteps", "return_at_budget"]
+    for name in ("score", "score_final", "probability_of_improvement"):
+        head += [name, f"{name}_low", f"{name}_high"]
+    head += [
+        "steps_to_90",
+        "steps_censored",
+        "steps_to_stay",
+        "steps_to_stay_censored",
+        "seconds_to_90",
+        "seconds_censored",
+        "n_reached",
+        "n_stayed",
+    ]
+    writer.writerow([*head, "expert_return", "random_return"])
+    for item in summaries:
+        row = [
+            protocol.env.env_id,
+            item.n_demos,
+            item.algo,
+            len(item.seeds),
+            item.n_failed,
+            protocol.timesteps,
+            item.timesteps,
+        ]
+        row += [round(item.return_at_budget, 3)]  # type: ignore[list-item]
+        for estimate in (item.score_at_budget, item.score_final, item.improvement):
+            row += ["", "", ""] if estimate is None else [round(x, 4) for x in (estimate.value, estimate.low, estimate.high)]  # type: ignore[list-item]
+        for censored in (item.steps, item.steps_to_stay, item.seconds):
+            row += [round(censored.value, 1), int(censored.is_censored)]  # type: ignore[list-item]
+        writer.writerow([*row, item.n_reached, item.n_stayed, protocol.expert_return, protocol.random_return])
+    return text.getvalue()

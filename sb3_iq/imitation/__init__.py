@@ -1,0 +1,12 @@
+"""Beside the library imitation: IQ-Learn as one of its algorithms, and its own algorithms for comparison."""
+
+try:
+    import imitation  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'sb3_iq.imitation needs the library imitation, in a virtual environment of its own: pip install "sb3-iq[imitation]"'
+    ) from error
+
+from sb3_iq.imitation.trainer import IQLearnTrainer
+
+__all__ = ["IQLearnTrainer"]

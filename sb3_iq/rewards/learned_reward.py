@@ -1,0 +1,240 @@
+"""The recovered reward as an object of its own: frozen, saved, loaded, in NumPy."""
+
+import pathlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_iq.rewards import checks, storage
+from sb3_iq.rewards.parts import Form, Obs, RewardParts, parts_of
+from sb3_iq.rewards.values import is_continuous, q_values, typical, value_samples
+
+if TYPE_CHECKING:
+    from sb3_iq.iq_learn import IQLearn
+
+
+# A Q-function that is the same for all actions has no unit of its own
+MIN_UNIT = 1e-6
+
+
+class Tail(NamedTuple):
+    """
+    Rewards of transitions, and of the absorbing states behind them.
+
+    :param rewards: r(s, a, s'), shape (batch,)
+    :param absorbing: the reward of each further step in an absorbing state, if s' is one, shape (batch,)
+    """
+
+    rewards: np.ndarray
+    absorbing: np.ndarray
+
+
+class LearnedReward:
+    """
+    The reward that a model has recovered from demonstrations, for batches of transitions. It keeps copies of the networks, of
+    the statistics of ``VecNormalize``, and of nothing else: no demonstrations, no optimiser, no environment.
+
+    With the model's own discount factor gamma, temperature alpha and V(s) = E_{a~pi}[Q(s, a) - alpha log pi(a|s)], it is
+
+    - ``form="bellman"``: r(s, a, s') = Q(s, a) - gamma V(s') (Eq. 11 of the paper), where V of a terminal state is that of an
+      absorbing one. It is defined up to a potential: r + gamma F(s') - F(s) explains the same behaviour
+    - ``form="advantage"``: A(s, a) = r + gamma V(s') - V(s) = Q(s, a) - V(s), in which no potential is left. With
+      discrete actions this is alpha log pi(a|s): it asks for the imitator's own actions, whatever they lead to
+    - ``form="bounded"``: the advantage in units of b, the mean cost of a random action in states with the demonstrations'
+      mean and standard deviation: A(s, a) / b, clipped to [-1, 1]. An absorbing state is compared with a typical state, by
+      (V(s_T) - V_typical) / b, clipped to [-1, 0]: nothing is worse than an end that is worse than anything else. This is the
+      form to train a fresh agent on
+
+    It is deterministic: with continuous actions, V is a mean over fixed draws of the policy's noise.
+
+    :param model: a trained model
+    :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
+    :param vec_normalize: the ``VecNormalize`` that the model was trained with; None: the one of the model's environment,
+        if any. Observations are given raw, never normalised
+    :raises ValueError: if the model has not learned, or if its ``VecNormalize`` is missing
+    """
+
+    def __init__(self, model: "IQLearn", form: Form = "bellman", vec_normalize: VecNormalize | None = None) -> None:
+        self._set_parts(parts_of(model, form, vec_normalize))
+
+    @classmethod
+    def _from_parts(cls, parts: RewardParts) -> "LearnedReward":
+        reward = cls.__new__(cls)
+        reward._set_parts(parts)
+        return reward
+
+    def _set_parts(self, parts: RewardParts) -> None:
+        self._device = parts.policy.device  # which a policy looks for among its parameters each time
+        self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
+        self._typical = typical(parts.policy, self._ent_coef) if parts.form == "bounded" else None
+        self._parts = parts
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, "_parts"):
+            raise AttributeError(f"A LearnedReward is frozen: `{name}` cannot be set. Make a new one from the model.")
+        super().__setattr__(name, value)
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The space of raw observations; that of images has the channels first."""
+        return self._parts.policy.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The space of actions, in the environment's units."""
+        return self._parts.policy.action_space
+
+    @property
+    def gamma(self) -> float:
+        """The discount factor of the model."""
+        return self._parts.gamma
+
+    @property
+    def form(self) -> Form:
+        """The form of the reward."""
+        return self._parts.form
+
+    def with_form(self, form: Form) -> "LearnedReward":
+        """
+        :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
+        :return: the reward in this form, of the same networks
+        """
+        return self._from_parts(replace(self._parts, form=form))
+
+    def __call__(
+        self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray, standard_error: bool = False
+    ) -> Any:
+        """
+        :param obs: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        :param actions: actions in the environment's units, shape (batch, \\*action_shape)
+        :param next_obs: next observations, the terminal one where an episode ended, shape of ``obs``
+        :param terminated: whether the episode ended in a terminal state (a time limit is none), shape (batch,)
+        :param standard_error: whether to return standard errors too: how much a reward would change with other draws of
+            the policy's noise in V; continuous actions only
+        :return: rewards, shape (batch,); with ``standard_error`` a pair of rewards and standard errors
+        :raises ValueError: if the arguments are no batches of the spaces of the reward
+        """
+        if standard_error and not is_continuous(self._parts.policy):
+            raise ValueError("`standard_error` is True, but V is exact with discrete actions: leave it False.")
+        rewards, _, errors = self._evaluate(obs, actions, next_obs, terminated)
+        return (rewards, errors) if standard_error else rewards
+
+    def with_tail(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Tail:
+        """
+        Rewards, and what an absorbing state behind each transition would pay at each further step: (1 - gamma) V(s') with V of
+        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` has it is said above.
+
+        :param obs: as in a call, as are the others
+        :param actions: actions
+        :param next_obs: next observations
+        :param terminated: whether the episode ended in a terminal state
+        :return: the rewards and those of absorbing states
+        """
+        return Tail(*self._evaluate(obs, actions, next_obs, terminated)[:2])
+
+    def predict_q(self, obs: Obs, actions: np.ndarray) -> np.ndarray:
+        """
+        :param obs: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        :param actions: actions in the environment's units, shape (batch, \\*action_shape)
+        :return: Q(s, a), shape (batch,)
+        """
+        rows = checks.checked_obs(obs, self.observation_space, "obs")
+        action_rows = checks.checked_actions(actions, self.action_space)
+        checks.check_lengths(obs=checks.number_of_rows(rows), actions=len(action_rows))
+        with th.no_grad():
+            return q_values(self._parts.policy, self._tensor(rows), self._q_actions(action_rows)).cpu().numpy()
+
+    def predict_value(self, obs: Obs) -> np.ndarray:
+        """
+        :param obs: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        :return: V(s), shape (batch,)
+        """
+        with th.no_grad():
+            tensor = self._tensor(checks.checked_obs(obs, self.observation_space, "obs"))
+            return value_samples(self._parts.policy, tensor, self._ent_coef).mean(dim=0).cpu().numpy()
+
+    def predict(
+        self, observation: Obs, state: None = None, episode_start: np.ndarray | None = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, None]:
+        """
+        What the imitator does, as SB3's ``predict`` has it, also for ``evaluate_policy``.
+
+        :param observation: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
+        :param state: not used
+        :param episode_start: not used
+        :param deterministic: whether to take the most likely action or to draw one
+        :return: actions in the environment's units, shape (batch, \\*action_shape), and None
+        """
+        rows = self._normalized(checks.checked_obs(observation, self.observation_space, "observation"))
+        return self._parts.policy.predict(rows, deterministic=deterministic)[0], None
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """
+        :param path: the file to write, a zip of JSON and tensors (.zip is appended if there is no suffix)
+        """
+        storage.save(self._parts, pathlib.Path(path))
+
+    @classmethod
+    def load(
+        cls, path: str | pathlib.Path, device: th.device | str = "auto", custom_objects: dict[str, Any] | None = None
+    ) -> "LearnedReward":
+        """
+        Load a reward without executing anything from the file: JSON, and tensors by ``torch.load(weights_only=True)``.
+
+        :param path: the file
+        :param device: device (cpu, cuda, ...) on which the networks run
+        :param custom_objects: classes that are neither PyTorch's, SB3's nor of this package, by the names that the message
+            of an attempt without them tells
+        :return: the reward
+        :raises ValueError: if the file is no saved reward, or needs ``custom_objects``
+        """
+        return cls._from_parts(storage.load(pathlib.Path(path), device, custom_objects or {}))
+
+    def _evaluate(
+        self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return rewards, rewards of absorbing states, and standard errors of the rewards, each of shape (batch,)."""
+        parts = self._parts
+        rows = checks.checked_obs(obs, self.observation_space, "obs")
+        next_rows = checks.checked_obs(next_obs, self.observation_space, "next_obs")
+        action_rows = checks.checked_actions(actions, self.action_space)
+        over = checks.checked_terminated(terminated)
+        n, n_next = checks.number_of_rows(rows), checks.number_of_rows(next_rows)
+        checks.check_lengths(obs=n, actions=len(action_rows), next_obs=n_next, terminated=len(over))
+        bellman = parts.form == "bellman"
+        with th.no_grad():
+            tensor = self._tensor(rows)
+            q = q_values(parts.policy, tensor, self._q_actions(action_rows)).cpu().numpy()
+            value_obs = self._tensor(next_rows) if bellman else tensor
+            samples = value_samples(parts.policy, value_obs, self._ent_coef).cpu().numpy()
+        v = samples.mean(axis=0)
+        errors = samples.std(axis=0, ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.zeros_like(v)
+        terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
+        if bellman:
+            rewards = q - parts.gamma * np.where(over, terminal_v, v)
+            return rewards, (1 - parts.gamma) * terminal_v, np.where(over, 0.0, parts.gamma * errors)
+        if self._typical is None:
+            return q - v, np.zeros_like(q), errors
+        unit = max(self._typical.regret, MIN_UNIT)
+        absorbing = np.clip((terminal_v - self._typical.value) / unit, -1.0, 0.0)
+        return np.clip((q - v) / unit, -1.0, 1.0), absorbing, errors / unit
+
+    def _normalized(self, obs: Obs) -> Obs:
+        return obs if self._parts.statistics is None else self._parts.statistics(obs)
+
+    def _tensor(self, obs: Obs) -> Any:
+        normalized, device = self._normalized(obs), self._device
+        if isinstance(normalized, dict):
+            return {key: th.as_tensor(values, device=device) for key, values in normalized.items()}
+        return th.as_tensor(normalized, device=device)
+
+    def _q_actions(self, actions: np.ndarray) -> th.Tensor:
+        """Return actions as the Q-function takes them, shape (batch, action_dim)."""
+        policy = self._parts.policy
+        if is_continuous(policy):
+            actions = policy.scale_action(actions).astype(np.float32)
+        return th.as_tensor(actions.reshape(len(actions), -1), device=self._device)

@@ -1,0 +1,77 @@
+"""The picture of a report."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sb3_iq.rewards.reporting import Report
+
+MAX_POINTS = 4_000
+
+
+def figure_of(report: "Report") -> "Figure":
+    """
+    :param report: the report
+    :return: scatter plots of episodes and of steps, and both rewards along the best and the worst episode
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes: Any = figure.subplots(2, 2)
+    colors = _colors([row["actor"] for row in report.actors])
+    _scatter_of_episodes(axes[0, 0], report, colors)
+    _scatter_of_steps(axes[0, 1], report, colors)
+    best, worst = int(report.returns.argmax()), int(report.returns.argmin())
+    _along(axes[1, 0], report, best, "best")
+    _along(axes[1, 1], report, worst, "worst")
+    figure.suptitle(f"{report.env}: recovered and true reward, {len(report.episodes)} episodes")
+    return figure
+
+
+def _colors(names: list[str]) -> dict[str, Any]:
+    from matplotlib import colormaps
+
+    return {name: colormaps["viridis_r"](0.05 + 0.9 * index / max(1, len(names) - 1)) for index, name in enumerate(names)}
+
+
+def _scatter_of_episodes(axes: "Axes", report: "Report", colors: dict[str, Any]) -> None:
+    for name, color in colors.items():
+        index = [i for i, episode in enumerate(report.episodes) if episode.actor == name]
+        axes.scatter(report.returns[index], report.recovered_returns[index], s=22, color=color, label=name, alpha=0.8)
+    axes.set(xlabel="true return", ylabel="sum of recovered rewards")
+    removed = report.per_episode["pearson, length removed"]
+    axes.set_title(f"episodes: r = {report.per_episode['pearson']}\nlength removed: {removed}", fontsize=10)
+    axes.legend(fontsize=8)
+
+
+def _scatter_of_steps(axes: "Axes", report: "Report", colors: dict[str, Any]) -> None:
+    true = np.concatenate([episode.rewards for episode in report.episodes])
+    recovered = np.concatenate(report.recovered)
+    color = np.concatenate([np.tile(colors[episode.actor], (len(episode), 1)) for episode in report.episodes])
+    rows = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
+    axes.scatter(true[rows], recovered[rows], s=5, c=color[rows], alpha=0.5, linewidths=0)
+    # A few steps, such as a crash, must not squeeze all others into a corner
+    for values, limits in ((true, axes.set_xlim), (recovered, axes.set_ylim)):
+        low, high = np.quantile(values, [0.005, 0.995])
+        if high > low:
+            limits(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    axes.set(xlabel="true reward", ylabel="recovered reward")
+    axes.set_title(f"steps: r = {report.per_step['pearson']}\n(99 % of both shown)", fontsize=10)
+
+
+def _along(axes: "Axes", report: "Report", index: int, which: str) -> None:
+    episode, recovered = report.episodes[index], report.recovered[index]
+    twin = axes.twinx()
+    (true_line,) = twin.plot(episode.rewards, color="tab:gray", linewidth=1, alpha=0.7, label="true (right)")
+    (line,) = axes.plot(recovered, color="tab:blue", linewidth=1, label="recovered (left)")
+    axes.set(xlabel="step", ylabel="recovered reward")
+    twin.set_ylabel("true reward")
+    end = "terminal state" if episode.terminated[-1] else "time limit"
+    axes.set_title(
+        f"{which} episode ({episode.actor}): {report.returns[index]:.0f} in {len(episode)} steps, {end}", fontsize=10
+    )
+    axes.legend(handles=[line, true_line], fontsize=8)

@@ -1,0 +1,118 @@
+"""Q and V of a policy's networks, for batches of tensors."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch.nn import functional as F
+
+# Draws of the policy's noise for each state, in antithetic pairs: those that the model itself takes
+N_SAMPLES = 16
+
+
+def is_continuous(policy: BasePolicy) -> bool:
+    """:return: whether the policy's actions are continuous, so that V is a mean over draws of its noise"""
+    return isinstance(policy.action_space, spaces.Box)
+
+
+def q_values(policy: BasePolicy, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+    """
+    :param policy: the networks
+    :param obs: observations, batch first
+    :param actions: actions as the Q-function takes them, shape (batch, action_dim)
+    :return: Q(s, a), that of all critics together, shape (batch,)
+    """
+    networks: Any = policy
+    return networks.aggregate(networks.q_values(obs, actions))
+
+
+def value_samples(policy: BasePolicy, obs: PyTorchObs, ent_coef: th.Tensor) -> th.Tensor:
+    """
+    V(s) = E_{a~pi}[Q(s, a) - alpha log pi(a|s)] as independent estimates. With discrete actions there is one, which is
+    exact; with continuous actions there is one for each antithetic pair of the policy's noise, the same noise for every state.
+
+    :param policy: the networks
+    :param obs: observations, batch first
+    :param ent_coef: the temperature alpha
+    :return: estimates of V(s), shape (n_estimates, batch)
+    """
+    networks: Any = policy
+    if not is_continuous(policy):
+        return networks.expected_state_value(obs, ent_coef)[None]
+    mean_actions, log_std, kwargs = networks.actor.get_action_dist_params(obs)
+    gaussian = networks.actor.action_dist.proba_distribution(mean_actions, log_std, **kwargs).distribution
+    noise = _noise(N_SAMPLES // 2, mean_actions.shape[1]).to(mean_actions)
+    eps = th.cat([noise, -noise])[:, None]
+    pre_tanh = gaussian.mean + gaussian.stddev * eps
+    # log(1 - tanh(x)^2) without cancellation
+    log_det = 2 * (np.log(2.0) - pre_tanh - F.softplus(-2 * pre_tanh))
+    log_prob = (gaussian.log_prob(pre_tanh) - log_det).sum(dim=2)
+    n_samples, batch = log_prob.shape
+    many_obs = (
+        {key: _repeat(values, n_samples) for key, values in obs.items()} if isinstance(obs, dict) else _repeat(obs, n_samples)
+    )
+    q = q_values(policy, many_obs, th.tanh(pre_tanh).flatten(0, 1)).reshape(n_samples, batch)
+    values = q - ent_coef * log_prob
+    return (values[: n_samples // 2] + values[n_samples // 2 :]) / 2
+
+
+class Typical(NamedTuple):
+    """
+    What is typical of states like those of the demonstrations.
+
+    :param value: the mean of V
+    :param regret: the mean of V - Q for random actions: how much one of them costs
+    """
+
+    value: float
+    regret: float
+
+
+def typical(policy: BasePolicy, ent_coef: th.Tensor, n: int = 512) -> Typical:
+    """
+    :param policy: the networks
+    :param ent_coef: the temperature alpha
+    :param n: the number of states and actions that are drawn, the same in each call
+    :return: what is typical of states with the mean and standard deviation of the demonstrations
+    """
+    obs = _typical_observations(policy, n)
+    generator = th.Generator().manual_seed(1)
+    space: Any = policy.action_space
+    if is_continuous(policy):
+        actions = 2 * th.rand(n, int(np.prod(space.shape)), generator=generator) - 1
+    else:
+        seeded = copy.deepcopy(space)
+        seeded.seed(1)
+        actions = th.as_tensor(np.stack([np.asarray(seeded.sample()) for _ in range(n)]).reshape(n, -1))
+    with th.no_grad():
+        value = value_samples(policy, obs, ent_coef).mean(dim=0)
+        regret = (value - q_values(policy, obs, actions.to(policy.device))).clamp(min=0)
+    return Typical(float(value.mean()), float(regret.mean()))
+
+
+def _typical_observations(policy: BasePolicy, n: int) -> PyTorchObs:
+    """Return draws from the space, and in place of vectors with known statistics draws from a Gaussian of these."""
+    space = copy.deepcopy(policy.observation_space)
+    space.seed(1)
+    samples = [space.sample() for _ in range(n)]
+    named = {key: np.stack([row[key] for row in samples]) for key in samples[0]} if isinstance(space, spaces.Dict) else None
+    tensors = {key: th.as_tensor(rows, device=policy.device) for key, rows in (named or {"obs": np.stack(samples)}).items()}
+    generator = th.Generator().manual_seed(0)
+    networks: Any = policy
+    for key, part in networks.normalizer.parts.items():
+        if part.fitted:
+            noise = th.randn(n, *part.mean.shape, generator=generator).to(part.mean)
+            tensors[key] = part.mean + part.std * noise
+    return tensors if named is not None else tensors["obs"]
+
+
+def _noise(n: int, action_dim: int) -> th.Tensor:
+    return th.randn(n, action_dim, generator=th.Generator().manual_seed(0))
+
+
+def _repeat(values: th.Tensor, n: int) -> th.Tensor:
+    return values.repeat(n, *[1] * (values.dim() - 1))

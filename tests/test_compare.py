@@ -1,0 +1,248 @@
+"""Comparisons without training: arguments, rows on disk, statistics, table, plot and page."""
+
+import csv
+import json
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sb3_iq.compare import statistics, tables
+from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
+from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.plots import Curve, figure, on_common_steps
+from sb3_iq.compare.report import write_report
+from sb3_iq.compare.results import Results, missing
+from sb3_iq.compare.settings import BASELINES, read
+from tests.compare_utils import PROTOCOL, make_row, make_run
+
+UP = [20.0, 200.0, 460.0, 400.0, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0]
+DOWN = [20.0] * 10
+
+
+def test_words_and_settings():
+    assert [algorithm.name for algorithm in parse(list(WORDS))] == list(NAMES)
+    (algorithm,) = parse(["iq:preset=ls-iq,gamma=0.98,objective_kwargs={'divergence': 'kl'},offline=True"])
+    assert algorithm.settings == dict(preset="ls-iq", gamma=0.98, objective_kwargs=dict(divergence="kl"), offline=True)
+    assert parse([algorithm.label]) == (algorithm,)
+    assert Algorithm("iq").label == "iq"
+    assert len(parse(["iq", "iq", "iq:gamma=0.9"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("algos", "message"),
+    [
+        (["iqq"], "'iqq' is not known. Choose among iq, bc, sqil, gail, airl, sb3/bc"),
+        (["iq:"], None),
+        (["iq:preset"], "expected NAME:KEY=VALUE"),
+        (["iq:gamma=0.9,gamma=0.8"], "expected NAME:KEY=VALUE"),
+        (["gail:gamma=0.9"], "stands for sb3/gail and imitation/gail, name the one"),
+        (["sb3/bc:timesteps=0"], "timesteps=0: expected an integer at least 1"),
+        ([], "expected a list"),
+        ("iq", "expected a list"),
+    ],
+)
+def test_wrong_algorithms(algos, message):
+    if message is None:
+        assert parse(algos) == (Algorithm("iq"),)
+        return
+    with pytest.raises(ValueError, match=message):
+        parse(algos)
+
+
+def test_without_imitation(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    kept, note = without_imitation(parse(["iq", "gail", "airl"]))
+    assert [algorithm.name for algorithm in kept] == ["iq", "sb3/gail"]
+    assert "imitation/gail, imitation/airl: left out" in note and 'pip install "sb3-iq[imitation,compare]"' in note
+    assert without_imitation(parse(["iq"])) == (parse(["iq"]), "")
+
+
+def test_baselines_file(tmp_path):
+    settings = read()
+    assert settings.of("imitation/gail", "CartPole-v1")["budget"] == 10
+    assert settings.of("imitation/gail", "Hopper-v5")["ppo"]["gamma"] == 0.995
+    path = tmp_path / "mine.yml"
+    path.write_text("# a comment of mine\n" + BASELINES.read_text())
+    assert read(path).digest == settings.digest
+    path.write_text(BASELINES.read_text().replace("budget: 10", "budget: 3"))
+    assert read(path).of("imitation/airl", "CartPole-v1")["budget"] == 3
+    assert read(path).digest != settings.digest
+    for text in ("gail: 3", "[", "gail: {default: {}}"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="Start from a copy of"):
+            read(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read(tmp_path / "none.yml")
+
+
+def test_rows_on_disk(tmp_path):
+    results = Results(tmp_path / "out")
+    results.open(PROTOCOL)
+    rows = [make_row("iq", seed, UP) for seed in range(3)]
+    for row in rows[:2]:
+        results.append(row)
+    with results.path.open("a") as file:
+        file.write(json.dumps(rows[2])[:50])  # what a killed process leaves
+    again = Results(tmp_path / "out")
+    assert again.read() == rows[:2]
+    again.open(PROTOCOL)
+    again.append(rows[2])
+    assert again.read() == rows
+    assert again.read_protocol() == PROTOCOL
+    runs = [make_run(seed=seed) for seed in range(5)]
+    assert missing(runs, rows, None) == runs[3:]
+    assert missing(runs, rows, (2, 2)) == [runs[3]]
+
+
+def test_shards_are_read_together(tmp_path):
+    for i in (1, 2):
+        results = Results(tmp_path, (i, 2))
+        results.open(PROTOCOL)
+        results.append(make_row("iq", i, UP))
+    Results(tmp_path).append(make_row("iq", 1, DOWN))  # the same run a second time
+    assert sorted(row["seed"] for row in Results(tmp_path).read()) == [1, 2]
+
+
+def test_failed_rows_can_be_dropped(tmp_path):
+    results = Results(tmp_path)
+    results.open(PROTOCOL)
+    results.append(make_row("iq", 0, UP))
+    results.append(make_row("iq", 1, UP, error="ValueError: no"))
+    results.drop_failed()
+    assert [row["seed"] for row in results.read()] == [0]
+
+
+def test_another_comparison_is_refused(tmp_path):
+    results = Results(tmp_path)
+    results.open(PROTOCOL)
+    for changes in (dict(timesteps=2_000), dict(demos_hash="1"), dict(env=Environment("Acrobot-v1"))):
+        with pytest.raises(ValueError, match=rf"holds another comparison \({next(iter(changes))} .* are not mixed"):
+            results.open(replace(PROTOCOL, **changes))
+    results.open(replace(PROTOCOL, demos="/another/path/of/the/same"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="is not empty, and holds no comparison"):
+        Results(other).open(PROTOCOL)
+    (other / "comparison.json").write_text("{}")
+    with pytest.raises(ValueError, match="is damaged"):
+        Results(other).open(PROTOCOL)
+    with pytest.raises(ValueError, match="is a file"):
+        Results(other / "thesis.txt")
+
+
+def test_nothing_to_normalise_by():
+    with pytest.raises(ValueError, match="there is nothing to normalise returns by"):
+        replace(PROTOCOL, expert_return=20.0)
+
+
+def test_steps_to_the_goal():
+    """The goal is 0.9 of the way from 20 to 500, that is 452."""
+    reached = statistics.to_goal(make_row("iq", 0, UP), PROTOCOL, "step")
+    assert (reached, str(reached)) == (statistics.Censored(300, False), "300")
+    assert not statistics.stayed(make_row("iq", 0, UP), PROTOCOL)
+    assert statistics.stayed(make_row("iq", 0, [20.0, 452.0]), PROTOCOL)
+    assert str(statistics.to_stay(make_row("iq", 0, UP), PROTOCOL)) == "500"
+    assert str(statistics.to_stay(make_row("iq", 0, [*UP, 20.0]), PROTOCOL)) == "> 1,100"
+    never = statistics.to_goal(make_row("iq", 0, DOWN), PROTOCOL, "step")
+    assert (never, str(never)) == (statistics.Censored(1_000, True), "> 1,000")
+    assert statistics.to_goal(make_row("sb3/bc", 0, [500.0]), PROTOCOL, "step") == statistics.Censored(0, False)
+    assert statistics.median([never, reached, reached]) == reached
+    assert statistics.median([never, reached]) == never
+    assert statistics.median([never, never, reached]) == never
+
+
+def test_return_at_the_common_budget():
+    """A longer run counts by its first evaluation at or after the budget, a clone by its only one."""
+    longer = make_row("imitation/gail", 0, [*DOWN[:-1], 111.0, 222.0], timesteps=10_000)
+    assert statistics.at_budget(longer, 1_000) == 111.0
+    assert statistics.at_budget(longer, 950) == 111.0
+    assert statistics.at_budget(make_row("sb3/bc", 0, [333.0]), 1_000) == 333.0
+
+
+def all_rows():
+    rows = [make_row("sb3/gail", seed, DOWN if seed else UP) for seed in range(3)]
+    rows += [make_row("iq", seed, UP) for seed in range(3)]
+    rows += [make_row("sb3/bc", seed, [450.0 + seed]) for seed in range(3)]
+    rows += [make_row("imitation/gail", seed, [*DOWN, *UP], timesteps=2_000) for seed in range(2)]
+    rows.append(make_row("imitation/gail", 2, UP, error="RuntimeError: <lost>", return_mean=None, curve=[]))
+    return rows
+
+
+def test_summaries():
+    pytest.importorskip("rliable")
+    summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
+    assert list(summaries) == ["iq", "imitation/gail", "sb3/bc", "sb3/gail"]
+    iq, gail, longer = summaries["iq"], summaries["sb3/gail"], summaries["imitation/gail"]
+    assert str(iq.score_at_budget) == "1.00 [1.00, 1.00]" and iq.improvement is None
+    # Three runs, of which rliable's interquartile mean leaves none out
+    assert gail.score_at_budget.value == pytest.approx(1 / 3)
+    assert (gail.score_at_budget.low, gail.score_at_budget.high) == (0, 1)
+    assert str(gail.steps) == "> 1,000" and gail.n_reached == 1 and gail.n_stayed == 0
+    assert gail.improvement.value == pytest.approx(5 / 6)
+    assert (longer.seeds, longer.n_failed, longer.return_at_budget) == ((0, 1), 1, 20.0)
+    assert longer.score_final.value == 1 and longer.score_at_budget.value == 0 and str(longer.steps) == "1,300"
+    assert tables.merit_lines(list(summaries.values())) == [
+        "1 demonstration: IQ-Learn took 300 steps, 0.23 times those of imitation/gail, the best of the others that act "
+        "(1,300); to stay there, IQ-Learn took 500 steps, 0.33 times those of imitation/gail (1,500)."
+    ]
+
+
+def test_report(tmp_path):
+    pytest.importorskip("rliable")
+    pytest.importorskip("matplotlib")
+    results = Results(tmp_path)
+    results.open(PROTOCOL)
+    for row in [*all_rows(), *(make_row("iq", seed, UP, n_demos=3) for seed in range(2))]:
+        results.append(row)
+    table = write_report(results)
+    assert (tmp_path / "table.md").read_text() == table
+    assert "| 1 | imitation/gail | 2, 1 failed (preliminary) | 20.0 | 0.00 [0.00, 0.00] | 2,000 | 1.00 [1.00, 1.00] |" in table
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [(row["n_demos"], row["algo"]) for row in rows][-1] == ("3", "iq")
+    # Told again from the rows alone
+    finals = [row["return_mean"] for row in all_rows() if row["algo"] == "sb3/bc"]
+    (bc,) = [row for row in rows if row["algo"] == "sb3/bc"]
+    assert float(bc["return_at_budget"]) == np.mean(finals)
+    assert float(bc["score"]) == pytest.approx((np.mean(finals) - 20) / 480, abs=1e-4)
+    assert (bc["steps_to_90"], bc["steps_censored"]) == ("0.0", "1")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;lost&gt;" in page and "--first-seed 2" in page and "data:image/png;base64," in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing else is needed
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_without_the_extra(tmp_path, monkeypatch):
+    results = Results(tmp_path)
+    results.open(PROTOCOL)
+    assert "no run has ended well" in write_report(results)
+    results.append(make_row("iq", 0, UP))
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    assert 'pip install "sb3-iq[compare]"' in write_report(results)
+    with pytest.raises(ValueError, match="holds no comparison"):
+        write_report(Results(tmp_path / "none"))
+
+
+def test_curves_on_common_steps(tmp_path):
+    curve = on_common_steps([([100, 200], [1.0, 2.0]), ([50, 150, 300], [0.0, 4.0, 7.0])])
+    np.testing.assert_array_equal(curve.steps, [50, 100, 150, 200])
+    np.testing.assert_array_equal(curve.values, [[1, 1, 1.5, 2], [0, 2, 4, 5]])
+    with pytest.raises(ValueError, match="expected"):
+        Curve(np.arange(3), np.zeros((2, 4)))
+    pytest.importorskip("matplotlib")
+    many = {f"algorithm {i}": curve for i in range(10)}  # more than there are colours
+    figure({"a": many}, {"expert": 6.0}, "return", "steps", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_command_repeats_a_run():
+    protocol = replace(PROTOCOL, env=Environment("CartPole-v1", {"render_mode": None}, ("json",)))
+    command = protocol.command(make_run("sb3/gail", seed=4, n_demos=3), "again")
+    assert command[:3] == ["python", "-m", "sb3_iq.compare"]
+    text = " ".join(command)
+    assert "--algos sb3/gail --seeds 1 --first-seed 4" in text and "--env-kwargs render_mode:None --gym-packages json" in text
+    assert isinstance(protocol, Protocol)

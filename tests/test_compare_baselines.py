@@ -1,0 +1,158 @@
+"""The baselines of a comparison: what they learn from, and that each learns in the budget that it is given."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_iq import ExpertBuffer, load_demonstrations
+from sb3_iq.compare.baselines import bc, gail, networks, sqil
+from sb3_iq.compare.baselines.discriminator import Discriminator, DiscriminatorSettings
+from sb3_iq.compare.baselines.task import Task, settings_of
+from sb3_iq.compare.environment import Environment, policy_name
+from sb3_iq.compare.evaluation import Evaluations, random_return
+from sb3_iq.demonstrations import Demonstrations
+from tests.utils import BOX, DICT, IMAGE, RandomEnv, random_trajectories
+
+TASK = Task(Environment("CartPole-v1"), load_demonstrations("bundled:CartPole-v1", n_trajectories=2), timesteps=80, seed=0)
+
+
+def pendulum_task() -> Task:
+    environment = Environment("Pendulum-v1")
+    trajectories = tuple(random_trajectories(environment.make(), n_episodes=2, length=30))
+    return Task(environment, Demonstrations(trajectories), timesteps=40, seed=0)
+
+
+def buffer_of(task: Task) -> ExpertBuffer:
+    return networks.expert_buffer(task, task.venv())
+
+
+def evaluations(task: Task, frequency: int = 20) -> Evaluations:
+    return Evaluations(task.environment, n_episodes=2, frequency=frequency, on_point=lambda point: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [sqil.train, gail.train], ids=["sqil", "gail"])
+@pytest.mark.parametrize("task", [TASK, pendulum_task()], ids=["DQN", "SAC"])
+def test_online_baselines(train, task):
+    found = []
+    for _ in range(2):
+        done = evaluations(task)
+        train(task, {"batch_size": 16}, done)
+        found.append([point["mean"] for point in done.points])
+    assert found[0] == found[1]  # repeatable
+    assert [point["step"] for point in done.points] == list(range(20, task.timesteps + 1, 20))
+    assert done.env_steps == task.timesteps and 0 < done.gradient_steps < task.timesteps
+
+
+@pytest.mark.parametrize("task", [TASK, pendulum_task()], ids=["discrete", "continuous"])
+def test_cloning(task):
+    done = evaluations(task)
+    bc.train(task, dict(min_steps=20, max_steps=40, check_every=20, batch_size=16), done)
+    assert (len(done.points), done.points[0]["step"], done.env_steps) == (1, 0, 0)
+    assert 20 <= done.gradient_steps <= 40
+
+
+def test_cloning_stops_when_held_out_data_gets_no_better(monkeypatch):
+    losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.0])
+    settings = bc.BCSettings(check_every=1, patience=3, min_steps=1, max_steps=100)
+    cloning = bc.Cloning(TASK, TASK.venv(), settings, buffer_of(TASK))
+    steps = []
+    monkeypatch.setattr(cloning, "train", lambda n, look: next(steps.append(i) for i in range(1, n + 1) if not look(i)))
+    monkeypatch.setattr(cloning, "loss", lambda batch: th.tensor(next(losses)))
+    assert bc.converge(cloning, buffer_of(TASK), settings) == 2
+
+
+def test_split():
+    rng = np.random.default_rng(0)
+    ten = replace(TASK.demonstrations, trajectories=TASK.demonstrations.trajectories * 5)
+    seen, held_out = bc.split(ten, 0.2, rng)
+    assert (len(seen.trajectories), len(held_out.trajectories)) == (8, 2)
+    one = replace(TASK.demonstrations, trajectories=TASK.demonstrations.trajectories[:1])
+    seen, held_out = bc.split(one, 0.2, rng)
+    assert seen.n_transitions + held_out.n_transitions == one.n_transitions == 5 * held_out.n_transitions
+    assert not any(episode.terminated for episode in (*seen.trajectories, *held_out.trajectories))
+    (short,) = random_trajectories(TASK.environment.make(), n_episodes=1, length=1)
+    assert bc.split(Demonstrations((short,)), 0.2, rng)[0].n_transitions == 1
+
+
+def test_sqil_batches():
+    """Half of a batch is the expert's, with reward 1, actions scaled like the agent's, and time limits that are no ends."""
+    task = pendulum_task()
+    expert = buffer_of(task)
+    env = task.venv()
+    buffer = sqil.sqil_buffer(env.observation_space)(100, env.observation_space, env.action_space, "cpu", expert=expert)
+    for _ in range(5):
+        buffer.add(np.zeros((1, 3)), np.zeros((1, 3)), np.zeros((1, 1)), np.full(1, 7.0), np.zeros(1), [{}])
+    batch = buffer.sample(9)
+    assert batch.rewards.flatten().tolist() == [0.0] * 5 + [1.0] * 4
+    assert batch.actions.abs().max() <= 1
+    assert isinstance(buffer, ReplayBuffer)
+
+
+def test_rewards_of_terminal_transitions():
+    """Those of the absorbing state that follows are a geometric series."""
+    expert = buffer_of(TASK)
+    net = Discriminator(th.as_tensor(expert.all().observations), spaces.Discrete(2), DiscriminatorSettings())
+    batch = expert.sample(8)
+    ended = batch._replace(dones=th.ones_like(batch.dones))
+    difference = net.rewards(ended, 0.9) - net.rewards(batch, 0.9)
+    with th.no_grad():
+        absorbing = net.net(net._absorbing(net.inputs(batch)))
+    th.testing.assert_close(difference, (9 * absorbing).expand(8, 1))
+
+
+def test_discriminator_learns():
+    th.manual_seed(0)
+    expert = buffer_of(TASK)
+    settings = DiscriminatorSettings(discriminator_learning_rate=1e-2, input_dropout=0.0, dropout=0.0)
+    net = Discriminator(th.as_tensor(expert.all().observations), spaces.Discrete(2), settings)
+    for _ in range(100):
+        other = expert.sample(64)
+        net.update(expert.sample(64), other._replace(observations=other.observations + 1.0))
+    batch = expert.sample(256)
+    assert net.rewards(batch, 0.9).mean() > net.rewards(batch._replace(observations=batch.observations + 1.0), 0.9).mean() + 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "message"),
+    [
+        (bc.BCSettings, {"lr": 1.0}, "algos: x has no setting 'lr'. It has learning_rate"),
+        (bc.BCSettings, {"max_steps": 10}, "max_steps=10: expected an integer at least 2000"),
+        (sqil.SQILSettings, {"gamma": 2.0}, "gamma=2.0: expected a number between 0 and 1"),
+        (gail.GAILSettings, {"dropout": -1.0}, "dropout=-1.0: expected a number of at least 0"),
+        (gail.GAILSettings, {"mixup_alpha": 0.0}, "mixup_alpha=0.0: expected a number of at least"),
+    ],
+)
+def test_wrong_settings(cls, given, message):
+    with pytest.raises(ValueError, match=message):
+        settings_of(cls, "x", given)
+
+
+def test_spaces():
+    assert [policy_name(space) for space in (BOX, IMAGE, DICT)] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
+    assert networks.learner_class(spaces.Discrete(2)) is DQN and networks.learner_class(BOX) is SAC
+    with pytest.raises(ValueError, match="MultiBinary, but the baselines learn by SAC or DQN"):
+        networks.learner_class(spaces.MultiBinary(2))
+
+
+@pytest.mark.parametrize("space", [IMAGE, DICT], ids=["images", "dictionaries"])
+def test_other_observations(monkeypatch, space):
+    """SQIL and cloning take them, the discriminator refuses."""
+    monkeypatch.setattr(Environment, "make", lambda self: RandomEnv(space, spaces.Discrete(2)))
+    trajectories = tuple(random_trajectories(RandomEnv(space, spaces.Discrete(2)), n_episodes=2))
+    task = Task(Environment("any"), Demonstrations(trajectories), timesteps=12, seed=0)
+    done = evaluations(task)
+    sqil.train(task, {"batch_size": 4}, done)
+    assert done.env_steps == 12
+    bc.train(task, dict(min_steps=2, max_steps=2, check_every=1, batch_size=4), evaluations(task))
+    with pytest.raises(ValueError, match="algos: sb3/gail: its discriminator only takes vectors"):
+        gail.check(task, {})
+
+
+def test_random_return():
+    assert random_return(TASK.environment, 5) == random_return(TASK.environment, 5)

@@ -1,0 +1,215 @@
+"""Comparisons from the command line: rows as they come, what is refused before the first run, and what a kill leaves."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sb3_iq.compare import compare, driver, execution, statistics
+from sb3_iq.compare.__main__ import main
+from sb3_iq.compare.algorithms import parse
+from sb3_iq.compare.comparison import Run
+from sb3_iq.compare.dispatch import Local
+from sb3_iq.compare.results import Results
+from sb3_iq.demonstrations import load_demonstrations
+from tests.compare_utils import BC, PROTOCOL, in_process, make_run
+
+DEMOS = "bundled:CartPole-v1"
+SMALL = ["--env", "CartPole-v1", "--demos", DEMOS, "--timesteps", "40", "--eval-freq", "20", "--eval-episodes", "2"]
+
+
+@pytest.fixture
+def without_processes(monkeypatch):
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 20)
+    monkeypatch.setattr(driver, "_dispatcher", lambda *arguments: in_process)
+
+
+def rows_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_command(tmp_path, without_processes, capsys):
+    """All algorithms of this package; a second call adds seeds and demonstrations, and does nothing again."""
+    algos = ["iq:learning_starts=10", "sb3/sqil:batch_size=8", "sb3/gail:batch_size=8", BC, "iq:offline=True,timesteps=10"]
+    assert main([*SMALL, "--n-demos", "2", "--algos", *algos, "--seeds", "1", "--out", str(tmp_path)]) == 0
+    rows = rows_of(tmp_path)
+    assert [(row["algo"], row["n_demos"], row["seed"]) for row in rows] == [(algo.label, 2, 0) for algo in parse(algos)]
+    for row in rows:
+        assert row["error"] is None and row["score"] is not None
+        assert row["env_steps"] == (0 if row["algo"].startswith(("sb3/bc", "iq:offline")) else 40)
+    assert [point["step"] for point in rows[0]["curve"]] == [20, 40]
+    # The same episodes for all algorithms, another choice for another seed
+    assert len({row["demos_hash"] for row in rows}) == 1
+    before = (tmp_path / "results.jsonl").read_text()
+    more = compare("CartPole-v1", DEMOS, [BC], [1, 2], 2, 40, tmp_path, eval_freq=20, n_eval_episodes=2)
+    assert (tmp_path / "results.jsonl").read_text().startswith(before)
+    assert len(more) == len(rows) + 3 == len(rows_of(tmp_path))
+    assert len({row["demos_hash"] for row in more}) == 4
+    if importlib.util.find_spec("rliable"):
+        assert "| 2 | iq:learning_starts=10 |" in capsys.readouterr().out
+        assert (tmp_path / "report.html").exists()
+
+
+def test_words_without_imitation(tmp_path, without_processes, monkeypatch, capsys):
+    monkeypatch.setattr(driver, "without_imitation", lambda algos: (parse(["iq"]), "imitation/airl: left out"))
+    arguments = ["--n-demos", "1", "--algos", "iq", "airl", "--seeds", "1", "--out", str(tmp_path)]
+    assert main([*SMALL, *arguments]) == 0
+    assert "imitation/airl: left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--algos", "iqq"], "'iqq' is not known"),
+        (["--algos", "iq:presett=paper"], "presett"),
+        (["--algos", "iq:preset=papr"], "papr"),
+        (["--algos", "sb3/sqil:gamma=2"], "gamma=2: expected a number between 0 and 1"),
+        (["--env", "CartPole-v99"], "env='CartPole-v99': this environment cannot be made"),
+        (["--env", "Pendulum-v1"], "environment's observation space"),
+        (["--demos", "bundled:Nothing"], "bundled:Nothing"),
+        (["--n-demos", "11"], "n_demos=11: expected an integer between 1 and 10"),
+        (["--seeds", "0"], "seeds=0"),
+        (["--timesteps", "0"], "timesteps=0"),
+        (["--eval-episodes", "0"], "n_eval_episodes=0"),
+        (["--shard", "3/2"], "expected (i, n) with 1 <= i <= n"),
+        (["--shard", "x"], "expected I/N"),
+        (["--jobs", "0"], "n_jobs=0"),
+        (["--env-kwargs", "gravity"], "expected KEY:VALUE"),
+        (["--expert-return", "-1"], "there is nothing to normalise"),
+        (["--baselines", "none.yml"], "cannot be read"),
+    ],
+)
+def test_refused_before_the_first_run(tmp_path, capsys, changes, message):
+    out = tmp_path / "out"
+    command = [*SMALL, "--n-demos", "1", "--algos", "iq", "--seeds", "1", "--out", str(out), *changes]
+    with pytest.raises(SystemExit) as status:
+        main(command)
+    assert status.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_missing_argument(capsys):
+    with pytest.raises(SystemExit) as status:
+        main(["--env", "CartPole-v1"])
+    assert status.value.code == 2 and "--demos is required" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, capsys):
+    def fail(task, given, evaluations):
+        raise RuntimeError("the simulator crashed")
+
+    monkeypatch.setitem(execution.OWN, "sb3/sqil", fail)
+    command = [*SMALL, "--n-demos", "1", "--algos", "sb3/sqil", BC, "--seeds", "1", "--out", str(tmp_path)]
+    assert main(command) == 1
+    assert "failed: sb3/sqil, 1 demonstrations, seed 0: RuntimeError: the simulator crashed" in capsys.readouterr().err
+    errors = {row["algo"]: row["error"] for row in rows_of(tmp_path)}
+    assert errors == {"sb3/sqil": "RuntimeError: the simulator crashed", BC: None}
+    assert main(command) == 1 and len(rows_of(tmp_path)) == 2  # not run again
+    monkeypatch.undo()
+    monkeypatch.setattr(driver, "_dispatcher", lambda *arguments: in_process)
+    assert main([*command, "--retry-failed"]) == 0
+    assert [row["error"] for row in rows_of(tmp_path)] == [None, None]
+
+
+@pytest.mark.slow
+def test_shards_together_are_the_comparison(tmp_path, without_processes):
+    command = [*SMALL, "--n-demos", "1", "--algos", BC, "--seeds", "3", "--out", str(tmp_path)]
+    for shard in ("1/2", "2/2"):
+        assert main([*command, "--shard", shard]) == 0
+    assert sorted(row["seed"] for row in Results(tmp_path).read()) == [0, 1, 2]
+    assert main(command) == 0 and not (tmp_path / "results.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_killed_worker_loses_one_run():
+    """The process of the first attempt is killed at its first evaluation; the run has one row all the same."""
+    dispatcher, killed = Local(retries=1), []
+
+    def on_point(run, point):
+        if not killed:
+            (process,) = dispatcher._processes
+            killed.append(process.pid)
+            process.kill()
+
+    demonstrations = load_demonstrations(DEMOS)
+    protocol = PROTOCOL
+    run = Run(parse(["iq:learning_starts=10"])[0], 1, 0, 200)
+    rows = list(dispatcher([run], protocol, demonstrations, on_point))
+    assert len(killed) == 1
+    assert [(row["seed"], row["error"]) for row in rows] == [(0, None)]
+
+
+def test_worker_that_always_dies(monkeypatch):
+    monkeypatch.setattr(Local, "_attempt", lambda *arguments: (None, -9))
+    (row,) = Local(retries=2)([make_run()], PROTOCOL, load_demonstrations(DEMOS), lambda run, point: None)
+    assert row["error"] == "the process of this run died 3 times, the last time with exit status -9"
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_kill_9_and_resume(tmp_path):
+    """The rows that are there stay; workers end with their parent; the same command does the rest, each run once."""
+    out = tmp_path / "out"
+    slow = "sb3/bc:min_steps=9999,max_steps=9999"
+    # Two at a time where joblib is installed
+    jobs = ["--jobs", "2"] if importlib.util.find_spec("joblib") else []
+    command = [sys.executable, "-m", "sb3_iq.compare", *SMALL, "--n-demos", "1", "--seeds", "1", "--out", str(out), *jobs]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([*command, "--algos", BC, slow], env=environment)
+    deadline = time.monotonic() + 500
+    while not (out / "results.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    children = [
+        int(stat.parent.name)
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if stat.read_text().rpartition(")")[2].split()[1] == str(process.pid)
+    ]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = (out / "results.jsonl").read_text()
+    assert [row["algo"] for row in rows_of(out)] == [BC]
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(map(alive, children))
+    with (out / "results.jsonl").open("a") as file:
+        file.write(before[:40])  # as if it had been killed while it wrote
+    other = BC.replace("max_steps=40", "max_steps=60")
+    result = subprocess.run([*command, "--algos", BC, other], env=environment, check=False)
+    assert result.returncode == 0
+    assert (out / "results.jsonl").read_text().startswith(before)
+    assert [row["algo"] for row in rows_of(out)] == [BC, other]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
+def test_algorithms_of_imitation(tmp_path, without_processes, name):
+    pytest.importorskip("imitation")
+    small = {
+        "gail": "{'n_steps': 16, 'batch_size': 16, 'n_epochs': 1}",
+        "airl": "{'n_steps': 16, 'batch_size': 16, 'n_epochs': 1}",
+    }
+    settings = {"gail": f"ppo={small['gail']},n_envs=2", "airl": f"ppo={small['airl']},n_envs=2", "bc": "n_batches=5"}
+    algo = f"imitation/{name}" + (f":{settings[name]}" if name in settings else "")
+    rows = compare("CartPole-v1", DEMOS, [algo], [1], 1, 40, tmp_path, eval_freq=20, n_eval_episodes=2)
+    assert [row["error"] for row in rows] == [None]
+    steps = {"gail": 416, "airl": 416, "sqil": 40, "bc": 0}[name]  # ten times the budget, in whole rounds of 32
+    assert steps - 32 <= rows[0]["env_steps"] <= steps
+    with pytest.raises(ValueError, match="has no setting 'lr'"):
+        compare("CartPole-v1", DEMOS, [f"imitation/{name}:lr=1"], [1], 1, 40, tmp_path / "other", n_eval_episodes=2)
