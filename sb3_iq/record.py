@@ -10,7 +10,6 @@ rarely. Agents hold pickles, which can run code: only those that you trust.
 import argparse
 import ast
 import contextlib
-import importlib
 import json
 import os
 import platform
@@ -35,6 +34,7 @@ from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations,
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.recorder import play
 from sb3_iq.demonstrations.report import Finding, make_report
+from sb3_iq.environments import find_spec, import_packages, split_id
 from sb3_iq.iq_learn.spaces_env import env_spec
 
 _STOCHASTIC_ENTRY_POINTS = ("AtariEnv", "minigrid")  # RL Zoo draws actions there, and takes the best one elsewhere
@@ -54,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     _check_arguments(parser, args)
     try:
-        for package in args.gym_packages:
-            importlib.import_module(package)
+        import_packages(args.gym_packages)
         files = _agent_files(args)
         env = make_env(files, args.max_episode_steps)
     except (ImportError, OSError, ValueError) as error:
@@ -168,7 +167,7 @@ def _agent_files(args: argparse.Namespace) -> AgentFiles:
 
 def _record(args: argparse.Namespace, files: AgentFiles, env: gym.Env) -> None:
     """Play, write, read again and report."""
-    draws = any(name in str(gym.spec(files.env_id).entry_point) for name in _STOCHASTIC_ENTRY_POINTS)
+    draws = any(name in str(find_spec(files.env_id).entry_point) for name in _STOCHASTIC_ENTRY_POINTS)
     agent = Agent(files, env, deterministic=args.deterministic or not (args.stochastic or draws), device=args.device)
     set_random_seed(args.seed)
     agent.model.action_space.seed(args.seed)
@@ -256,7 +255,10 @@ def _report(args: argparse.Namespace, files: AgentFiles, agent: Agent, played: s
         print(Finding("IQLearn", f"refuses this data: {error}"))
         return
     settings = {"expert_data": str(args.out), **files.wrappers}
-    command = f"rl_zoo3 train --algo iq --env {files.env_id} -params {_zoo_arguments(settings)}"
+    module, env_id = split_id(files.env_id)  # the zoo takes the module apart from the id
+    packages = [*args.gym_packages, *([] if module is None or module in args.gym_packages else [module])]
+    command = f"rl_zoo3 train --algo iq --env {env_id} -params {_zoo_arguments(settings)}"
+    command += f" --gym-packages {' '.join(packages)}" if packages else ""
     print(command + (f" --env-kwargs {_zoo_arguments(files.env_kwargs)}" if files.env_kwargs else ""))
 
 

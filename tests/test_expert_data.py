@@ -51,7 +51,8 @@ def test_refused_in_the_constructor(expert_data, error, message, offline):
     [
         (ACTS, "actions are discrete"),
         (np.full((5, 1), 99.0), "the units are wrong"),
-        (np.full((5, 1), np.nan), "acts holds nan"),
+        (np.where(np.arange(5) == 2, np.nan, 0.0)[:, None], "acts holds nan"),
+        (np.full((5, 1), np.nan), "there are no actions, or only NaN"),
         (np.zeros((5, 2)), r"actions of shape \(2,\), but the environment's action space has shape \(1,\)"),
     ],
 )

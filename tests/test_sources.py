@@ -168,7 +168,7 @@ def test_datasets_objects(folder, tmp_path):
         load_demonstrations(dataset.to_iterable_dataset())
     with pytest.raises(ValueError, match="empty"):
         load_demonstrations(dataset.select([]))
-    with pytest.raises(ValueError, match=r"the columns \['acts', 'terminal'\] are missing"):
+    with pytest.raises(ValueError, match=r"the columns \['terminal'\] are missing"):
         load_demonstrations(datasets.Dataset.from_dict({"obs": [[1.0]]}))
 
 

@@ -17,6 +17,7 @@ from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
 from sb3_iq.demonstrations.loading import load_demonstrations
 from sb3_iq.demonstrations.report import Finding, make_report
+from sb3_iq.environments import import_packages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="write a new folder or .parquet file; with --split two of them, whose names end with -train and -held-out",
     )
     parser.add_argument("--plot", type=Path, metavar="IMAGE", help="draw lengths, returns, ends and actions")
+    parser.add_argument(
+        "--gym-packages", nargs="+", default=[], metavar="PACKAGE", help="to import: they register environments"
+    )
     parser.add_argument("--allow-pickle", action="store_true", help="read a pickle: it can run code, so only one you trust")
     args = parser.parse_args(argv)
     if args.seed is not None and args.split is None:
@@ -45,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     env = None
     if args.env is not None:
         try:
+            import_packages(args.gym_packages)
             env = gym.make(args.env)
         except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
             parser.error(f"--env {args.env}: this environment can't be made ({type(error).__name__}: {error})")
@@ -106,7 +111,8 @@ def _check(demonstrations: Demonstrations, observation_space: spaces.Space | Non
         print(Finding("IQLearn", "reads this data; give --env to check it against an environment"))
         return 0
     try:
-        buffer = ExpertBuffer(demonstrations, observation_space, action_space)
+        with_actions = any(trajectory.acts is not None for trajectory in demonstrations)
+        buffer = ExpertBuffer(demonstrations, observation_space, action_space, with_actions=with_actions)
     except ValueError as error:
         return _refuse(error)
     where = f"{buffer.nbytes / 1e6:.1f} MB of memory"

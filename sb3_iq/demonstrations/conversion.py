@@ -123,11 +123,19 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
     :raises ValueError: if the space is not served (see :func:`part_sizes`), or a Box without finite bounds, or if the actions
         don't fit it
     """
+    actions = []
+    for index, trajectory in enumerate(trajectories):
+        if trajectory.acts is None:
+            raise ValueError(
+                f"expert_data, episode {index}: there are no actions, or only NaN (state-only data), but "
+                "expert_actions='given' reads them. Use expert_actions='inverse_dynamics' or 'policy', or data with acts"
+            )
+        actions.append(trajectory.acts)
     if not isinstance(space, spaces.Box):
-        return _discrete_action_column(trajectories, space)
+        return _discrete_action_column(actions, space)
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
-    return _continuous_action_column(trajectories, space)
+    return _continuous_action_column(actions, space)
 
 
 def part_sizes(space: spaces.Space) -> tuple[int, ...]:
@@ -149,14 +157,18 @@ def part_sizes(space: spaces.Space) -> tuple[int, ...]:
     )
 
 
-def _discrete_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Column:
+def _discrete_action_column(actions: list[np.ndarray], space: spaces.Space) -> Column:
     """Return int64 actions; whole numbers of a float dtype are taken for what they are."""
     sizes = np.array(part_sizes(space))
     shapes = ((), (1,)) if isinstance(space, spaces.Discrete) else (space.shape,)
-    for index, trajectory in enumerate(trajectories):
-        acts = trajectory.acts
+    for index, acts in enumerate(actions):
         label = f"expert_data, episode {index}: actions"
         whole = acts.dtype.kind in "biu" or all((chunk == np.round(chunk)).all() for chunk in chunks(acts))
+        if whole and isinstance(space, spaces.Discrete) and _is_one_hot(acts, int(space.n)):
+            raise ValueError(
+                f"{label} of shape {acts.shape[1:]} are one-hot, but the environment's action space is {cut(space)}. Give the "
+                "number of the action, acts.argmax(axis=1)"
+            )
         if acts.shape[1:] not in shapes or not whole:
             kind = "other than this space's" if whole else "continuous (a Box)"
             raise ValueError(
@@ -172,7 +184,14 @@ def _discrete_action_column(trajectories: tuple[Trajectory, ...], space: spaces.
                     "environment's action space. Is this data of another environment, or does it count actions from 1?"
                 )
     convert = one_in_a_row if isinstance(space, spaces.Discrete) else parts_in_a_row
-    return Column([trajectory.acts for trajectory in trajectories], (len(sizes),), np.dtype(np.int64), convert)
+    return Column(actions, (len(sizes),), np.dtype(np.int64), convert)
+
+
+def _is_one_hot(acts: np.ndarray, n: int) -> bool:
+    """Return whether each action is n numbers, of which one is 1 and the others are 0."""
+    if n < 2 or acts.shape[1:] != (n,):
+        return False
+    return all(bool(((chunk == 0) | (chunk == 1)).all() and (chunk.sum(axis=1) == 1).all()) for chunk in chunks(acts))
 
 
 def parts_in_a_row(rows: np.ndarray) -> np.ndarray:
@@ -180,13 +199,13 @@ def parts_in_a_row(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), -1).astype(np.int64)
 
 
-def _continuous_action_column(trajectories: tuple[Trajectory, ...], space: spaces.Box) -> Column:
+def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> Column:
     """Return actions scaled by the bounds, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
     n_beyond, n_total, largest = 0, 0, 0.0
-    for index, trajectory in enumerate(trajectories):
-        acts, label = trajectory.acts, f"expert_data, episode {index}: actions"
+    for index, acts in enumerate(actions):
+        label = f"expert_data, episode {index}: actions"
         if acts.ndim == 1 and acts.dtype.kind in "biu":
             raise ValueError(
                 f"{label} are discrete ({acts.dtype}, one number for each step), but the environment's action space is a "
@@ -222,4 +241,4 @@ def _continuous_action_column(trajectories: tuple[Trajectory, ...], space: space
         # As in SB3's buffer: one row for each action, whatever its shape
         return np.clip(scaled, -1.0, 1.0).astype(np.float32).reshape(len(rows), -1)
 
-    return Column([trajectory.acts for trajectory in trajectories], (low.size,), np.dtype(np.float32), scale)
+    return Column(actions, (low.size,), np.dtype(np.float32), scale)

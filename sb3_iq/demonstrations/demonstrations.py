@@ -274,14 +274,14 @@ class Demonstrations:
 
     def unknown_limit_length(self) -> int | None:
         """
-        :return: the maximum length, if no time limit is known, all ends are assumed, and two or more episodes share
-            that length, so that it may well be a time limit; else None
+        :return: the maximum length of the episodes whose end is only assumed, if no time limit is known, and two or more of
+            them share it or there is no other to compare with, so that it may well be a time limit; else None
         """
-        if self.max_episode_steps is not None or any(trajectory.ending != "assumed" for trajectory in self.trajectories):
+        lengths = Counter(len(trajectory) for trajectory in self.trajectories if trajectory.ending == "assumed")
+        if self.max_episode_steps is not None or not lengths:
             return None
-        lengths = Counter(len(trajectory) for trajectory in self.trajectories)
         longest = max(lengths)
-        return longest if lengths[longest] >= 2 else None
+        return longest if lengths[longest] >= 2 or lengths.total() == 1 else None
 
     def describe(self) -> str:
         """

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq.demonstrations.conversion import action_column, observation_columns
+from sb3_iq.demonstrations.conversion import action_column, observation_columns, part_sizes
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.storage import Column, MappedRows, RowFile, Rows, RowsInMemory, is_mapped, one_in_a_row
@@ -42,6 +42,8 @@ class ExpertBuffer:
     :param device: where batches are wanted
     :param rng: the generator to sample from; None makes one without a seed
     :param with_rewards: keep the rewards of the data. Without them, which saves memory and time, those of a batch are zeros
+    :param with_actions: keep the actions of the data. Without them, for state-only data and where they are never read, they
+        are not checked, and those of a batch are zeros
     :raises TypeError: if ``demonstrations`` is not :class:`Demonstrations`
     :raises ValueError: if observations or actions don't fit the spaces, with what differs and the likely cause
     """
@@ -54,6 +56,7 @@ class ExpertBuffer:
         device: th.device | str = "cpu",
         rng: np.random.Generator | None = None,
         with_rewards: bool = True,
+        with_actions: bool = True,
     ) -> None:
         if not isinstance(demonstrations, Demonstrations):
             raise TypeError(f"demonstrations is {shorten(demonstrations)}: pass it through load_demonstrations first")
@@ -66,9 +69,9 @@ class ExpertBuffer:
 
         trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
         observations = observation_columns(trajectories, observation_space)
-        actions = action_column(trajectories, action_space)
+        actions = action_column(trajectories, action_space) if with_actions else None
         rewards = _reward_column(trajectories) if with_rewards else None
-        columns = [*observations.values(), actions, *([] if rewards is None else [rewards])]
+        columns = [*observations.values(), *(column for column in (actions, rewards) if column is not None)]
         mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)
         files: dict[str, RowFile] = {}
 
@@ -76,9 +79,9 @@ class ExpertBuffer:
             return MappedRows(column, files, every) if mapped else RowsInMemory(column, every)
 
         self._observations = {key: rows(column) for key, column in observations.items()}
-        self._actions = rows(actions, self._freq)
+        self._actions = None if actions is None else rows(actions, self._freq)
         self._rewards = None if rewards is None else rows(rewards, self._freq)
-        stores = [*self._observations.values(), self._actions, *([] if self._rewards is None else [self._rewards])]
+        stores = [*self._observations.values(), *(store for store in (self._actions, self._rewards) if store is not None)]
         self.nbytes = sum(store.nbytes for store in stores)
         """The memory that the transitions take, in bytes."""
         self.mapped_bytes = sum(store.mapped_bytes for store in stores)
@@ -93,6 +96,7 @@ class ExpertBuffer:
         self._places = _Places.of(lengths, self._freq, self._terminated)
         self._places_at_home = self._places.to(self._home)
         self._no_reward = th.zeros(1, 1, device=self.device)
+        self._no_action = _zero_action(action_space).to(self.device)
         self._size = int(self._places.ends[-1])
         self._first_rows = np.cumsum(lengths + 1) - (lengths + 1)
         self._initial = np.flatnonzero([trajectory.starts_at_reset for trajectory in trajectories])
@@ -121,8 +125,8 @@ class ExpertBuffer:
         :param env: the normalising wrapper whose statistics observations are normalised with, if there is one
         :param rng: another generator than the buffer's own
         :return: tensors on the device: observations, actions (discrete: int64 (B, 1); continuous: float32 (B, action_dim)
-            scaled to [-1, 1]), next observations, dones (terminated only, (B, 1)) and raw rewards ((B, 1), zeros if the data
-            has none or ``with_rewards=False``)
+            scaled to [-1, 1]; zeros with ``with_actions=False``), next observations, dones (terminated only, (B, 1)) and raw
+            rewards ((B, 1), zeros if the data has none or ``with_rewards=False``)
         """
         return self._at(th.from_numpy(self.draw(batch_size, rng)), env)
 
@@ -191,11 +195,12 @@ class ExpertBuffer:
             rows, dones = self._places.find(index.cpu())
             observations, next_observations = self._normalised(rows, env), self._normalised(rows + 1, env)
         rewards = self._no_reward.expand(len(index), 1) if self._rewards is None else self._rewards.take(at_home)
+        actions = self._no_action.expand(len(index), -1) if self._actions is None else self._actions.take(at_home)
         kind: Any = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
         # By name: later versions of SB3 have fields that earlier ones have not.
         return kind(
             observations=observations,
-            actions=self._actions.take(at_home).to(self.device),
+            actions=actions.to(self.device),
             next_observations=next_observations,
             dones=dones.to(self.device),
             rewards=rewards.to(self.device),
@@ -247,6 +252,13 @@ class _Places(NamedTuple):
         episode = th.searchsorted(self.ends, index, right=True)
         rows = self.freq * index + self.offsets[episode]
         return rows, (rows + 1 == self.last_rows[episode]).float()[:, None]
+
+
+def _zero_action(space: spaces.Space) -> th.Tensor:
+    """Return what stands for an action that is never read, shape (1, action_dim)."""
+    if isinstance(space, spaces.Box):
+        return th.zeros(1, int(np.prod(space.shape)))
+    return th.zeros(1, len(part_sizes(space)), dtype=th.int64)
 
 
 def _reward_column(trajectories: tuple[Trajectory, ...]) -> Column:

@@ -29,8 +29,9 @@ def _read(expert_data: Any, env_id: str | None, max_episode_steps: int | None) -
     length = demonstrations.unknown_limit_length()
     if length is not None:
         warnings.warn(
-            f"Two or more demonstrations end after {length} steps, the maximum length, and no time limit is known: these "
-            "ends are taken for terminal states. If they are a limit, use "
-            f"load_demonstrations(..., max_episode_steps={length})."
+            f"Demonstrations end after {length} steps, the maximum length, and no time limit is known: nothing tells how they "
+            "end, so that these ends are taken for terminal states. If they are a limit, use "
+            f"load_demonstrations(..., max_episode_steps={length}); else say so by terminated=True, or "
+            "'TimeLimit.truncated': False in the last info."
         )
     return demonstrations

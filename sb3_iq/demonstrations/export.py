@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_iq.demonstrations.endings import TIME_LIMIT
 from sb3_iq.demonstrations.errors import first_words, how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 
@@ -23,10 +24,12 @@ def to_imitation(trajectories: Sequence[Trajectory]) -> list[Any]:
     except ImportError as error:
         raise ImportError(f"imitation can't be imported ({error}). {how_to_install('imitation')}") from error
     converted = []
-    for trajectory in trajectories:
+    for index, trajectory in enumerate(trajectories):
+        if trajectory.acts is None:
+            raise ValueError(f"episode {index} has no actions, which imitation needs. Save state-only data by save(path)")
         infos: list[dict[str, bool]] = [{} for _ in range(len(trajectory))]
         if trajectory.ending not in ("open", "assumed"):
-            infos[-1]["TimeLimit.truncated"] = trajectory.truncated
+            infos[-1][TIME_LIMIT] = trajectory.truncated
         arguments: dict[str, Any] = {
             "obs": types.DictObs(trajectory.obs) if isinstance(trajectory.obs, dict) else trajectory.obs,
             "acts": trajectory.acts,
@@ -68,8 +71,9 @@ def to_minari(
         raise ValueError("env=None: the demonstrations don't carry their spaces, which Minari needs. Give the environment")
     buffers = []
     for index, trajectory in enumerate(trajectories):
-        if trajectory.rews is None:
-            raise ValueError(f"dataset_id={shorten(dataset_id)}: episode {index} has no rewards, which Minari needs")
+        if trajectory.rews is None or trajectory.acts is None:
+            what = "rewards" if trajectory.rews is None else "actions"
+            raise ValueError(f"dataset_id={shorten(dataset_id)}: episode {index} has no {what}, which Minari needs")
         last = np.arange(len(trajectory)) == len(trajectory) - 1
         obs = {key: list(array) for key, array in trajectory.obs.items()} if isinstance(trajectory.obs, dict) else None
         buffers.append(

@@ -20,7 +20,9 @@ def hash_trajectories(trajectories: Sequence[Trajectory], subsample_freq: int) -
         flags = (trajectory.terminated, trajectory.truncated, trajectory.starts_at_reset)
         digest.update(repr(flags).encode())
         obs = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
-        arrays = [(f"obs {key}", obs[key]) for key in sorted(obs)] + [("acts", trajectory.acts)]
+        arrays = [(f"obs {key}", obs[key]) for key in sorted(obs)]
+        if trajectory.acts is not None:
+            arrays.append(("acts", trajectory.acts))
         if trajectory.rews is not None:
             arrays.append(("rews", trajectory.rews))
         for name, array in arrays:

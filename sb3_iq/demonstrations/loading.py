@@ -13,12 +13,26 @@ from stable_baselines3.common.buffers import BaseBuffer
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, check_number, reading, shorten
 from sb3_iq.demonstrations.reference import resolve, split_reference
-from sb3_iq.demonstrations.sources import Loaded, Request, Source, arrow, dataset, legacy, memory, minari, npz, parquet, replay
+from sb3_iq.demonstrations.sources import (
+    Loaded,
+    Request,
+    Source,
+    arrow,
+    dataset,
+    hdf5,
+    legacy,
+    memory,
+    minari,
+    npz,
+    parquet,
+    replay,
+)
 
 SOURCES = (
     Source(arrow.is_arrow_folder, arrow.read_folder),
     Source(parquet.is_parquet, parquet.read_parquet),
     Source(npz.is_npz, npz.read_npz),
+    Source(hdf5.is_hdf5, hdf5.read_hdf5),
     Source(replay.is_replay_buffer, replay.read_replay_buffer),
     Source(dataset.is_dataset, dataset.read_dataset),
     Source(minari.is_minari, minari.read_minari),
@@ -57,7 +71,8 @@ def load_demonstrations(
     Parquet files, convert them once by ``datasets.load_dataset(...).save_to_disk(folder)``.
 
     :param source: a folder written by ``imitation.data.serialize.save``, or Parquet files with the same columns;
-        imitation's ``.npz`` or one that holds the arrays of flat transitions; ``"bundled:NAME"`` for a set inside this
+        imitation's ``.npz`` or one that holds the arrays of flat transitions (also SB2's and baselines'); D4RL's or
+        robomimic's ``.hdf5``; ``"bundled:NAME"`` for a set inside this
         package (e.g. ``"bundled:CartPole-v1"``); ``"demos:NAME"`` for the folder ``NAME`` in the folder that the variable
         ``SB3_IQ_DEMOS`` names; ``"minari:ID"`` and ``"hf:ORG/NAME"`` for a data set of Minari or of the Hugging Face hub,
         which are downloaded once; a sequence of trajectories (imitation's ``Trajectory`` or ``TrajectoryWithRew``, or
@@ -181,10 +196,7 @@ def _refusal(source: Any) -> Exception:
                 f"expert_data {shorten(source)}: not a data set (no state.json and no Parquet file in this folder). Give the "
                 "folder that imitation.data.serialize.save or datasets' save_to_disk wrote"
             )
-        cure = "Give the folder of a data set, a .parquet or an .npz file"
-        if source.suffix in (".arrow", ".json"):
-            cure = "Give the folder that holds this file"
-        return ValueError(f"expert_data {shorten(source)}: this file is not a data set, or is damaged. {cure}")
+        return _refusal_of_file(source)
     if isinstance(source, type):
         return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
     if hasattr(source, "obs") and hasattr(source, "acts"):  # imitation's TransitionsMinimal
@@ -200,6 +212,22 @@ def _refusal(source: Any) -> Exception:
             "it was made of: trajectories or Transitions"
         )
     return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
+
+
+def _refusal_of_file(path: Path) -> ValueError:
+    """Return why a file can't be used, with a cure that works for it."""
+    if any((path.parent / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        cure = "this is a part of a data set. Give the folder that holds this file"
+    elif path.suffix == ".json":
+        cure = (
+            "JSON files are not read, as their layouts differ. Read it by json.load, and pass a list with a dictionary of obs "
+            "and acts for each episode"
+        )
+    elif path.suffix in (".csv", ".pt", ".pth"):
+        cure = f"{path.suffix} files are not read. Pass a dictionary of its arrays: obs, acts, next_obs and dones"
+    else:
+        cure = "this file is not a data set, or is damaged. Give the folder of a data set, a .parquet, .npz or .hdf5 file"
+    return ValueError(f"expert_data {shorten(path)}: {cure}")
 
 
 def _warn_of_memory(reference: str, loaded: Loaded, max_memory_gb: float) -> None:

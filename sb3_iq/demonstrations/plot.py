@@ -53,22 +53,26 @@ def _histogram(axes: Any, label: str, values: Sequence[float]) -> None:
 def _plot_actions(axes: Any, trajectories: Sequence[Trajectory]) -> None:
     """Draw the share of each discrete action, or the range of each dimension of continuous ones."""
     axes.set_xlabel("action")
-    if all(trajectory.acts.dtype.kind != "f" for trajectory in trajectories):
+    acts = [trajectory.acts for trajectory in trajectories if trajectory.acts is not None]
+    if not acts:
+        axes.set_title("no actions", fontsize=9)
+        return
+    if all(array.dtype.kind != "f" for array in acts):
         counts: Counter[int] = Counter()
-        for trajectory in trajectories:
-            for chunk in chunks(trajectory.acts):
+        for array in acts:
+            for chunk in chunks(array):
                 counts.update(chunk.reshape(-1).tolist())
         values = sorted(counts)
         axes.bar([str(value) for value in values], [counts[value] / counts.total() for value in values])
         axes.set_ylabel("share")
         return
-    if len({trajectory.acts.shape[1:] for trajectory in trajectories}) > 1:
+    if len({array.shape[1:] for array in acts}) > 1:
         axes.set_title("actions of several shapes", fontsize=9)
         return
-    lows, highs = zip(*(extremes(trajectory.acts) for trajectory in trajectories), strict=True)
+    lows, highs = zip(*map(extremes, acts), strict=True)
     low, high = np.min(lows, axis=0).reshape(-1).astype(float), np.max(highs, axis=0).reshape(-1).astype(float)
-    total = sum(chunk.sum(axis=0, dtype=float) for trajectory in trajectories for chunk in chunks(trajectory.acts))
-    mean = np.reshape(total, -1) / sum(map(len, trajectories))
+    total = sum(chunk.sum(axis=0, dtype=float) for array in acts for chunk in chunks(array))
+    mean = np.reshape(total, -1) / sum(map(len, acts))
     positions = np.arange(len(low))
     axes.bar(positions, high - low, bottom=low, alpha=0.5)
     axes.plot(positions, mean, "k_", markersize=12)

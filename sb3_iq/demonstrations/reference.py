@@ -9,6 +9,7 @@ from typing import Any
 from sb3_iq.demonstrations.errors import reading, shorten
 from sb3_iq.demonstrations.sources.hub import download_from_hub
 from sb3_iq.demonstrations.sources.minari import open_minari
+from sb3_iq.environments import split_id
 
 BUNDLED = Path(__file__).parent / "bundled"
 DEMOS_VARIABLE = "SB3_IQ_DEMOS"
@@ -77,7 +78,7 @@ def _demos(name: str, env_id: str | None) -> Path:
         )
     if not name and env_id is None:
         raise ValueError(f"expert_data {shorten(reference)}: no environment id is known here. Use 'demos:NAME'")
-    path = Path(root) / (name or str(env_id))
+    path = Path(root) / (name or split_id(str(env_id))[1])
     if not path.exists():
         raise FileNotFoundError(
             f"expert_data {shorten(reference)}: {shorten(path)} does not exist. Check the name and {DEMOS_VARIABLE}. "

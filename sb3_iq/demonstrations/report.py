@@ -112,7 +112,7 @@ def _ends(demonstrations: Demonstrations) -> list[Finding]:
     length = demonstrations.unknown_limit_length()
     if length is not None:
         use += (
-            f"; several episodes end after {length} steps, the maximum: if that is a time limit, say so "
+            f"; nothing tells how the episodes of {length} steps, the maximum, end: if that is a time limit, say so "
             f"(max_episode_steps={length}), else their ends are learned as terminal states"
         )
     return [Finding("ends", ", ".join(parts), use)]
@@ -152,18 +152,23 @@ def _observations(trajectories: tuple[Trajectory, ...], key: str | None, space: 
 
 
 def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -> Finding:
-    shapes = {trajectory.acts.shape[1:] for trajectory in trajectories}
+    arrays = [trajectory.acts for trajectory in trajectories if trajectory.acts is not None]
+    n_without = len(trajectories) - len(arrays)
+    if n_without:
+        use = "state-only: IQLearn takes it with expert_actions='policy' or 'inverse_dynamics', which never read actions"
+        return Finding("actions", f"none in {n_without} of {len(trajectories)} episodes", use)
+    shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1:
         return Finding("actions", "of several shapes", REFUSED)
-    dtype = np.result_type(*(trajectory.acts.dtype for trajectory in trajectories))
+    dtype = np.result_type(*(array.dtype for array in arrays))
     if not isinstance(space, spaces.Box) and (space is not None or dtype.kind != "f"):
-        return _discrete_actions(trajectories, dtype, space)
+        return _discrete_actions(arrays, dtype, space)
 
     def share(function: Callable[[np.ndarray], np.ndarray]) -> float:
-        parts = [(function(chunk).sum(), chunk.size) for chunk in _action_chunks(trajectories, np.dtype(np.float64))]
+        parts = [(function(chunk).sum(), chunk.size) for chunk in _action_chunks(arrays, np.dtype(np.float64))]
         return sum(count for count, _ in parts) / sum(size for _, size in parts)
 
-    pairs = [extremes(chunk) for chunk in _action_chunks(trajectories, np.dtype(np.float64))]
+    pairs = [extremes(chunk) for chunk in _action_chunks(arrays, np.dtype(np.float64))]
     minimum, maximum = np.min([low for low, _ in pairs], axis=0), np.max([high for _, high in pairs], axis=0)
     fact = f"shape {next(iter(shapes))}, from {minimum.min():.4g} to {maximum.max():.4g}"
     if not isinstance(space, spaces.Box) or space.low.size != len(minimum):
@@ -181,13 +186,13 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     return Finding("actions", fact, use)
 
 
-def _discrete_actions(trajectories: tuple[Trajectory, ...], dtype: np.dtype, space: spaces.Space | None) -> Finding:
+def _discrete_actions(arrays: list[np.ndarray], dtype: np.dtype, space: spaces.Space | None) -> Finding:
     """Tell the shares of discrete actions, in each part of those that have several."""
-    n_parts = int(np.prod(trajectories[0].acts.shape[1:]))
+    n_parts = int(np.prod(arrays[0].shape[1:]))
     facts = []
     for part in range(min(n_parts, _MAX_LISTED)):
         counts: Counter[np.generic] = Counter()
-        for chunk in _action_chunks(trajectories, dtype):
+        for chunk in _action_chunks(arrays, dtype):
             counts.update(dict(zip(*np.unique(chunk[:, part], return_counts=True), strict=True)))
         total = sum(counts.values())
         shares = [f"{value}: {_percent(count / total)}" for value, count in sorted(counts.items())]
@@ -202,10 +207,10 @@ def _discrete_actions(trajectories: tuple[Trajectory, ...], dtype: np.dtype, spa
     return Finding("actions", f"discrete, {n_parts} parts; {'; '.join(parts + more)}")
 
 
-def _action_chunks(trajectories: tuple[Trajectory, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+def _action_chunks(arrays: list[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
     """Return the actions as rows of numbers, in pieces."""
-    for trajectory in trajectories:
-        for chunk in chunks(trajectory.acts):
+    for array in arrays:
+        for chunk in chunks(array):
             yield chunk.reshape(len(chunk), -1).astype(dtype)
 
 
@@ -229,7 +234,7 @@ def _duplicates(trajectories: tuple[Trajectory, ...]) -> list[Finding]:
 def _transition_hashes(trajectory: Trajectory) -> np.ndarray:
     """Return a number for each transition (observation, action, next observation), equal for equal transitions."""
     obs = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
-    columns = [_row_hashes(trajectory.acts)]
+    columns = [] if trajectory.acts is None else [_row_hashes(trajectory.acts)]
     for key in sorted(obs):
         rows = _row_hashes(obs[key])
         columns += [rows[:-1], rows[1:]]

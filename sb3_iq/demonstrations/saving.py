@@ -1,7 +1,8 @@
 """
 Episodes on disk: a folder in the format of ``imitation.data.serialize``, or a Parquet file with the same columns.
 
-One row for each episode of T steps: ``obs`` (T + 1 observations), ``acts`` (T actions), ``infos`` (T texts of plain JSON),
+One row for each episode of T steps: ``obs`` (T + 1 observations), ``acts`` (T actions; state-only data lack the
+column, which imitation then refuses), ``infos`` (T texts of plain JSON),
 ``terminal`` (whether it ended, in either way) and, where all episodes have them, ``rews`` (T rewards). Dict observations, for
 which imitation has no format, take a column for each key in the place of ``obs``: ``obs.image``, ``obs.desired_goal``.
 
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sb3_iq.demonstrations.endings import STARTS_AT_RESET, TIME_LIMIT
 from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.storage import chunks, is_mapped
-from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory
+from sb3_iq.demonstrations.trajectory import Trajectory
 
 if TYPE_CHECKING:  # it is only imported when something is written
     import datasets
@@ -37,7 +39,7 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     A folder is in the format of ``imitation.data.serialize``. Dict observations are written with one column for each key,
     e.g. ``obs.image``.
 
-    :param trajectories: the episodes: all with rewards, or all without
+    :param trajectories: the episodes: all with rewards, or all without; likewise actions
     :param path: the folder to write, which is made, or a file whose name ends with ``.parquet``
     :param card: what to write in ``card.json`` beside the data (``NAME.card.json`` beside ``NAME.parquet``), e.g. ``env_id``
         and ``max_episode_steps``
@@ -52,6 +54,9 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     with_rewards = [trajectory.rews is not None for trajectory in trajectories]
     if any(with_rewards) and not all(with_rewards):
         raise ValueError("trajectories: only some episodes have rewards, expected all or none")
+    with_actions = [trajectory.acts is not None for trajectory in trajectories]
+    if any(with_actions) and not all(with_actions):
+        raise ValueError("trajectories: only some episodes have actions, expected all or none")
     kinds = {tuple(sorted(t.obs)) if isinstance(t.obs, dict) else None for t in trajectories}
     if len(kinds) > 1:
         raise ValueError(
@@ -100,7 +105,7 @@ def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
     n_numbers = 0
     for trajectory in trajectories:
         arrays = trajectory.obs.values() if isinstance(trajectory.obs, dict) else [trajectory.obs]
-        n_more = max(int(np.prod(array.shape)) for array in [*arrays, trajectory.acts])
+        n_more = max(int(np.prod(array.shape)) for array in [*arrays, trajectory.acts] if array is not None)
         if not pieces or n_numbers + n_more > MAX_NUMBERS:
             pieces.append([])
             n_numbers = 0
@@ -116,8 +121,9 @@ def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
         parts = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
         for key, array in parts.items():
             columns.setdefault(f"{OBS_PREFIX}{key}" if key else "obs", []).append(_in_memory(array))
+        if trajectory.acts is not None:
+            columns.setdefault("acts", []).append(_in_memory(trajectory.acts))
     columns |= {
-        "acts": [_in_memory(trajectory.acts) for trajectory in trajectories],
         "infos": [_infos(trajectory) for trajectory in trajectories],
         "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],
     }
@@ -137,5 +143,5 @@ def _infos(trajectory: Trajectory) -> list[str]:
     if not trajectory.starts_at_reset:
         infos[0][STARTS_AT_RESET] = False
     if trajectory.ending not in ("open", "assumed"):
-        infos[-1]["TimeLimit.truncated"] = trajectory.truncated
+        infos[-1][TIME_LIMIT] = trajectory.truncated
     return [json.dumps(info) if info else "{}" for info in infos]

@@ -26,7 +26,10 @@ def range_of_expert(action_space: spaces.Box, demonstrations: Demonstrations) ->
     :return: the box to scale actions by, inside of the action space
     """
     low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-    pieces = [np.asarray(trajectory.acts).reshape(-1, *action_space.shape) for trajectory in demonstrations.trajectories]
+    found = [trajectory.acts for trajectory in demonstrations.trajectories]
+    pieces = [np.asarray(acts).reshape(-1, *action_space.shape) for acts in found if acts is not None]
+    if not pieces:
+        return action_space
     least = np.clip(np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
     greatest = np.clip(np.max([piece.max(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
     width = greatest - least

@@ -112,11 +112,17 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             device=self.device,
             rng=self.expert_rng,
             with_rewards=False,
+            with_actions=self._reads_actions,
         )
         # A reference is only kept where it brings back the same data: a selection made by the caller is not in it
         self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None
         self.expert_n_transitions = demonstrations.n_transitions
         self.expert_content_hash = demonstrations.content_hash
+
+    @property
+    def _reads_actions(self) -> bool:
+        """Whether the expert's actions are learned from, so that demonstrations must have them."""
+        return getattr(self, "expert_actions", "given") == "given"
 
     def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
         """Return the space that actions are scaled by, here the environment's."""

@@ -274,7 +274,7 @@ class IQLearn(ImitationAlgorithm):
 
     def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
         # Once they have learned, the networks know their range of actions
-        fits = self._n_updates == 0 and self.expert_actions == "given"
+        fits = self._n_updates == 0 and self._reads_actions
         return self.policy.fit_actions(demonstrations if fits else None)
 
     @property

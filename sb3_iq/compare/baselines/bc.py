@@ -82,7 +82,7 @@ def _piece(episode: Trajectory, start: int, end: int) -> Trajectory:
     return replace(
         episode,
         obs=episode.obs[start : end + 1] if obs is None else obs,  # type: ignore[index]
-        acts=episode.acts[start:end],
+        acts=None if episode.acts is None else episode.acts[start:end],
         rews=None if episode.rews is None else episode.rews[start:end],
         terminated=False,
         truncated=False,

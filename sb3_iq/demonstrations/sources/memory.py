@@ -5,23 +5,29 @@ from typing import Any
 
 import numpy as np
 
+from sb3_iq.demonstrations.endings import info_at
 from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request, Select
-from sb3_iq.demonstrations.sources.flat import info_at, plain_observations, read_flat
+from sb3_iq.demonstrations.sources.flat import FLAGS, plain_observations, read_flat
+from sb3_iq.demonstrations.sources.notes import Notes
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
 # The names that libraries give to the same thing; the first is imitation's.
 NAMES = {
-    "obs": ("obs", "observations"),
-    "acts": ("acts", "actions"),
-    "next_obs": ("next_obs", "next_observations"),
-    "rews": ("rews", "rewards"),
+    "obs": ("obs", "observations", "observation"),
+    "acts": ("acts", "actions", "action", "acs"),
+    "next_obs": ("next_obs", "next_observations", "next_observation"),
+    "rews": ("rews", "rewards", "reward"),
     "terminal": ("terminal",),
     "dones": ("dones",),
-    "terminated": ("terminated", "terminals"),
-    "truncated": ("truncated", "timeouts"),
+    "terminated": ("terminated", "terminals", "terminations"),
+    "truncated": ("truncated", "timeouts", "truncations"),
+    "episode_starts": ("episode_starts",),
     "infos": ("infos",),
 }
+_LACKS_LAST = "lacks the last observation"
+# Under these names libraries give as many observations as actions, which imitation's names never do
+_WITHOUT_LAST = ("observations", "observation")
 
 
 def is_mapping(source: object) -> bool:
@@ -34,9 +40,11 @@ def is_mapping(source: object) -> bool:
 
 def read_mapping(source: Mapping[str, Any], request: Request) -> Loaded:
     """
-    :param source: one of three forms. Flat transitions: obs, acts, next_obs and dones, or terminated and truncated
-        (and optionally rews), also by the names of Gymnasium, SB3 and D4RL. A single episode: obs (T + 1), acts (T) and
-        optionally terminal and rews. Columns: lists of episodes in obs and acts, and a list of bools in terminal
+    :param source: one of four forms. Flat transitions: obs, acts, next_obs and dones, or terminated and truncated
+        (and optionally rews), also by the names of Gymnasium, SB2, SB3, D4RL and robomimic; without next_obs the last one
+        of each episode is left out. A single episode: obs (T + 1), acts (T) and optionally terminal and rews. Columns: lists
+        of episodes in obs and acts, and a list of bools in terminal. Arrays (episodes, steps, ...) as baselines writes.
+        State-only data lack acts
     :param request: what is wanted of it
     :return: the episodes. Flat transitions are cut where an episode is done, and where ``next_obs[i] != obs[i + 1]``
     :raises ValueError: if an array is missing or malformed
@@ -90,7 +98,9 @@ def is_sequence(source: object) -> bool:
     :param source: any object
     :return: whether it may be a sequence of trajectories: not text, numbers, transitions nor a loader of batches
     """
-    if isinstance(source, (type, str, bytes, bytearray, np.ndarray)) or hasattr(source, "detach"):
+    if isinstance(source, np.ndarray):
+        return source.dtype.kind == "O" and source.ndim == 1
+    if isinstance(source, (type, str, bytes, bytearray)) or hasattr(source, "detach"):
         return False
     if hasattr(source, "acts") or hasattr(source, "batch_size"):
         return False
@@ -109,24 +119,31 @@ def read_trajectories(source: Sequence[Any], request: Request) -> Loaded:
     if len(source) == 0:
         raise ValueError("expert_data is empty: expected at least one episode")
     trajectories = []
+    notes = Notes()
     for index in request.select(len(source)):
         try:
             item = source[index]
         except Exception as error:  # a table, a mapping of another library
             raise TypeError(f"expert_data is {shorten(source)}, which is not a sequence of trajectories") from error
-        trajectories.append(_read_object(index, item, request.max_episode_steps))
+        trajectories += _read_object(index, item, request.max_episode_steps, notes)
+    notes.warn()
     return Loaded(trajectories)
 
 
-def _read_object(index: int, item: Any, limit: int | None) -> Trajectory:
+def _read_object(index: int, item: Any, limit: int | None, notes: Notes) -> list[Trajectory]:
     if isinstance(item, Trajectory):
-        return item if limit is None else item.with_time_limit(limit)
+        return [item if limit is None else item.with_time_limit(limit)]
     try:
         if isinstance(item, Mapping):
-            return _read_single(_by_name(item), limit)
+            arrays = _by_name(item)
+            if _has_steps(arrays):
+                return read_flat(arrays, range, limit, notes=notes)
+            return [_read_single(arrays, limit)]
         if not all(hasattr(item, name) for name in ("obs", "acts", "terminal")):
             raise TypeError(f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal")
-        return _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
+        return [
+            _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
+        ]
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expert_data, episode {index}: {error}") from error
@@ -141,13 +158,13 @@ def read_arrays(source: Mapping[str, Any], select: Select, max_episode_steps: in
     :raises ValueError: if an array is missing or malformed
     """
     arrays = _by_name(source)
-    if "next_obs" in arrays:
-        return read_flat(arrays, select, max_episode_steps)
     terminal = arrays.get("terminal")
-    if terminal is not None and np.ndim(terminal) == 1:
+    if "next_obs" not in arrays and terminal is not None and np.ndim(terminal) == 1:
         return _read_columns(arrays, select, max_episode_steps)
-    if any(np.ndim(arrays[name]) for name in ("dones", "terminated", "truncated") if name in arrays):
-        raise ValueError("next_obs is missing: the observation after the last step of an episode can't be told without it")
+    if "next_obs" not in arrays and _is_stacked(arrays):
+        return _read_stacked(arrays, select, max_episode_steps)
+    if _has_steps(arrays):
+        return read_flat(arrays, select, max_episode_steps)
     select(1)
     return [_read_single(arrays, max_episode_steps)]
 
@@ -161,24 +178,84 @@ def _by_name(source: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"both {found[0]!r} and {found[1]!r} are given: they are names of the same thing")
         if found:
             arrays[name] = source[found[0]]
-    missing = [name for name in ("obs", "acts") if name not in arrays]
-    if missing:
-        raise ValueError(f"{missing} missing: expected arrays obs and acts, found the keys {cut(list(source))}")
+    if "obs" not in arrays:
+        known = ", ".join(NAMES["obs"])
+        raise ValueError(
+            f"obs missing: found the keys {cut(list(source))}. Pass a dictionary with the observations under one of the names "
+            f"{known}, and the actions under {', '.join(NAMES['acts'])}"
+        )
+    strange = [key for key in map(str, source) if key.lower().startswith("ac")]
+    if "acts" not in arrays and strange:
+        raise ValueError(
+            f"acts missing: found the keys {cut(list(source))}. Pass the actions under one of the names "
+            f"{', '.join(NAMES['acts'])}"
+        )
+    if "episode_starts" in arrays:  # SB2's: where an episode begins, so that the row before it is done
+        starts = np.asarray(arrays.pop("episode_starts")).reshape(-1)
+        arrays.setdefault("dones", np.append(starts[1:], True))
+    if any(name in source for name in _WITHOUT_LAST) and _n_rows(arrays["obs"]) == _n_rows(arrays.get("acts")):
+        arrays[_LACKS_LAST] = True
     return arrays
+
+
+def _n_rows(value: Any) -> int | None:
+    """Return the number of rows, None where there is nothing that has any."""
+    value = plain_observations(value)
+    value = next(iter(value.values()), None) if isinstance(value, dict) else value
+    return len(value) if hasattr(value, "__len__") else None
+
+
+def _has_steps(arrays: dict[str, Any]) -> bool:
+    """Return whether these are transitions, one entry for each, and not one episode with its last observation."""
+    if "next_obs" in arrays or _LACKS_LAST in arrays:
+        return True
+    flags = (arrays[name] for name in FLAGS if arrays.get(name) is not None)
+    n_flags = next((len(flag) for flag in flags if np.ndim(flag) > 0), None)
+    return n_flags is not None and n_flags == _n_rows(arrays["obs"])
+
+
+def _is_stacked(arrays: dict[str, Any]) -> bool:
+    """Return whether the arrays are (episodes, steps, ...), of which the rewards tell."""
+    shapes = [np.shape(arrays[name])[:2] for name in ("obs", "acts", "rews") if isinstance(arrays.get(name), np.ndarray)]
+    no_flags = not any(name in arrays for name in FLAGS)
+    return no_flags and len(shapes) == 3 and arrays["rews"].ndim == 2 and arrays["rews"].shape[1] > 1 and len(set(shapes)) == 1
+
+
+def _read_stacked(arrays: dict[str, Any], select: Select, limit: int | None) -> list[Trajectory]:
+    """Return the episodes of arrays without the last observation of each."""
+    notes = Notes()
+    trajectories = []
+    for index in select(len(arrays["acts"])):
+        trajectories += read_flat({name: arrays[name][index] for name in ("obs", "acts", "rews")}, range, limit, notes=notes)
+    notes.warn()
+    return trajectories
 
 
 def _read_single(arrays: dict[str, Any], limit: int | None) -> Trajectory:
     """Return one episode; without any flag it is not known to have ended, and bootstrapping is never wrong."""
     flags = {}
     for name in ("terminal", "dones", "terminated", "truncated"):
-        flag = arrays.get(name)
+        flag = _last_flag(name, arrays.get(name), _n_rows(arrays["obs"]))
         if flag is not None and (np.ndim(flag) != 0 or np.asarray(flag).dtype.kind != "b"):
             raise ValueError(f"{name}={shorten(flag)}: expected one bool for an episode")
         flags[name] = bool(flag)
-    obs, acts, rews = plain_observations(arrays["obs"]), arrays["acts"], arrays.get("rews")
+    obs, acts, rews = plain_observations(arrays["obs"]), arrays.get("acts"), arrays.get("rews")
     if arrays.get("terminated") is not None or arrays.get("truncated") is not None:
         return Trajectory(obs, acts, rews, flags["terminated"], flags["truncated"] and not flags["terminated"])
     return make_trajectory(obs, acts, rews, flags["terminal"] or flags["dones"], info_at(-1, arrays.get("infos"), 1), limit)
+
+
+def _last_flag(name: str, flag: Any, n_obs: int | None) -> Any:
+    """Return the flag of an episode, also of one that has a flag for each step."""
+    if np.ndim(flag) == 0 or n_obs is None or len(flag) != n_obs - 1 or np.ndim(flag) > 2:
+        return flag
+    flags = np.asarray(flag).reshape(len(flag), -1)
+    if flags.shape[1] != 1 or flags.dtype.kind not in "biuf" or not np.isin(flags, (0, 1)).all():
+        return flag
+    if flags[:-1].any():
+        step = int(np.flatnonzero(flags[:, 0])[0])
+        raise ValueError(f"{name} is True at step {step}, within the episode. Pass next_obs, or one dictionary an episode")
+    return bool(flags[-1, 0])
 
 
 def _read_columns(arrays: dict[str, Any], select: Select, limit: int | None) -> list[Trajectory]:

@@ -26,22 +26,28 @@ _MAX_DEFLATE_RATIO = 1100  # deflate can't shrink by more than 1032; a claim bey
 def is_npz(source: object) -> bool:
     """
     :param source: a path, or anything else
-    :return: whether it is an ``.npz`` file
+    :return: whether it is an ``.npz`` file, or one that ``np.load`` opened
     """
+    if isinstance(source, np.lib.npyio.NpzFile):
+        return True
     if not isinstance(source, Path) or source.is_dir():
         return False
     with open(source, "rb") as file:
         return file.read(2) == b"PK" or (source.suffix == ".npz" and zipfile.is_zipfile(source))
 
 
-def read_npz(path: Path, request: Request) -> Loaded:
+def read_npz(path: Any, request: Request) -> Loaded:
     """
-    :param path: an ``.npz`` file
+    :param path: an ``.npz`` file, also one that ``np.load`` opened
     :param request: what is wanted of it
     :return: the episodes
     :raises ValueError: if the file holds no episodes, or is damaged
     """
-    arrays = _read_members(path)
+    if isinstance(path, np.lib.npyio.NpzFile):
+        with reading(path, "an .npz file"):
+            arrays = {name: path[name] for name in path.files if name in _WANTED}
+    else:
+        arrays = _read_members(path)
     read = _read_legacy if "indices" in arrays else read_arrays
     try:
         return Loaded(read(arrays, request.select, request.max_episode_steps))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sb3_iq.demonstrations.endings import FLAGS, STARTS_AT_RESET, flag_of_info
 from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.saving import OBS_PREFIX
-from sb3_iq.demonstrations.trajectory import STARTS_AT_RESET, Trajectory, flag_of_info, make_trajectory
+from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
 if TYPE_CHECKING:  # pyarrow is only imported when a table is read
     import pyarrow as pa
@@ -44,11 +45,12 @@ def check_schema(file: object, schema: "pa.Schema") -> None:
     with reading(file, "an Arrow table"):  # decodes every name: a damaged one raises here
         types = {field.name: str(field.type) for field in schema}
     read = columns_of_episodes(list(types))
-    missing = [name for name in ("obs", "acts", "terminal") if not any(column.split(".")[0] == name for column in read)]
+    missing = [name for name in ("obs", "terminal") if not any(column.split(".")[0] == name for column in read)]
     if missing:
         raise ValueError(
             f"expert_data {shorten(file)}: the columns {missing} are missing (found {cut(list(types))}); expected "
-            "one row for each episode with obs (or obs.KEY for each key of Dict observations), acts and terminal"
+            "one row for each episode with obs (or obs.KEY for each key of Dict observations), terminal and, if they were "
+            "recorded, acts"
         )
     for name in read:
         if schema.names.count(name) > 1:
@@ -119,19 +121,18 @@ def read_row(
     with reading(source, f"an Arrow data set (episode {index})"):
         terminal = columns["terminal"][row].as_py()
         cells = {name: _list_values(column, row) for name, column in columns.items() if _is_array(name)}
-        infos = _texts(columns["infos"], row) if "infos" in columns else None
-        first_info, last_info = (None, None) if infos is None else (infos[0].as_py(), infos[-1].as_py())
+        first_info, last_info = _first_and_last_info(columns["infos"], row) if "infos" in columns else (None, None)
     try:
         if terminal is None:
             raise ValueError("terminal is null")
         arrays = {name: None if cell is None else keep(_to_numpy(name, cell)) for name, cell in cells.items()}
         for name, array in arrays.items():
-            if array is None and name != "rews":
+            if array is None and name not in ("rews", "acts"):
                 raise ValueError(f"{name} is null")
         parts = {name.removeprefix(OBS_PREFIX): array for name, array in arrays.items() if name.startswith(OBS_PREFIX)}
         at_reset = flag_of_info(STARTS_AT_RESET, first_info) is not False
         obs = arrays.get("obs", parts)
-        return make_trajectory(obs, arrays["acts"], arrays.get("rews"), terminal, last_info, limit, at_reset)
+        return make_trajectory(obs, arrays.get("acts"), arrays.get("rews"), terminal, last_info, limit, at_reset)
     except ValueError as error:
         raise ValueError(f"expert_data {shorten(source)}, episode {index}: {error}") from error
 
@@ -177,14 +178,29 @@ def _to_numpy(name: str, array: "pa.Array") -> np.ndarray:
     return numbers.reshape(shape)
 
 
-def _texts(column: "pa.Array", row: int) -> "pa.Array | None":
-    """Return the infos of an episode if they are plain text. They are not decoded here."""
+def _first_and_last_info(column: "pa.Array", row: int) -> tuple[object, object]:
+    """Return two infos of an episode: plain text, which is not decoded here, or the flags of structures."""
     import pyarrow as pa
 
+    while isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_struct(column.type):  # a column for each key
+        fields = {field.name: column.field(field.name) for field in column.type if field.name in FLAGS}
+        cells = {name: _list_values(field, row) for name, field in fields.items() if _is_list(field.type)}
+        known = {name: cell for name, cell in cells.items() if cell is not None and len(cell)}
+        first, last = ({name: cell[i].as_py() for name, cell in known.items()} for i in (0, -1))
+        return first, last
     if not _is_list(column.type):
-        return None
+        return None, None
     values = _list_values(column, row)
-    kind = column.type.value_type
-    if values is None or not len(values) or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return None
-    return values
+    while isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if values is None or not len(values):
+        return None, None
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return values[0].as_py(), values[-1].as_py()
+    if not pa.types.is_struct(values.type):
+        return None, None
+    fields = {field.name: values.field(field.name) for field in values.type if field.name in FLAGS}
+    first, last = ({name: field[i].as_py() for name, field in fields.items()} for i in (0, len(values) - 1))
+    return first, last

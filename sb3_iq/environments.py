@@ -1,0 +1,39 @@
+"""The ids of environments, as ``gymnasium.make`` takes them: ``ID``, or ``module:ID`` where the module registers the id."""
+
+import importlib
+from collections.abc import Iterable
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+
+def split_id(env_id: str) -> tuple[str | None, str]:
+    """
+    :param env_id: ``"ID"`` or ``"module:ID"``
+    :return: the module, None if there is none, and the id
+    """
+    module, _, name = env_id.rpartition(":")
+    return module or None, name
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """
+    :param env_id: ``"ID"`` or ``"module:ID"``
+    :return: what is registered under it
+    """
+    module, name = split_id(env_id)
+    if module is not None:
+        importlib.import_module(module)
+    return gym.spec(name)
+
+
+def import_packages(names: Iterable[str]) -> None:
+    """
+    :param names: packages that register environments when they are imported
+    :raises ImportError: if one can't be imported, with its name
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(f"--gym-packages {name}: this package can't be imported ({error}). Install it") from error
