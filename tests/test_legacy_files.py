@@ -15,7 +15,7 @@ def as_legacy(episodes: list[Trajectory]) -> dict:
     return {
         "states": [tuple(np.asarray(e.obs)[:-1]) for e in episodes],
         "next_states": [list(np.asarray(e.obs)[1:]) for e in episodes],
-        "actions": [tuple(e.acts.tolist()) for e in episodes],
+        "actions": [tuple(np.asarray(e.acts).tolist()) for e in episodes],
         "rewards": [list(np.asarray(e.rews)) for e in episodes],
         "dones": [[False] * (len(e) - 1) + [True] for e in episodes],
         "lengths": [len(e) for e in episodes],

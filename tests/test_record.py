@@ -72,7 +72,7 @@ def assert_replays(out, make=None) -> None:
     assert len(demos.trajectories) == len(written["seeds"]) == written["n_episodes"]
     for seed, episode in zip(written["seeds"], demos.trajectories, strict=True):
         obs, _ = env.reset(seed=seed)
-        assert isinstance(episode.obs, np.ndarray) and episode.rews is not None
+        assert isinstance(episode.obs, np.ndarray) and episode.rews is not None and episode.acts is not None
         for t, action in enumerate(episode.acts):
             np.testing.assert_array_equal(episode.obs[t], obs)
             assert not env.action_space.shape or env.action_space.contains(action)

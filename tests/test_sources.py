@@ -58,7 +58,7 @@ def assert_same_transitions(trajectories: tuple[Trajectory, ...], expected: list
     rows = [
         (
             unflatten(t.obs, i),
-            t.acts[i],
+            np.asarray(t.acts)[i],
             unflatten(t.obs, i + 1),
             t.rews[i],  # type: ignore[index]
             t.terminated and i == len(t) - 1,
