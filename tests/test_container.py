@@ -57,7 +57,7 @@ def some_demonstrations(draw: st.DrawFn) -> Demonstrations:
                 "assumed" if terminated and draw(st.booleans()) else "info",
             )
         )
-    if len({np.ndim(trajectory.acts) for trajectory in trajectories}) > 1:
+    if len({np.asarray(trajectory.acts).ndim for trajectory in trajectories}) > 1:
         trajectories = trajectories[:1]
     return Demonstrations(tuple(trajectories), draw(st.integers(1, 3)), max_episode_steps=draw(st.sampled_from([None, 100])))
 
