@@ -123,8 +123,14 @@ class ExpertBuffer:
         :param at_most: with more transitions than this, only so many, evenly spread
         :return: every transition once, in the order of the data
         """
-        n = self.size() if at_most is None else min(at_most, self.size())
-        return self._batch(np.linspace(0, self.size() - 1, n).round().astype(np.int64), env)
+        return self._batch(self._spread(at_most), env)
+
+    def positions(self, at_most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param at_most: as that of :meth:`all`
+        :return: the episode of each transition that :meth:`all` returns, and its step in it
+        """
+        return self._locate(self._spread(at_most))
 
     def sample_initial_observations(self, batch_size: int, env: VecNormalize | None = None) -> Tensors:
         """
@@ -143,11 +149,20 @@ class ExpertBuffer:
         """
         return self._observations[key].scan(self._freq)
 
-    def _batch(self, index: np.ndarray, env: VecNormalize | None) -> ReplayBufferSamples | DictReplayBufferSamples:
-        """Return the transitions of these positions."""
+    def _spread(self, at_most: int | None) -> np.ndarray:
+        """Return so many transitions, evenly spread."""
+        n = self.size() if at_most is None else min(at_most, self.size())
+        return np.linspace(0, self.size() - 1, n).round().astype(np.int64)
+
+    def _locate(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the episodes and steps of transitions."""
         episode = np.searchsorted(self._ends, index, side="right")
         start = self._ends[episode] - -(-self._lengths[episode] // self._freq)
-        step = (index - start) * self._freq
+        return episode, (index - start) * self._freq
+
+    def _batch(self, index: np.ndarray, env: VecNormalize | None) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """Return these transitions."""
+        episode, step = self._locate(index)
         dones = self._terminated[episode] & (step == self._lengths[episode] - 1)
         kind: Any = DictReplayBufferSamples if isinstance(self.observation_space, spaces.Dict) else ReplayBufferSamples
         # By name: later versions of SB3 have fields that earlier ones have not.

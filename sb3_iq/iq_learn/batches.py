@@ -52,7 +52,8 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
     :return: a batch
     """
     assert model.expert_buffer is not None
-    expert = model.expert_buffer.sample(batch_size, env=model._vec_normalize_env)
+    n_expert = batch_size if model.offline else model.expert_batch_size or batch_size
+    expert = model.expert_buffer.sample(n_expert, env=model._vec_normalize_env)
     expert_actions = expert.actions
     parts = [expert]
     if not model.offline:
@@ -69,7 +70,7 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
     next_obs = concatenate_obs(*(part.next_observations for part in parts))
     if model.obs_noise > 0:
         obs, next_obs = model.policy.normalizer.add_noise(model.obs_noise, obs, next_obs)
-    expert_obs = first_rows(obs, batch_size)
+    expert_obs = first_rows(obs, n_expert)
     value_obs: PyTorchObs | None = None
     if occupancy_term == "policy_mix":
         value_obs = obs
@@ -82,7 +83,7 @@ def sample(model: "IQLearn", batch_size: int, occupancy_term: OccupancyTerm) -> 
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),
         next_obs,
         th.cat([part.dones for part in parts]).flatten(),
-        batch_size,
+        n_expert,
         value_obs,
         expert_obs,
         reward_prior,

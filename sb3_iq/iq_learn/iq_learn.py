@@ -60,6 +60,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
     :param learning_starts: how many environment steps are taken at random before learning starts, typically 1000
     :param batch_size: number of expert transitions, and online as many of the policy, for each gradient update, typically 256
+    :param expert_batch_size: number of expert transitions online, if it is another one. What they weigh in the critic's loss
+        stays the same
     :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
     :param gamma: the discount factor, typically 0.97 to 0.99
     :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
@@ -163,6 +165,7 @@ class IQLearn(OffPolicyAlgorithm):
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 1_000,
         batch_size: int | None = None,
+        expert_batch_size: int | None = None,
         tau: float = 0.005,
         gamma: float | None = None,
         train_freq: int | tuple[int, str] | None = None,
@@ -248,6 +251,7 @@ class IQLearn(OffPolicyAlgorithm):
             support_multi_env=True,
         )
 
+        self.expert_batch_size = expert_batch_size
         self.target_entropy = target_entropy
         self.log_ent_coef = None  # type: th.Tensor | None
         self.ent_coef = ent_coef if ent_coef is not None else settings.ent_coef

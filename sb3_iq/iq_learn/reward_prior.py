@@ -27,6 +27,8 @@ Samples = ReplayBufferSamples | DictReplayBufferSamples
 HALF_WAY = 0.2
 # With more transitions of the expert than this, only so many are compared with, evenly spread
 MAX_TRANSITIONS = 4_096
+# What is this near in time is as good as the transition itself, and doesn't tell how far apart the expert's transitions are
+NEIGHBOURS = 5
 # What is constant in the demonstrations counts in its own units
 MIN_STD = 1e-3
 MIN_ACTION_STD = 0.05
@@ -49,7 +51,11 @@ class DistancePrior:
     and Box actions in standard deviations of the demonstrations, discrete observations as one-hot codes. Where the expert's
     actions are not read, the next observation stands in for them.
 
-    :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the height, that of the expert's transitions
+    The expert's own transitions are rated like the policy's: by the distance to the nearest *other* one, those within five steps
+    left out. At a distance of 0 they would be worth more than the same expert's next episode, and the critic, which sees them
+    in every batch, would expect of their surroundings what nobody can earn there.
+
+    :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the height
     """
 
     def __init__(self, model: "IQLearn") -> None:
@@ -62,6 +68,11 @@ class DistancePrior:
         if model.expert_actions == "given":
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
+        episode, step = (th.as_tensor(column, device=model.device) for column in model.expert_buffer.positions(MAX_TRANSITIONS))
+        near = (episode[:, None] == episode) & ((step[:, None] - step).abs() <= NEIGHBOURS)
+        distance = th.cdist(self.expert, self.expert).masked_fill(near, th.inf).amin(dim=1)
+        # A demonstration of a few steps has no others
+        self.expert_rewards = self._reward(distance.where(distance.isfinite(), 0.0))
 
     def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
         """Return observations as vectors, discrete ones as one-hot codes."""
@@ -85,21 +96,23 @@ class DistancePrior:
             parts.append(((values - mean) / std).clamp(-MAX_SIZE, MAX_SIZE))
         return parts
 
+    def _reward(self, distance: th.Tensor) -> th.Tensor:
+        return self.height / (1 + distance / (HALF_WAY * self.expert.shape[1] ** 0.5))
+
     def of_expert(self, samples: Samples) -> th.Tensor:
         """
         :param samples: transitions of the demonstrations
-        :return: their prior rewards, shape (batch,), at a distance of 0
+        :return: their prior rewards, shape (batch,), each by the distance to the nearest other one. What is not among the
+            transitions that are compared with is worth what the nearest of these is
         """
-        return samples.dones.new_full((len(samples.dones),), self.height)
+        return self.expert_rewards[th.cdist(self._coordinates(samples), self.expert).argmin(dim=1)]
 
     def __call__(self, samples: Samples) -> th.Tensor:
         """
         :param samples: transitions of the policy
         :return: their prior rewards, shape (batch,)
         """
-        points = self._coordinates(samples)
-        distance = th.cdist(points, self.expert).amin(dim=1)
-        return self.height / (1 + distance / (HALF_WAY * points.shape[1] ** 0.5))
+        return self._reward(th.cdist(self._coordinates(samples), self.expert).amin(dim=1))
 
 
 class ClonePrior:
