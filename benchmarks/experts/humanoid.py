@@ -71,10 +71,16 @@ class Checkpoints(BaseCallback):
         if self.num_timesteps % self.every < N_ENVS:
             result: dict[str, Any] = {"step": self.num_timesteps, **evaluate(self.model, make_env)}
             result["updates"] = self.model._n_updates  # type: ignore[attr-defined]
-            result["train_mean"] = round(float(np.mean([episode["r"] for episode in self.model.ep_info_buffer or [{"r": 0}]])), 1)
+            result["train_mean"] = round(
+                float(np.mean([episode["r"] for episode in self.model.ep_info_buffer or [{"r": 0}]])), 1
+            )
             result["wall_s"] = round(time.perf_counter() - self.start)
             log = self.folder / "evaluations.jsonl"
-            best = max((json.loads(line)["mean"] for line in log.read_text().splitlines()), default=-np.inf) if log.exists() else -np.inf
+            best = (
+                max((json.loads(line)["mean"] for line in log.read_text().splitlines()), default=-np.inf)
+                if log.exists()
+                else -np.inf
+            )
             with log.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print(result, flush=True)
@@ -96,7 +102,9 @@ def train(arguments: argparse.Namespace) -> None:
         model = CrossQ.load(arguments.folder / "last.zip", env, device="cpu")
         model.load_replay_buffer(arguments.folder / "replay_buffer.pkl")
     else:
-        model = make_model(env, batch_size=128, learning_starts=5_000, train_freq=1, gradient_steps=arguments.gradient_steps, seed=SEED)
+        model = make_model(
+            env, batch_size=128, learning_starts=5_000, train_freq=1, gradient_steps=arguments.gradient_steps, seed=SEED
+        )
     callback = Checkpoints(arguments.folder, arguments.every)
     model.learn(arguments.timesteps, callback, reset_num_timesteps=not arguments.resume)
 

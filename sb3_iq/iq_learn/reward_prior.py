@@ -68,7 +68,9 @@ class DistancePrior:
         if model.expert_actions == "given":
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
-        episode, step = (th.as_tensor(column, device=model.device) for column in model.expert_buffer.positions(MAX_TRANSITIONS))
+        episode, step = (
+            th.as_tensor(column, device=model.device) for column in model.expert_buffer.positions(MAX_TRANSITIONS)
+        )
         near = (episode[:, None] == episode) & ((step[:, None] - step).abs() <= NEIGHBOURS)
         distance = th.cdist(self.expert, self.expert).masked_fill(near, th.inf).amin(dim=1)
         # A demonstration of a few steps has no others
