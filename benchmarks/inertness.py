@@ -42,7 +42,7 @@ def gradients(model: IQLearn) -> tuple[float, float]:
     """
     terms = iq_arguments.objective_terms(model)
     batch = batches.sample(model, model.batch_size, terms.occupancy_term)
-    critic, _, optimizer = model.policy.critic_networks()
+    _, _, optimizer = model.policy.critic_networks()
     ent_coef, parameters = model._ent_coef(), parameters_of(optimizer)
     states = (batch.obs, batch.actions, batch.next_obs, batch.value_obs)
     n = batch.n_expert

@@ -67,7 +67,7 @@ def raw_action(model: IQLearn, obs: np.ndarray) -> np.ndarray:
 def prior_of_replay(model: IQLearn, n: int = 2_000) -> float | None:
     """:return: the mean prior reward of the newest transitions of the replay buffer; None without a prior"""
     buffer: Any = model.replay_buffer
-    if model.prior is None or buffer.size() < n:
+    if model.prior is None or buffer is None or buffer.size() < n:
         return None
     samples = buffer._get_samples((buffer.pos - 1 - np.arange(n)) % buffer.buffer_size, env=model.get_vec_normalize_env())
     return round(float(model.prior(samples).mean()), 3)
@@ -84,15 +84,21 @@ class Evaluations(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.num_timesteps % self.every == 0:
-            start = time.perf_counter()
-            mean = returns_of(self.env_id, lambda obs: self.model.predict(obs, deterministic=True)[0])
-            raw = returns_of(self.env_id, lambda obs: raw_action(self.model, obs))
-            figures = {"mean": mean.mean(), "min": mean.min(), "raw_mean": raw.mean(), "raw_min": raw.min()}
-            record = {"step": self.num_timesteps, **{key: round(float(value), 1) for key, value in figures.items()}}
-            self.evaluations.append({**record, "prior_replay": prior_of_replay(self.model), "train": logged(self.model)})
-            self.eval_time += time.perf_counter() - start
-            print(self.evaluations[-1], flush=True)
+            self.evaluate()
         return True
+
+    def evaluate(self) -> None:
+        """Add an evaluation of now."""
+        start = time.perf_counter()
+        mean = returns_of(self.env_id, lambda obs: self.model.predict(obs, deterministic=True)[0])
+        figures = {"mean": mean.mean(), "min": mean.min()}
+        if isinstance(self.model.action_space, gym.spaces.Box):
+            raw = returns_of(self.env_id, lambda obs: raw_action(self.model, obs))
+            figures |= {"raw_mean": raw.mean(), "raw_min": raw.min()}
+        record = {"step": self.num_timesteps, **{key: round(float(value), 1) for key, value in figures.items()}}
+        self.evaluations.append({**record, "prior_replay": prior_of_replay(self.model), "train": logged(self.model)})
+        self.eval_time += time.perf_counter() - start
+        print(self.evaluations[-1], flush=True)
 
 
 def rates(settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,23 +119,38 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=60_000)
     parser.add_argument("--eval-freq", type=int, default=5_000)
     parser.add_argument("--settings", type=json.loads, default={}, help="arguments of IQLearn, as JSON; also rate_floor")
+    parser.add_argument("--offline-steps", type=int, default=0, help="gradient steps of offline training before")
+    parser.add_argument("--n-trajectories", type=int, default=1)
     parser.add_argument("--note", default="", help="what the settings don't say")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/screens"), help="where the model is saved")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     th.set_num_threads(1)
-    demonstrations = load_demonstrations(f"demos:{arguments.env}", n_trajectories=1, seed=arguments.seed)
+    demonstrations = load_demonstrations(
+        f"demos:{arguments.env}", n_trajectories=arguments.n_trajectories, seed=arguments.seed
+    )
     model = IQLearn("MlpPolicy", arguments.env, demonstrations, seed=arguments.seed, **rates(arguments.settings))
     callback = Evaluations(arguments.env, arguments.eval_freq)
+    if arguments.offline_steps:
+        model.offline = True
+        model.learn(arguments.offline_steps)
+        model.offline = False
+        model.set_env(gym.make(arguments.env))
+        callback.model = model
+        callback.evaluate()
     commit, start, stopped = git_commit(), time.perf_counter(), "before its end"
     try:
-        model.learn(arguments.timesteps, callback)
+        if arguments.timesteps:
+            model.learn(arguments.timesteps, callback)
         stopped = ""
     finally:
         wall_time = time.perf_counter() - start
         line = {
             "name": arguments.name,
-            **{key: getattr(arguments, key) for key in ("env", "seed", "timesteps", "settings", "note")},
+            **{
+                key: getattr(arguments, key)
+                for key in ("env", "seed", "timesteps", "offline_steps", "n_trajectories", "settings", "note")
+            },
             "demos_hash": demonstrations.content_hash,
             "expert_return": round(float(np.mean(demonstrations.episode_returns)), 1),
             "steps": model.num_timesteps,

@@ -62,6 +62,8 @@ class IQLearn(OffPolicyAlgorithm):
     :param batch_size: number of expert transitions, and online as many of the policy, for each gradient update, typically 256
     :param expert_batch_size: number of expert transitions online, if it is another one. What they weigh in the critic's loss
         stays the same
+    :param keep_solution: online, with discrete actions, the prior reward is the one that the network stood for when it
+        began to learn online (:class:`~sb3_iq.iq_learn.reward_prior.SolutionPrior`), for a model that was trained offline
     :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
     :param gamma: the discount factor, typically 0.97 to 0.99
     :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
@@ -166,6 +168,7 @@ class IQLearn(OffPolicyAlgorithm):
         learning_starts: int = 1_000,
         batch_size: int | None = None,
         expert_batch_size: int | None = None,
+        keep_solution: bool = False,
         tau: float = 0.005,
         gamma: float | None = None,
         train_freq: int | tuple[int, str] | None = None,
@@ -252,6 +255,7 @@ class IQLearn(OffPolicyAlgorithm):
         )
 
         self.expert_batch_size = expert_batch_size
+        self.keep_solution = keep_solution
         self.target_entropy = target_entropy
         self.log_ent_coef = None  # type: th.Tensor | None
         self.ent_coef = ent_coef if ent_coef is not None else settings.ent_coef
@@ -474,6 +478,13 @@ class IQLearn(OffPolicyAlgorithm):
             self._rng_states = None
             if self.expert_buffer is not None:
                 self.expert_buffer.rng = self.expert_rng
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # A policy that has learned something, offline or by cloning, plays from the first step on
+        trained = self._n_updates > 0 or self.pretrain_steps > 0
+        return super()._sample_action(0 if trained else learning_starts, action_noise, n_envs)
 
     def _setup_learn(
         self,

@@ -51,9 +51,9 @@ class DistancePrior:
     and Box actions in standard deviations of the demonstrations, discrete observations as one-hot codes. Where the expert's
     actions are not read, the next observation stands in for them.
 
-    The expert's own transitions are rated like the policy's: by the distance to the nearest *other* one, those within five steps
-    left out. At a distance of 0 they would be worth more than the same expert's next episode, and the critic, which sees them
-    in every batch, would expect of their surroundings what nobody can earn there.
+    The expert's own transitions are rated like the policy's: by the distance to the nearest *other* one, those within five
+    steps left out. At a distance of 0 they would be worth more than the same expert's next episode, and the critic, which sees
+    them in every batch, would expect of their surroundings what nobody can earn there.
 
     :param model: the algorithm, with its demonstrations; its ``reward_prior`` is the height
     """
@@ -156,7 +156,34 @@ class ClonePrior:
     of_expert = __call__
 
 
-RewardPrior = DistancePrior | ClonePrior
+class SolutionPrior:
+    """
+    r_0 = Q_0(s, a) - gamma V_0(s'), the reward that a soft Q-network of discrete actions stands for when it begins to learn
+    online, e.g. after offline training: nothing is to be unlearned, and only the demonstrations and what is tried change it.
+
+    :param model: the algorithm, trained
+    """
+
+    def __init__(self, model: "IQLearn") -> None:
+        self.weight, self.gamma, self.ent_coef = model.reward_prior, model.gamma, model.policy.ent_coef.clone()
+        self.network = model.policy.make_q_net().to(model.device)  # type: ignore[operator]
+        self.network.load_state_dict(model.policy.q_net.state_dict())  # type: ignore[union-attr]
+        self.network.set_training_mode(False)
+
+    def __call__(self, samples: Samples) -> th.Tensor:
+        """
+        :param samples: transitions, the policy's or the expert's
+        :return: their prior rewards, shape (batch,); an end repeats its reward for ever, as ``"absorbing"`` has it
+        """
+        with th.no_grad():
+            q = self.network(samples.observations).gather(1, samples.actions.long()).squeeze(1)
+            v = self.ent_coef * th.logsumexp(self.network(samples.next_observations) / self.ent_coef, dim=1)
+        return self.weight * (q - self.gamma * th.where(samples.dones.flatten() > 0, q, v))
+
+    of_expert = __call__
+
+
+RewardPrior = DistancePrior | ClonePrior | SolutionPrior
 
 
 def is_cloned(model: "IQLearn") -> bool:
@@ -179,6 +206,8 @@ def reward_prior_of(model: "IQLearn") -> RewardPrior | None:
     """:return: the prior of a model with its demonstrations; None where it has none, and offline"""
     if model.offline or model.reward_prior == 0:
         return None
+    if model.keep_solution and is_cloned(model):
+        return model.prior if isinstance(model.prior, SolutionPrior) else SolutionPrior(model)
     return ClonePrior(model) if is_cloned(model) else DistancePrior(model)
 
 
