@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--eval-freq", type=int, default=5_000)
     parser.add_argument("--settings", type=json.loads, default={}, help="arguments of IQLearn, as JSON; also rate_floor")
     parser.add_argument("--offline-steps", type=int, default=0, help="gradient steps of offline training before")
+    parser.add_argument("--online", type=json.loads, default={}, help="attributes of the model from then on, as JSON")
     parser.add_argument("--n-trajectories", type=int, default=1)
     parser.add_argument("--note", default="", help="what the settings don't say")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/screens"), help="where the model is saved")
@@ -147,6 +148,8 @@ def main() -> None:
         model.offline = True
         model.learn(arguments.offline_steps)
         model.offline = False
+        for name, value in arguments.online.items():
+            setattr(model, name, value)
         model.set_env(gym.make(arguments.env))
         callback.model = model
         callback.evaluate()
@@ -161,7 +164,7 @@ def main() -> None:
             "name": arguments.name,
             **{
                 key: getattr(arguments, key)
-                for key in ("env", "seed", "timesteps", "offline_steps", "n_trajectories", "settings", "note")
+                for key in ("env", "seed", "timesteps", "offline_steps", "online", "n_trajectories", "settings", "note")
             },
             "demos_hash": demonstrations.content_hash,
             "expert_return": round(float(np.mean(demonstrations.episode_returns)), 1),
