@@ -56,7 +56,8 @@ def evaluate(model: Any, make: Any) -> dict[str, float]:
         evaluate_policy(model, env, N_EVAL_EPISODES, deterministic=True, return_episode_rewards=True, warn=False)[0]
     )
     env.close()
-    return {"mean": round(returns.mean(), 1), "std": round(returns.std(), 1), "min": round(returns.min(), 1)}
+    figures = {"mean": returns.mean(), "std": returns.std(), "min": returns.min()}
+    return {name: round(float(figure), 1) for name, figure in figures.items()}
 
 
 class Checkpoints(BaseCallback):
