@@ -237,3 +237,23 @@ def test_a_trained_policy_takes_no_random_steps(trained, monkeypatch):
     model.set_env(RandomEnv(BOX, DISCRETE))
     monkeypatch.setattr(model.action_space, "sample", lambda: pytest.fail("a random step") if trained else 0)
     model.learn(6)
+
+
+def test_online_learning_begins_with_offline_training(monkeypatch):
+    """The same network as after offline training alone, and the prior is its reward."""
+    options = dict(keep_solution=True, reward_prior=1.0)
+    offline = make(BOX, DISCRETE, offline=True, **options).learn(250)
+    model = make(BOX, DISCRETE, offline_steps=250, **options)
+    monkeypatch.setattr(model.action_space, "sample", lambda: pytest.fail("a random step"))
+    model.learn(6)
+    assert model._n_updates == 250 and model.num_timesteps == 6
+    for mine, other in zip(model.policy.q_net.parameters(), offline.policy.q_net.parameters(), strict=True):
+        assert th.equal(mine, other)
+    batch = model.expert_buffer.all()
+    arrays = [tensor.numpy() for tensor in (batch.observations, batch.actions[:, 0], batch.next_observations)]
+    ended = batch.dones[:, 0].numpy() > 0
+    rewards = offline.predict_reward(*arrays, ended)
+    # Online an end repeats for ever, of which Q(s, a) is the value
+    rewards[ended] *= 1 - model.gamma
+    assert model.prior(batch).tolist() == pytest.approx(rewards.tolist(), abs=1e-4)
+    assert not model.offline

@@ -133,6 +133,7 @@ class IQLearn(OffPolicyAlgorithm):
     :param replay_window: draw from so many of the newest transitions of the replay buffer; all by default
     :param policy_delay: gradient steps of the Q-function for each step of the actor (Box actions), typically 1
     :param pretrain_steps: steps of behavioural cloning before anything else is learned, typically 0 or some thousands
+    :param offline_steps: gradient steps of offline training with which learning online begins, typically 0 or some thousands
     :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10: the squared error of
         Box actions, or the negative log-likelihood of discrete ones; it can be a function of the current progress remaining.
         None: what the preset has for learning online or offline
@@ -210,6 +211,7 @@ class IQLearn(OffPolicyAlgorithm):
         actor_tau: float | None = None,
         policy_delay: int = 1,
         pretrain_steps: int = 0,
+        offline_steps: int = 0,
         bc_coef: float | Schedule | None = None,
         compile: bool = False,
         observation_space: spaces.Space | None = None,
@@ -280,6 +282,7 @@ class IQLearn(OffPolicyAlgorithm):
         self.actor_tau = actor_tau if actor_tau is not None else settings.actor_tau
         self.policy_delay = policy_delay
         self.pretrain_steps = pretrain_steps
+        self.offline_steps = offline_steps
         self.bc_coef = bc_coef
         # V of terminal states; None: the last transition repeats for ever
         self.terminal_v: float | None = 0.0
@@ -508,8 +511,6 @@ class IQLearn(OffPolicyAlgorithm):
             self.replay_buffer = replay.make_replay_buffer(self)
         statistics.warm_up_statistics(self)
         statistics.fit_normalizer(self)
-        self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
-        self.prior = reward_prior_of(self)
         if self._n_updates == 0 and self.pretrain_steps > 0:
             cloning.pretrain(self, self.pretrain_steps)
         if self.verbose >= 1:
@@ -517,10 +518,22 @@ class IQLearn(OffPolicyAlgorithm):
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        if not self.offline and self._n_updates == 0 and self.offline_steps > 0:
+            self.offline = True
+            self._setup_objective()
+            while self._n_updates < self.offline_steps:
+                self.train(min(UPDATE_INTERVAL, self.offline_steps - self._n_updates), self.batch_size)
+            self.offline = False
+        self._setup_objective()
         if self._rng_states is not None and not reset_num_timesteps:
             rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None
         return timesteps_and_callback
+
+    def _setup_objective(self) -> None:
+        """What the objective takes from the demonstrations, for learning online or offline."""
+        self.terminal_v = replay.terminal_value(self, arguments.objective_terms(self))
+        self.prior = reward_prior_of(self)
 
     def learn(
         self: SelfIQLearn,
