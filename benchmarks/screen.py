@@ -144,6 +144,7 @@ def main() -> None:
     )
     model = IQLearn("MlpPolicy", arguments.env, demonstrations, seed=arguments.seed, **rates(arguments.settings))
     callback = Evaluations(arguments.env, arguments.eval_freq)
+    commit, start, stopped = git_commit(), time.perf_counter(), "before its end"
     if arguments.offline_steps:
         model.offline = True
         model.learn(arguments.offline_steps)
@@ -153,7 +154,6 @@ def main() -> None:
         model.set_env(gym.make(arguments.env))
         callback.model = model
         callback.evaluate()
-    commit, start, stopped = git_commit(), time.perf_counter(), "before its end"
     try:
         if arguments.timesteps:
             model.learn(arguments.timesteps, callback)
