@@ -88,6 +88,8 @@ def test_pong_player_hits_the_ball(module):
 def test_driver_stays_on_the_road(module):
     pytest.importorskip("Box2D", reason="Box2D is not installed: pip install gymnasium[box2d]")
     car_racing = module("car_racing")
+    if car_racing.gym.__version__.startswith("0.") and np.__version__ >= "2":
+        pytest.skip("CarRacing-v2 of gymnasium 0.29 cannot be stepped with NumPy 2")
     env = car_racing.gym.make(car_racing.env_id())
     driver = car_racing.Driver(env)
     driver.reset(0)

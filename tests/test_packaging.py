@@ -32,7 +32,7 @@ def data_files() -> set[str]:
     """The files of the package that are not Python, relative to the checkout."""
     bundled = (ROOT / "sb3_iq" / "demonstrations" / "bundled").rglob("*")
     names = {path.relative_to(ROOT).as_posix() for path in bundled if path.is_file() and "__pycache__" not in path.parts}
-    return names | {"sb3_iq/py.typed", "sb3_iq/version.txt"}
+    return names | {"sb3_iq/py.typed", "sb3_iq/version.txt", "sb3_iq/imitation/baselines.yml"}
 
 
 def modules() -> set[str]:
@@ -78,7 +78,20 @@ def test_wheel(built):
     assert metadata["Name"] == "sb3-iq"
     assert metadata["Version"] == VERSION
     assert metadata["Requires-Python"] == ">=3.10"
-    extras = {"zoo", "imitation", "minari", "hub", "compare", "distributed", "ray", "demo", "tests", "docs"}
+    extras = {
+        "zoo",
+        "imitation",
+        "minari",
+        "hub",
+        "compare",
+        "distributed",
+        "ray",
+        "rewards",
+        "experts",
+        "demo",
+        "tests",
+        "docs",
+    }
     assert set(metadata.get_all("Provides-Extra", [])) == extras
 
 

@@ -201,6 +201,7 @@ class IQLearn(ImitationAlgorithm):
         self.training_log = diagnostics.TrainingLog()
 
         if _init_setup_model:
+            settings.check_compiler(compile)
             self._setup_model()
             if not offline:
                 self._make_replay_buffer(self.n_envs)  # its arguments are checked here, not in learn()
@@ -241,8 +242,6 @@ class IQLearn(ImitationAlgorithm):
         given = {name: getattr(self, name) for name in settings.ARGUMENTS}
         self.settings = settings.resolve(self._context(), given, self.objective_kwargs)
         self.objective = self.settings.objective
-        if self.compile:
-            settings.check_compiler()
 
     def _context(self) -> settings.Context:
         # The environment's specification is a list in a saved model
@@ -261,6 +260,7 @@ class IQLearn(ImitationAlgorithm):
 
     def _setup_imitation(self, expert_buffer: ExpertBuffer) -> None:
         self._resolve_settings()
+        settings.check_compiler(self.compile)
         env = self.get_vec_normalize_env()
         if not self.policy.normalizer.fitted:
             self.policy.normalizer.fit(expert_buffer.all(env, at_most=2_000).observations)

@@ -169,10 +169,10 @@ def refusals(settings: Settings, context: Context, has_prior: bool) -> list[tupl
     ]
 
 
-def check_compiler() -> None:
-    """:raises ValueError: if there is nothing that torch.compile could compile with"""
+def check_compiler(compile: bool) -> None:
+    """:raises ValueError: if losses are to be compiled, and there is nothing that torch.compile could do it with"""
     compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
-    if shutil.which(compiler) is None:
+    if compile and shutil.which(compiler) is None:
         raise ValueError(
             f"`compile` is True, and there is no C++ compiler ({compiler}) for torch.compile: install it, name another by the "
             "environment variable CXX, or use compile=False."

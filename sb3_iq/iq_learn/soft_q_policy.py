@@ -174,7 +174,8 @@ class SoftQPolicy(dqn.DQNPolicy):
         actions = np.asarray(actions).reshape(-1, len(self.sizes))
         valid = ((actions >= 0) & (actions < self.sizes) & (actions == np.floor(actions))).all(axis=1)
         if not valid.all():
-            raise ValueError(f"`actions` holds {actions[~valid][0].tolist()}, which is not in {self.action_space}.")
+            found = actions[~valid][0].tolist()
+            raise ValueError(f"`actions` holds {found if len(found) > 1 else found[0]}, which is not in {self.action_space}.")
         return th.as_tensor(actions.astype(np.int64), device=self.device)
 
     def set_ent_coef(self, ent_coef: th.Tensor) -> None:
