@@ -13,7 +13,7 @@ MOVED_MODULES = {
     "sb3_iq.iq_learn.sac_policies": sac_policy,
     "sb3_iq.iq_learn.soft_q_policies": soft_q_policy,
 }
-REMOVED = ("replay_window", "policy_delay", "pretrain_steps", "obs_noise", "terms")
+REMOVED = ("replay_window", "policy_delay", "pretrain_steps", "obs_noise")
 
 
 @contextmanager

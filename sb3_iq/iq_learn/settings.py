@@ -118,9 +118,9 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     chosen = {name: value for name, value in given.items() if value is not None}
     values = {**preset, **chosen, **{k: v for k, v in (objective_kwargs or {}).items() if v is not None}}
     values["policy_kwargs"] = {**preset["policy_kwargs"], **(given.get("policy_kwargs") or {})}
-    for name in ("reward_prior", "bc_coef"):
-        if name != "bc_coef" or not callable(values[name]):
-            check_coefficient(name, values[name])
+    check_coefficient("reward_prior", values["reward_prior"])
+    if not callable(values["bc_coef"]):
+        check_coefficient("bc_coef", values["bc_coef"])
 
     prior = prior_class(context.observation_space, context.action_space, context.expert_actions == "given")
     prior_bound = values["reward_prior"] * prior.bound if prior is not None else 0.0
