@@ -51,6 +51,25 @@ def first_rows(obs: PyTorchObs, n: int) -> PyTorchObs:
     return map_obs(lambda values: values[:n], obs)
 
 
+def rows_of(samples: Samples, rows: th.Tensor) -> Samples:
+    """
+    :param samples: transitions
+    :param rows: which of them, as a mask or as positions
+    :return: those transitions
+    """
+
+    def take(values: th.Tensor) -> th.Tensor:
+        return values[rows]
+
+    return samples._replace(
+        observations=map_obs(take, samples.observations),  # type: ignore[arg-type]
+        actions=take(samples.actions),
+        next_observations=map_obs(take, samples.next_observations),  # type: ignore[arg-type]
+        dones=take(samples.dones),
+        rewards=take(samples.rewards),
+    )
+
+
 def has_distance(observation_space: spaces.Space) -> bool:
     """
     :param observation_space: any observation space

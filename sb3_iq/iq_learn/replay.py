@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.observations import Samples, concatenate_obs
+from sb3_iq.observations import Samples, concatenate_obs, rows_of
 
 # Prior rewards of stored transitions are computed for at least, and at most, so many rows at a time
 BLOCK, PIECE = 16, 4_096
@@ -127,7 +127,9 @@ class StoredPrior:
             self.buffer.rewards = rewards
         drawn = samples.rewards.squeeze(1)
         missing = drawn.isnan()
-        return samples, th.where(missing, self.prior(samples), drawn) if missing.any() else drawn
+        if missing.any():
+            drawn[missing] = self.prior(rows_of(samples, missing))
+        return samples, drawn
 
     def _transitions(self, rows: np.ndarray) -> Samples:
         """Return the transitions of these rows, of all environments."""
