@@ -7,6 +7,8 @@ import pytest
 import stable_baselines3
 import torch
 
+from sb3_iq.iq_learn import reward_priors
+
 # Nothing here may need the network
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -26,3 +28,10 @@ def pytest_report_header() -> str:
 def one_thread():
     """Small networks: more threads only cost time, and sums in another order change the numbers."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def short_offline_training(request, monkeypatch):
+    """The prior of discrete actions begins with offline training, which only tests that are to learn something need."""
+    if request.node.get_closest_marker("learns") is None:
+        monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 10)

@@ -70,8 +70,8 @@ def test_a_diverging_run_warns_and_remembers(tmp_path):
 @pytest.mark.parametrize(
     "options, prior",
     [
-        # The magnitude of the prior: that of a clone's log-likelihood, that of a distance (without actions to clone), none
-        (dict(reward_prior=1.0), 5.0),
+        # The magnitude of the prior: that of the offline solution, that of a distance (without the expert's actions), none
+        (dict(reward_prior=2.0), 2.0),
         (dict(reward_prior=1.0, expert_actions="policy"), 1.0),
         (dict(reward_prior=0.0), 0.0),
         (dict(objective_kwargs=dict(divergence="forward_kl")), None),

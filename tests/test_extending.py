@@ -40,6 +40,9 @@ class ConstantPrior:
     def follows_statistics(n_updates):
         return False
 
+    def start(self, policy):
+        return False
+
     def __call__(self, samples):
         return th.full((len(samples.dones),), self.reward)
 

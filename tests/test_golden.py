@@ -56,15 +56,18 @@ def with_form(**form):
     return dict(ent_coef="auto_0.1", objective_kwargs=form)
 
 
+# The default of then, for discrete actions
+SMALL_PENALTY = dict(penalty_coef=0.5)
+WITHOUT_PRIOR = dict(reward_prior=0.0, **SMALL_PENALTY)
 CASES = {
-    "discrete-online": (DISCRETE, {}),
-    "discrete-offline": (DISCRETE, dict(offline=True)),
+    "discrete-online": (DISCRETE, WITHOUT_PRIOR),
+    "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY)),
     "box-online": (WIDE_BOX, {}),
     "box-offline": (WIDE_BOX, dict(offline=True)),
     "paper-discrete-offline": (DISCRETE, dict(offline=True, preset="paper")),
     "paper-box-online": (WIDE_BOX, dict(preset="paper")),
     "ls-iq-box-online": (WIDE_BOX, dict(preset="ls-iq")),
-    "auto-temp-discrete": (DISCRETE, with_form(gradient_penalty=1.0, occupancy_term="start_states")),
+    "auto-temp-discrete": (DISCRETE, {**with_form(gradient_penalty=1.0, occupancy_term="start_states"), **WITHOUT_PRIOR}),
 }
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sb3_iq import IQLearn, load_demonstrations
 from tests.environments import OLDER_IDS, env_id, steppable_env_id
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.learns]
 
 needs_demonstrations = pytest.mark.skipif(
     "SB3_IQ_DEMOS" not in os.environ, reason="SB3_IQ_DEMOS does not name a folder of demonstrations, see benchmarks/README.md"

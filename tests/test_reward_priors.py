@@ -1,4 +1,4 @@
-"""The priors of rewards: by the distance to the demonstrations, or with discrete actions the log-likelihood of a clone."""
+"""The priors of rewards: by the distance to the demonstrations, or with discrete actions that of the offline solution."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
 from sb3_iq.iq_learn import reward_priors
 from sb3_iq.iq_learn.normalization import MAX_MAGNITUDE
-from sb3_iq.iq_learn.reward_priors import HALF_WAY, MIN_ACTION_STD, MIN_LOG_LIKELIHOOD, ClonePrior
+from sb3_iq.iq_learn.reward_priors import HALF_WAY, MAX_REWARD, MIN_ACTION_STD, SolutionPrior
 from tests.utils import RandomEnv, random_trajectories, sample_batch
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -60,7 +60,7 @@ def test_prior_of_all_spaces(policy, observation_space, action_space, expert_act
     height = 2
     assert batch.reward_prior.shape == (16,)
     if isinstance(action_space, spaces.Discrete) and expert_actions == "given":
-        assert (batch.reward_prior < 0).all() and (batch.reward_prior >= height * MIN_LOG_LIKELIHOOD).all()
+        assert batch.reward_prior.isfinite().all() and (batch.reward_prior.abs() <= height * MAX_REWARD).all()
         return
     assert (batch.reward_prior[:8] == height).all()
     assert (batch.reward_prior > 0).all() and (batch.reward_prior <= height + 1e-6).all()
@@ -118,39 +118,77 @@ def test_prior_follows_the_statistics_of_vec_normalize():
     assert th.allclose(latest(batch), expected(batch), rtol=0.2)
 
 
-@pytest.mark.parametrize("policy, space", [("MlpPolicy", BOX), ("CnnPolicy", spaces.Box(0, 255, (36, 36, 1), np.uint8))])
-def test_prior_by_a_clone(policy, space):
-    """The log-likelihood of a clone, which knows the expert's actions, with the demonstrations' own as well."""
-    model = make(space, DISCRETE, policy, reward_prior=None, policy_kwargs=dict(net_arch=[64, 64])).learn(9)
-    assert model.reward_prior == 1 and isinstance(model.prior, ClonePrior)
+@pytest.mark.parametrize(
+    "policy, space, actions",
+    [
+        ("MlpPolicy", BOX, DISCRETE),
+        ("MlpPolicy", BOX, spaces.MultiDiscrete([3, 2])),
+        ("CnnPolicy", spaces.Box(0, 255, (36, 36, 1), np.uint8), DISCRETE),
+    ],
+)
+def test_prior_by_the_offline_solution(policy, space, actions):
+    """The reward that the offline solution stands for; an end repeats its own for ever. The policy starts from the solution."""
+    model = make(space, actions, policy, reward_prior=None, learning_starts=100, policy_kwargs=dict(net_arch=[64, 64]))
+    model.learn(9)
+    assert model.reward_prior == 1 and isinstance(model.prior, SolutionPrior)
+    for mine, solution in zip(model.policy.q_net.parameters(), model.prior.policy.q_net.parameters(), strict=True):
+        assert th.equal(mine, solution)
     expert = model.expert_buffer.all()
-    log_likelihood = th.log_softmax(model.prior.network(expert.observations), dim=1)
-    for shift in range(3):
-        actions = (expert.actions + shift) % 3
-        expected = log_likelihood.gather(1, actions).squeeze(1).clamp(min=MIN_LOG_LIKELIHOOD)
-        assert th.allclose(model.prior(expert._replace(actions=actions)), expected, atol=1e-5)
+    arrays = [values.numpy() for values in (expert.observations, expert.actions, expert.next_observations)]
+    ended = expert.dones.numpy().flatten() > 0
+    assert ended.any()
+    expected = model.predict_reward(*arrays, ended)
+    with th.no_grad():
+        q_values = model.policy.q_values(expert.observations, expert.actions)[0].numpy()
+    expected[ended] = (1 - model.gamma) * q_values[ended]
+    assert model.prior(expert).numpy() == pytest.approx(expected, abs=1e-5)
     assert th.equal(model.prior.of_expert(expert), model.prior(expert))
-    # Random actions at random states are learned by heart, as far as so few steps do
+
+
+def test_the_offline_solution_knows_the_expert(monkeypatch):
+    monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 300)
+    model = make(BOX, DISCRETE, reward_prior=None, policy_kwargs=dict(net_arch=[64, 64])).learn(9)
+    expert = model.expert_buffer.all()
     others = th.cat([model.prior(expert._replace(actions=(expert.actions + shift) % 3)) for shift in (1, 2)])
-    assert model.prior(expert).mean() > others.mean() + 0.2
+    assert model.prior(expert).mean() > others.mean()
 
 
-def test_cloning_for_the_prior_leaves_the_run_alone():
+def test_a_policy_that_starts_trained_takes_no_random_steps(monkeypatch):
+    model = make(BOX, DISCRETE, learning_starts=100)
+    monkeypatch.setattr(model.action_space, "sample", lambda: pytest.fail("a random step"))
+    model.learn(6)
+    other = make(BOX, DISCRETE, learning_starts=100, reward_prior=0.0)
+    sampled = []
+    monkeypatch.setattr(other.action_space, "sample", lambda: sampled.append(1) or 0)
+    other.learn(6)
+    assert len(sampled) == 6
+
+
+def test_offline_training_for_the_prior_leaves_the_run_alone():
     model = make(BOX, DISCRETE).learn(9)
     torch_state, expert_state = th.get_rng_state(), model.expert_buffer.rng.bit_generator.state
     parameters = [parameter.clone() for parameter in model.policy.parameters()]
     first = model.prior
-    model._make_prior()
+    again = type(first)(model._made_prior[0])
     assert th.equal(torch_state, th.get_rng_state()) and expert_state == model.expert_buffer.rng.bit_generator.state
     assert all(map(th.equal, parameters, model.policy.parameters()))
     batch = model.expert_buffer.all()
-    assert th.equal(first(batch), model.prior(batch))
+    assert th.equal(first(batch), again(batch))
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
+def test_prior_is_made_once_for_the_same_demonstrations(action_space):
+    model = make(BOX, action_space).learn(9)
+    first = model.prior
+    assert model.learn(9, reset_num_timesteps=False).prior is first
+    model.set_expert_data(random_trajectories(RandomEnv(BOX, action_space), seed=2))
+    assert model.learn(9, reset_num_timesteps=False).prior is not first
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action_space, expected", [(BOX, [0, 101, 201, 301, 401]), (DISCRETE, [0, 101, 201, 401])])
 def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action_space, expected, monkeypatch):
-    """By distance every hundred gradient steps, a clone at each doubling; without VecNormalize once."""
+    """By distance every hundred gradient steps, the offline solution at each doubling; without VecNormalize once."""
     made, make_prior = [], IQLearn._make_prior
 
     def count(model):
@@ -158,7 +196,6 @@ def test_prior_is_made_again_while_the_statistics_of_vec_normalize_change(action
         make_prior(model)
 
     monkeypatch.setattr(IQLearn, "_make_prior", count)
-    monkeypatch.setattr(reward_priors, "CLONING_STEPS", 2)
     env = RandomEnv(BOX, action_space)
     options = dict(learning_starts=4, batch_size=4, seed=0, train_freq=1, policy_kwargs=dict(net_arch=[8]), device="cpu")
     for vec_env, times in ((VecNormalize(DummyVecEnv([lambda: env])), expected), (env, [0])):

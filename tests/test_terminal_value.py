@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn import reward_priors
 from sb3_iq.iq_learn.objective import Objective, SoftValues, iq_loss
 from sb3_iq.iq_learn.terminal_value import absorbing_reward
 from tests.utils import Rows
@@ -60,10 +61,16 @@ def learned_q_values(env, demonstration, terminal_value, occupancy_term="policy_
         batch_size=64,
         tau=0.05,
         policy_kwargs=dict(net_arch=[32]),
-        **{"bc_coef": 0.0, "reward_prior": 0.0, **kwargs},  # the objective alone
+        **{"bc_coef": 0.0, "reward_prior": 0.0, "penalty_coef": 0.5, **kwargs},  # the objective alone
     ).learn(1_500)
     with th.no_grad():
         return model.q_net(th.arange(2)).tolist()
+
+
+@pytest.fixture
+def prior_by_distance(monkeypatch):
+    """The prior of continuous actions, for discrete ones."""
+    monkeypatch.setattr(reward_priors, "PRIORS", {"distance": reward_priors.PRIORS["distance"]})
 
 
 @pytest.mark.slow
@@ -96,7 +103,7 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
 
 
 @pytest.mark.slow
-def test_the_default_of_box_actions_likes_the_goal():
+def test_the_default_of_box_actions_likes_the_goal(prior_by_distance):
     """As above, for ``"expert_bounded"`` and a prior, which rewards are positive with too."""
     env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
     demonstration = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
@@ -114,7 +121,7 @@ def test_the_default_of_box_actions_likes_the_goal():
         dict(occupancy_term="expert_bounded", reward_prior=4.0),
     ],
 )
-def test_a_crash_is_no_goal(options):
+def test_a_crash_is_no_goal(options, prior_by_distance):
     """
     The expert goes from state 1 to the goal, which ends the episode. In state 0, where it never is, one can find back slowly,
     or end the episode at once: that end is not the expert's.

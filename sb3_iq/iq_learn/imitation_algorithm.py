@@ -63,6 +63,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         # Statistics of VecNormalize are not in the zip, but that they are needed is
         self._normalizes_obs = False
         self._statistics_warmed_up = False
+        self._starts_trained = False
 
     def _setup_model(self) -> None:
         # The replay buffer is allocated by the first online learn(), see _setup_learn; a loaded model's generators are kept
@@ -161,7 +162,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         # A policy that has learned something, offline for instance, plays from the first step on
-        if self._n_updates > 0:
+        if self._n_updates > 0 or self._starts_trained:
             learning_starts = 0
         action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
         if isinstance(self.action_space, spaces.Box) and np.abs(buffer_action).max() > 1:

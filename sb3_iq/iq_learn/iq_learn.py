@@ -22,7 +22,7 @@ from sb3_iq.iq_learn.objective import soft_bellman_reward
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
-from sb3_iq.iq_learn.reward_priors import PriorInputs, RewardPrior, prior_class
+from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.iq_learn.terminal_value import terminal_value
 from sb3_iq.observations import Samples, batch_length
@@ -196,6 +196,7 @@ class IQLearn(ImitationAlgorithm):
 
         self.terminal_v: float | None = 0.0
         self.sampler: Sampler | None = None
+        self._made_prior: tuple[PriorInputs | None, Any] = None, None
         self.inverse_dynamics: InverseDynamics | None = None
         self.alarms = diagnostics.Alarms()
         self.training_log = diagnostics.TrainingLog()
@@ -287,16 +288,15 @@ class IQLearn(ImitationAlgorithm):
         kind = prior_class(self.observation_space, self.action_space, given)
         if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
             return
-        inputs = PriorInputs(
-            self.sampler.expert_buffer,
-            self.sampler.env,
-            self.policy,
-            expert_actions_given=given,
-            coefficient=self.settings.reward_prior,
-            batch_size=self.batch_size,
-            seed=self.seed or 0,
-        )
-        self.sampler.set_prior(kind(inputs))
+        ent_coef = float(self.ent_coef_tensor) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
+        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, self.seed or 0
+        inputs = PriorInputs(self.sampler.expert_buffer, self.sampler.env, self.policy, given, *numbers)
+        # It is dear, and nothing but the statistics of VecNormalize changes it
+        if self.sampler.env is not None or inputs != self._made_prior[0]:
+            self._made_prior = inputs, kind(inputs)
+        prior = self._made_prior[1]
+        self.sampler.set_prior(prior)
+        self._starts_trained = self._n_updates == 0 and prior.start(self.policy)
 
     def _actions_of_expert(self, expert: Samples, policy: Samples | None) -> th.Tensor:
         """Return the actions that count as the expert's; the inverse dynamics are fitted to the policy's first."""
@@ -437,7 +437,7 @@ class IQLearn(ImitationAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "ent_coef_tensor", "inverse_dynamics"]
-        made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters"]
+        made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters", "_made_prior"]
         return [*super()._excluded_save_params(), *networks, *made_again]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -71,6 +71,7 @@ DEFAULT = {
             **BASE,
             "learning_rate": 5e-4,
             "batch_size": 256,
+            "penalty_coef": 8.0,
             "terminal_value": "absorbing",
             "critic_bound": "clip",
             "reward_prior": 1.0,

@@ -4,11 +4,12 @@ The reward r_0 that is assumed before anything is learned: high where a transiti
 Which prior there is, the table :data:`PRIORS` says; a new one is one class and one row. With continuous actions it goes by the
 distance to the demonstrations in standardised states and actions, as in PWIL (https://arxiv.org/abs/2006.04678), with a tail
 that falls like 1 / d instead of exponentially, so that it has a slope far from the demonstrations too. With discrete actions
-it is the log-likelihood of a clone, up to the entropy the coherent reward of https://arxiv.org/abs/2305.16498: a policy that
-knows nothing else then acts like the clone.
+it is the reward of the offline solution. As the coherent reward of a clone (https://arxiv.org/abs/2305.16498) it makes what
+the demonstrations alone say the policy to start from, and the one to return to.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -19,8 +20,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.batches import assemble
+from sb3_iq.iq_learn.diagnostics import minimize
 from sb3_iq.iq_learn.normalization import Standardize, own_units_if_constant
+from sb3_iq.iq_learn.objective import Objective, soft_bellman_reward
+from sb3_iq.iq_learn.optimization import polyak_update
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.terminal_value import terminal_value
+from sb3_iq.iq_learn.updates import critic_loss
 from sb3_iq.observations import Samples, has_distance
 
 # A reward is halved at this share of sqrt(D), the distance of one standard deviation in each of D numbers
@@ -28,11 +35,13 @@ HALF_WAY = 0.2
 # With more transitions of the expert than this, only so many are compared with, evenly spread
 MAX_TRANSITIONS = 4_096
 MIN_ACTION_STD = 0.05
-# The clone: few steps, since one that has learned a demonstration by heart is sure of itself everywhere
-CLONING_STEPS = 300
-CLONING_RATE = 5e-4
-# All actions that are less likely than e^-5, 0.7 %, are as good
-MIN_LOG_LIKELIHOOD = -5.0
+# Offline training
+OFFLINE_STEPS = 3_000
+OFFLINE_RATE = 5e-4
+OFFLINE_TAU = 0.005
+OFFLINE_ENT_COEF = 0.01  # where the temperature is learned
+# The demonstrations' own rewards are within 1/c; where nothing was learned they are whatever the network makes of it
+MAX_REWARD = 1.0
 # Transitions of the expert whose rewards are computed at a time
 PIECE = 4_096
 
@@ -46,7 +55,10 @@ class PriorInputs(NamedTuple):
     :param policy: the policy, for its spaces and the architecture of its networks
     :param expert_actions_given: whether the expert's actions are read
     :param coefficient: ``reward_prior``, the size of the rewards
-    :param batch_size: the number of the expert's transitions in a step of cloning
+    :param gamma: the discount factor
+    :param penalty_coef: c of the objective
+    :param ent_coef: the temperature alpha
+    :param batch_size: the number of the expert's transitions in a gradient step
     :param seed: seed of what is random in it
     """
 
@@ -55,6 +67,9 @@ class PriorInputs(NamedTuple):
     policy: SoftQPolicy | SACPolicy
     expert_actions_given: bool
     coefficient: float
+    gamma: float
+    penalty_coef: float
+    ent_coef: float
     batch_size: int
     seed: int
 
@@ -70,6 +85,9 @@ class RewardPrior(Protocol):
     @staticmethod
     def follows_statistics(n_updates: int) -> bool:
         """Whether to make it anew after so many gradient steps, where VecNormalize's statistics change"""
+
+    def start(self, policy: SoftQPolicy | SACPolicy) -> bool:
+        """Let an untrained policy start from what the prior knows; whether there is such a thing"""
 
     def of_expert(self, samples: Samples) -> th.Tensor:
         """r_0 of transitions of the demonstrations, shape (batch,)"""
@@ -106,6 +124,10 @@ class DistancePrior:
     def follows_statistics(n_updates: int) -> bool:
         return True
 
+    def start(self, policy: SoftQPolicy | SACPolicy) -> bool:
+        """:return: False: a distance knows no actions to start from"""
+        return False
+
     def _vectors(self, obs: PyTorchObs) -> dict[str, th.Tensor]:
         """Return observations as vectors, discrete ones as one-hot codes."""
         named_obs = obs if isinstance(obs, dict) else {"": obs}
@@ -141,46 +163,63 @@ class DistancePrior:
         return self.height / (1 + distance / (HALF_WAY * points.shape[1] ** 0.5))
 
 
-class ClonePrior:
+class SolutionPrior:
     """
-    r_0 = weight * max(log pi_c(a|s), -5), for a clone pi_c of the demonstrations: a new Q-network of the policy, as logits,
-    after some steps of behavioural cloning. It draws no random numbers of the run: a loaded model gets the same again.
+    r_0 = Q_0(s, a) - gamma V_0(s'), the reward that IQ-Learn recovers from the demonstrations alone (Eq. 12): of a soft
+    Q-network like the policy's, trained offline. For this reward the offline solution is optimal: a policy starts from it, and
+    only what the demonstrations say of the states that it comes to changes it. It draws no random numbers of the run: a loaded
+    model gets the same again.
 
-    :param inputs: what it is made of; the coefficient is the weight
+    :param inputs: what it is made of; the coefficient is a factor
     """
 
-    bound: ClassVar[float] = -MIN_LOG_LIKELIHOOD
+    bound: ClassVar[float] = MAX_REWARD
 
     def __init__(self, inputs: PriorInputs) -> None:
-        self.weight = inputs.coefficient
+        assert isinstance(inputs.policy, SoftQPolicy)  # as the table says
+        self.weight, self.gamma, expert_buffer = inputs.coefficient, inputs.gamma, inputs.expert_buffer
+        objective = Objective(
+            inputs.gamma, occupancy_term="expert", penalty="expert", penalty_coef=inputs.penalty_coef, critic_bound="clip"
+        )
+        terminal_v = terminal_value(replace(objective, terminal_value="absorbing"), True, expert_buffer.terminates)
+        objective = replace(objective, terminal_v=terminal_v)
         expert_rng = np.random.default_rng(inputs.seed)
-        with th.random.fork_rng([inputs.expert_buffer.device] if inputs.expert_buffer.device.type == "cuda" else []):
+        with th.random.fork_rng([expert_buffer.device] if expert_buffer.device.type == "cuda" else []):
             th.manual_seed(inputs.seed)
-            assert isinstance(inputs.policy, SoftQPolicy)  # as the table says
-            self.policy = inputs.policy
-            self.network = inputs.policy.make_q_net().train()
-            optimizer = th.optim.Adam(self.network.parameters(), lr=CLONING_RATE)
-            for _ in range(CLONING_STEPS):
-                batch = inputs.expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
-                loss = self.policy.action_outputs_loss(self.network(batch.observations), batch.actions)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        self.network.eval()
+            self.policy = inputs.policy.untrained(OFFLINE_RATE, inputs.ent_coef)
+            q_net, q_net_target, optimizer = self.policy.critic_networks()
+            for n_updates in range(OFFLINE_STEPS):
+                expert = expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
+                batch = assemble(expert, None, expert.actions, objective.occupancy_term)
+                loss, info = critic_loss(self.policy, batch, self.policy.ent_coef, objective, bc_coef=0.0)
+                minimize(loss, info, optimizer, n_updates)
+                polyak_update(q_net.parameters(), q_net_target.parameters(), OFFLINE_TAU)
+        self.policy.set_training_mode(False)
 
     @staticmethod
     def follows_statistics(n_updates: int) -> bool:
-        # Training a clone is dear, and the statistics change less each time: at every doubling, 100, 200, 400, ...
+        # Training is dear, and the statistics change less each time: at every doubling, 100, 200, 400, ...
         return n_updates % 100 == 0 and (n_updates // 100) & (n_updates // 100 - 1) == 0
+
+    def start(self, policy: SoftQPolicy | SACPolicy) -> bool:
+        """
+        :param policy: a policy before its first gradient step, whose networks become those of the offline solution
+        :return: True
+        """
+        for network, trained in zip(policy.critic_networks()[:2], self.policy.critic_networks()[:2], strict=True):
+            network.load_state_dict(trained.state_dict())
+        return True
 
     def __call__(self, samples: Samples) -> th.Tensor:
         """
         :param samples: transitions, the policy's or the expert's
-        :return: their prior rewards, shape (batch,)
+        :return: their prior rewards, shape (batch,). An end is an absorbing state, in which its reward is paid for ever
         """
         with th.no_grad():
-            log_likelihood = self.policy.outputs_log_likelihood(self.network(samples.observations), samples.actions)
-        return self.weight * log_likelihood.clamp(min=MIN_LOG_LIKELIHOOD)
+            q_values = self.policy.q_values(samples.observations, samples.actions)[0]
+            next_v = self.policy.expected_state_value(samples.next_observations, self.policy.ent_coef)
+            rewards = soft_bellman_reward(q_values, next_v, samples.dones.flatten(), self.gamma, terminal_v=None)
+        return self.weight * rewards.clamp(-MAX_REWARD, MAX_REWARD)
 
     of_expert = __call__
 
@@ -196,7 +235,7 @@ class PriorRow(NamedTuple):
 
 
 PRIORS: dict[str, PriorRow] = {
-    "clone": PriorRow(ClonePrior, lambda obs, actions, given: not isinstance(actions, spaces.Box) and given),
+    "solution": PriorRow(SolutionPrior, lambda obs, actions, given: not isinstance(actions, spaces.Box) and given),
     "distance": PriorRow(DistancePrior, lambda obs, actions, given: has_distance(obs)),
 }
 """The priors; the first that applies is taken."""

@@ -6,7 +6,7 @@ of the softmaxes of the parts, and V the sum of their logsumexps, with as many o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -23,6 +23,8 @@ from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs
+
+SelfSoftQPolicy = TypeVar("SelfSoftQPolicy", bound="SoftQPolicy")
 
 
 class SoftQPolicy(dqn.DQNPolicy):
@@ -86,6 +88,19 @@ class SoftQPolicy(dqn.DQNPolicy):
         if self.q_bound is not None:
             q_net.q_net = nn.Sequential(*q_net.q_net.children(), ScaledTanh(self.q_bound)).to(self.device)
         return q_net
+
+    def untrained(self: SelfSoftQPolicy, learning_rate: float, ent_coef: float) -> SelfSoftQPolicy:
+        """
+        :param learning_rate: its learning rate
+        :param ent_coef: its temperature alpha
+        :return: another policy like this one, before any gradient step. Observations are standardised alike
+        """
+        parameters = {**self._get_constructor_parameters(), "lr_schedule": lambda _: learning_rate}
+        policy = type(self)(**parameters).to(self.device)
+        policy.normalizer.load_state_dict(self.normalizer.state_dict())
+        policy.ent_coef.fill_(ent_coef)
+        policy.set_training_mode(True)
+        return policy
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "q_bound": self.q_bound, "normalize_obs": self.normalize_obs}
