@@ -127,7 +127,7 @@ def test_prior_follows_the_statistics_of_vec_normalize():
     ],
 )
 def test_prior_by_the_offline_solution(policy, space, actions):
-    """The reward that the offline solution stands for; an end repeats its own for ever. The policy starts from the solution."""
+    """The reward that the offline solution stands for, which the policy starts from; an end repeats its own for ever."""
     model = make(space, actions, policy, reward_prior=None, learning_starts=100, policy_kwargs=dict(net_arch=[64, 64]))
     model.learn(9)
     assert model.reward_prior == 1 and isinstance(model.prior, SolutionPrior)

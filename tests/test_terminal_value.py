@@ -69,8 +69,14 @@ def learned_q_values(env, demonstration, terminal_value, occupancy_term="policy_
 
 @pytest.fixture
 def prior_by_distance(monkeypatch):
-    """The prior of continuous actions, for discrete ones."""
-    monkeypatch.setattr(reward_priors, "PRIORS", {"distance": reward_priors.PRIORS["distance"]})
+    """The prior of continuous actions, by states and next states."""
+
+    class OfStates(reward_priors.DistancePrior):
+        def __init__(self, inputs):
+            super().__init__(inputs._replace(expert_actions_given=False))
+
+    row = reward_priors.PriorRow(OfStates, lambda obs, actions, given: True)
+    monkeypatch.setattr(reward_priors, "PRIORS", {"states": row})
 
 
 @pytest.mark.slow
