@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sb3_iq.compare.baselines.networks import Standardize
 from sb3_iq.compare.baselines.task import check_between
 from sb3_iq.demonstrations.errors import check_integer
+from sb3_iq.iq_learn.normalization import Standardize
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Discriminator(nn.Module):
         super().__init__()
         self.settings = settings
         self.n_actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
-        self.standardize = Standardize(rows.float().flatten(1))
+        flat = rows.float().flatten(1)
+        self.standardize = Standardize(flat.shape[1:]).fit(flat)
         n_inputs = rows.flatten(1).shape[1] + (self.n_actions or spaces.flatdim(action_space)) + 1
         self.net = nn.Sequential(
             nn.Dropout(settings.input_dropout),

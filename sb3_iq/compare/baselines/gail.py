@@ -9,9 +9,17 @@ from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_iq.compare.baselines.discriminator import Discriminator, DiscriminatorSettings
-from sb3_iq.compare.baselines.networks import buffer_class, check_spaces, expert_buffer, join, learner_class, make_learner
+from sb3_iq.compare.baselines.networks import (
+    buffer_class,
+    check_spaces,
+    expert_buffer,
+    join,
+    learn,
+    learner_class,
+    make_learner,
+)
 from sb3_iq.compare.baselines.task import Task, check_between, settings_of
-from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
+from sb3_iq.compare.evaluation import Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.demonstrations.errors import check_integer
 
@@ -128,7 +136,4 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
         replay_buffer_class=type("AdversarialReplayBuffer", (LearnedRewards, buffer_class(env.observation_space)), {}),
         replay_buffer_kwargs={"discriminator": discriminator, "expert": expert, "settings": settings},
     )
-    model.learn(task.timesteps, EvaluationCallback(evaluations))
-    evaluations.env_steps, evaluations.gradient_steps = model.num_timesteps, model._n_updates
-    evaluations.finish(model, model.num_timesteps)
-    env.close()
+    learn(model, task, evaluations)

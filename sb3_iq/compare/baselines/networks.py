@@ -10,33 +10,12 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
-from torch import nn
 
 from sb3_iq.compare.baselines.task import Task
 from sb3_iq.compare.environment import policy_name
+from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
-
-# A constant feature is not blown up without end, and what is far from the demonstrations stays in a network's range
-MIN_VARIANCE, MAX_VALUE = 1e-4, 10.0
-
-
-class Standardize(nn.Module):
-    """
-    Vectors as IQ-Learn's networks see them: (x - mean) / std of the demonstrations, clipped.
-
-    :param rows: the demonstrations' observations
-    """
-
-    mean: th.Tensor
-    std: th.Tensor
-
-    def __init__(self, rows: th.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", rows.mean(dim=0))
-        self.register_buffer("std", (rows.var(dim=0, unbiased=False) + MIN_VARIANCE).sqrt())
-
-    def forward(self, x: th.Tensor) -> th.Tensor:
-        return ((x - self.mean) / self.std).clamp(-MAX_VALUE, MAX_VALUE)
+from sb3_iq.iq_learn.normalization import Standardize
 
 
 class StandardizedExtractor(FlattenExtractor):
@@ -49,7 +28,8 @@ class StandardizedExtractor(FlattenExtractor):
 
     def __init__(self, observation_space: spaces.Space, rows: th.Tensor) -> None:
         super().__init__(observation_space)  # type: ignore[arg-type]
-        self.standardize = Standardize(rows.flatten(1))
+        flat = rows.flatten(1)
+        self.standardize = Standardize(flat.shape[1:]).fit(flat)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return self.standardize(super().forward(observations))
@@ -142,6 +122,21 @@ def make_learner(
     if issubclass(cls, DQN):
         common |= dict(target_update_interval=1, exploration_fraction=0.1, exploration_final_eps=0.02)
     return cls(policy_name(env.observation_space), env, **{**common, **kwargs})  # type: ignore[arg-type]
+
+
+def learn(model: OffPolicyAlgorithm, task: Task, evaluations: Evaluations) -> None:
+    """
+    Spend the budget of environment steps, evaluated on the way and at the end.
+
+    :param model: what :func:`make_learner` returned
+    :param task: budget
+    :param evaluations: what to add to
+    """
+    model.learn(task.timesteps, EvaluationCallback(evaluations))
+    evaluations.env_steps, evaluations.gradient_steps = model.num_timesteps, model._n_updates
+    evaluations.finish(model, model.num_timesteps)
+    assert model.env is not None
+    model.env.close()
 
 
 def join(first: Any, second: Any, **changes: th.Tensor) -> Any:

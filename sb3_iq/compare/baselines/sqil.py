@@ -7,9 +7,17 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 
-from sb3_iq.compare.baselines.networks import buffer_class, check_spaces, expert_buffer, join, learner_class, make_learner
+from sb3_iq.compare.baselines.networks import (
+    buffer_class,
+    check_spaces,
+    expert_buffer,
+    join,
+    learn,
+    learner_class,
+    make_learner,
+)
 from sb3_iq.compare.baselines.task import Task, check_between, settings_of
-from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
+from sb3_iq.compare.evaluation import Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.demonstrations.errors import check_integer
 
@@ -91,7 +99,4 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
         replay_buffer_class=sqil_buffer(env.observation_space),
         replay_buffer_kwargs={"expert": expert},
     )
-    model.learn(task.timesteps, EvaluationCallback(evaluations))
-    evaluations.env_steps, evaluations.gradient_steps = model.num_timesteps, model._n_updates
-    evaluations.finish(model, model.num_timesteps)
-    env.close()
+    learn(model, task, evaluations)
