@@ -227,15 +227,12 @@ class IQLearn(ImitationAlgorithm):
         # Target entropy is used when learning the entropy coefficient; an unexpected string is an error here
         default = self.policy.default_target_entropy
         self.target_entropy = default if self.target_entropy == "auto" else float(self.target_entropy)
-        init_value = settings.initial_ent_coef(self.ent_coef)
+        self.policy.set_ent_coef(settings.initial_ent_coef(self.ent_coef))
         if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
             # Note: we optimize the log of the entropy coeff which is slightly different from the paper
             # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
-            self.log_ent_coef = th.log(th.ones(1, device=self.device) * init_value).requires_grad_(True)
+            self.log_ent_coef = self.policy.log_ent_coef.requires_grad_(True)
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = th.tensor(init_value, device=self.device)
-        self.policy.set_ent_coef(th.tensor(init_value))
 
     def _resolve_settings(self) -> None:
         """Find out what is in force: from what the user gave, online or offline."""
@@ -338,7 +335,7 @@ class IQLearn(ImitationAlgorithm):
                 actions_pi, log_prob, mean_actions = functions.action_log_prob(self.policy, batch.obs)
 
             info: dict[str, th.Tensor] = {}
-            ent_coef = self._ent_coef()
+            ent_coef = self.policy.ent_coef
             # Optimize entropy coefficient, also called entropy temperature or alpha in the paper
             if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
                 ent_coef_loss = updates.ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
@@ -366,11 +363,9 @@ class IQLearn(ImitationAlgorithm):
                 polyak_update(*self._critic_parameters, self.tau)
                 # Copy running stats, see GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-            if self.ent_coef_optimizer is not None:
-                self.policy.set_ent_coef(self._ent_coef())
 
             self._n_updates += 1
-            self.training_log.note({**info, "ent_coef": ent_coef.squeeze()})
+            self.training_log.note({**info, "ent_coef": ent_coef})
             if n_updates % diagnostics.UPDATE_INTERVAL == 0:
                 self.training_log.fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
                 self._record_means()
@@ -383,12 +378,9 @@ class IQLearn(ImitationAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         means = self.training_log.record(self.logger, self._n_updates)
         # What values can amount to in theory, with the entropy's bonus
-        bonus = float(self._ent_coef()) * self.policy.max_entropy / (1 - self.gamma)
+        bonus = float(self.policy.ent_coef) * self.policy.max_entropy / (1 - self.gamma)
         bound = self.settings.q_bound + bonus if self.objective.row.bounded else float("inf")
         self.alarms.check(means, bound, self._n_updates)
-
-    def _ent_coef(self) -> th.Tensor:
-        return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
 
     def predict_reward(
         self,
@@ -420,7 +412,7 @@ class IQLearn(ImitationAlgorithm):
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
         with th.no_grad():
             q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
-            next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
+            next_v = self.policy.expected_state_value(next_obs_tensor, self.policy.ent_coef)
             rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
@@ -430,13 +422,13 @@ class IQLearn(ImitationAlgorithm):
     ) -> SelfIQLearn:
         model = super().load(path, *args, **kwargs)
         settings.check_preset(model.preset, preset)
-        if model.ent_coef_optimizer is None:
+        if "ent_coef" in kwargs and model.ent_coef_optimizer is None:
             # A temperature given to load() prevails over the one in the saved policy
-            model.policy.set_ent_coef(model.ent_coef_tensor)
+            model.policy.set_ent_coef(settings.initial_ent_coef(model.ent_coef))
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "ent_coef_tensor", "inverse_dynamics"]
+        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "log_ent_coef", "inverse_dynamics"]
         made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters"]
         return [*super()._excluded_save_params(), *networks, *made_again]
 
@@ -445,6 +437,6 @@ class IQLearn(ImitationAlgorithm):
         state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
         if self.inverse_dynamics is not None:
             state_dicts += ["inverse_dynamics", "inverse_dynamics.optimizer"]
-        if self.ent_coef_optimizer is None:
-            return state_dicts, []
-        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
+        if self.ent_coef_optimizer is not None:
+            state_dicts += ["ent_coef_optimizer"]
+        return state_dicts, []
