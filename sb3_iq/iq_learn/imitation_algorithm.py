@@ -11,20 +11,20 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
-from sb3_iq.iq_learn import migration, replay, rng, spaces_env, vec_normalize
+from sb3_iq.iq_learn import migration, replay, rng, spaces_env
+from sb3_iq.iq_learn.normalized_algorithm import NormalizedAlgorithm
 from sb3_iq.iq_learn.optimization import one_thread
 from sb3_iq.iq_learn.settings import check_changes
 
 SelfImitationAlgorithm = TypeVar("SelfImitationAlgorithm", bound="ImitationAlgorithm")
 
 
-class ImitationAlgorithm(OffPolicyAlgorithm):
+class ImitationAlgorithm(NormalizedAlgorithm):
     """
     What an off-policy algorithm needs to imitate demonstrations: they are read, checked and never saved; the replay buffer is
     allocated by the first online ``learn``; ``learn`` without an environment takes gradient steps; a run that was saved goes
@@ -60,9 +60,6 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         # Expert batches have a generator of their own, saved with the model
         self.expert_rng = np.random.default_rng(self.seed)
         self._rng_states: dict[str, Any] | None = None
-        # Statistics of VecNormalize are not in the zip, but that they are needed is
-        self._normalizes_obs = False
-        self._statistics_warmed_up = False
 
     def _setup_model(self) -> None:
         # The replay buffer is allocated by the first online learn(), see _setup_learn; a loaded model's generators are kept
@@ -179,8 +176,8 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        expert_buffer, env = self.demonstrations, self.get_vec_normalize_env()
-        self._normalizes_obs = vec_normalize.normalizes_observations(env, self.observation_space, self._normalizes_obs)
+        expert_buffer = self.demonstrations
+        self._check_normalization()
         if self.offline:
             spaces_env.check_callback(callback)
             if not spaces_env.is_spaces_env(self.env):
@@ -190,9 +187,7 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             raise ValueError(
                 f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by set_env()."
             )
-        if env is not None and env.norm_obs and not self._statistics_warmed_up:
-            vec_normalize.warm_up(env, expert_buffer)
-            self._statistics_warmed_up = True
+        self._warm_up_statistics(expert_buffer)
         self._setup_imitation(expert_buffer)
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
@@ -339,4 +334,4 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "expert_buffer", "_replay_buffer"]
+        return [*super()._excluded_save_params(), "expert_buffer", "_replay_buffer", "_raw_observations"]

@@ -398,8 +398,9 @@ class IQLearn(ImitationAlgorithm):
         :param next_obs: next observations, shape of ``obs``
         :param terminated: whether the episode ended in a terminal state (a time limit is none), shape (batch,)
         :return: rewards, shape (batch,)
-        :raises ValueError: if the shapes do not fit
+        :raises ValueError: if the shapes do not fit, or observations look raw and should be normalised (``VecNormalize``)
         """
+        self._check_normalized(obs=obs, next_obs=next_obs)
         self.policy.set_training_mode(False)
         obs_tensor, vectorized = self.policy.obs_to_tensor(obs)
         next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)

@@ -130,8 +130,8 @@ class ObservationNormalizer(nn.Module):
 
 def current_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
-    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise, and
-        kept the temperature as it is
+    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise,
+        and kept the temperature itself instead of its logarithm
     :return: the same, by today's names
     """
     wrapped, normalizer = "features_extractor.extractor.", "features_extractor.normalizer."
