@@ -82,8 +82,12 @@ class ImitationAlgorithm(NormalizedAlgorithm):
 
     def _make_replay_buffer(self, buffer_size: int) -> ReplayBuffer:
         """Return a replay buffer as ``OffPolicyAlgorithm`` makes it."""
+        replay.check_memory_usage(self.optimize_memory_usage, self.replay_buffer_kwargs)
         default = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
-        return (self.replay_buffer_class or default)(
+        buffer_class = self.replay_buffer_class or default
+        if self.optimize_memory_usage and buffer_class is ReplayBuffer:
+            buffer_class = replay.CompactReplayBuffer
+        return buffer_class(
             buffer_size,
             self.observation_space,  # type: ignore[arg-type]
             self.action_space,
@@ -192,6 +196,8 @@ class ImitationAlgorithm(NormalizedAlgorithm):
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        if isinstance(self._replay_buffer, replay.CompactReplayBuffer):
+            self._replay_buffer.cut()
         if self._rng_states is not None and not reset_num_timesteps:
             rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None

@@ -233,8 +233,8 @@ class LearnedReward:
         statistics = self._parts.statistics
         if statistics is not None and statistics.evidence(obs) < -MARGIN:
             warnings.warn(
-                "`obs` looks as if VecNormalize had normalised it, and the reward does so itself: rewards of what went through "
-                "it twice mean nothing. Give raw observations, env.get_original_obs() or env.unnormalize_obs(obs)."
+                "`obs` looks as if VecNormalize had normalised it, and the reward does so itself: rewards of what is "
+                "normalised twice mean nothing. Give raw observations, env.get_original_obs() or env.unnormalize_obs(obs)."
             )
 
     def _normalized(self, obs: Obs) -> Obs:
