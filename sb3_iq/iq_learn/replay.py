@@ -35,8 +35,8 @@ def check_memory_usage(optimize_memory_usage: bool, replay_buffer_kwargs: Mappin
     if optimize_memory_usage and replay_buffer_kwargs.get("handle_timeout_termination", True):
         raise ValueError(
             "`optimize_memory_usage` is True, which SB3's replay buffers cannot have with their default, "
-            "handle_timeout_termination=True: add replay_buffer_kwargs=dict(handle_timeout_termination=False). Time limits stay time limits: "
-            "their transitions, which lack the next observation, are not sampled."
+            "handle_timeout_termination=True: add replay_buffer_kwargs=dict(handle_timeout_termination=False). Time limits "
+            "stay time limits: their transitions, which lack the next observation, are not sampled."
         )
 
 
