@@ -69,6 +69,14 @@ def test_demonstrations_are_not_in_the_zip(tmp_path):
     assert loaded.learn(2).expert_buffer.size() == 1000
 
 
+def test_learning_online_takes_an_environment(tmp_path):
+    IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL).save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model")
+    loaded.predict(np.zeros(4, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"`env` is None, and offline=False: give load\(..., env=...\) the environment"):
+        loaded.learn(2)
+
+
 def test_reference_is_read_again_when_learning_goes_on(tmp_path):
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL).learn(2)
     model.save(tmp_path / "model")

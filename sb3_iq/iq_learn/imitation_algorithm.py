@@ -172,6 +172,10 @@ class ImitationAlgorithm(NormalizedAlgorithm):
             action = self.policy.unscale_action(buffer_action)
         return action, buffer_action
 
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *args: Any) -> None:  # type: ignore[override]
+        replay.check_finite(new_obs)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, *args)
+
     def _setup_learn(
         self,
         total_timesteps: int,

@@ -30,6 +30,19 @@ def check_replay_buffer_class(replay_buffer_class: type | None) -> None:
         )
 
 
+def check_finite(obs: np.ndarray | dict[str, np.ndarray]) -> None:
+    """:raises ValueError: if an environment gives observations that nothing can be learned from"""
+    for key, values in obs.items() if isinstance(obs, dict) else [("", obs)]:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            name = f"an observation {key!r}" if key else "an observation"
+            raise ValueError(
+                f"`env` gave {name} with {values[where]} in environment {where[0]}, column "
+                f"{', '.join(map(str, where[1:]))}: nothing can be learned from it. Mend the environment; "
+                "VecCheckNan(env, raise_exception=True) tells after which action."
+            )
+
+
 def check_memory_usage(optimize_memory_usage: bool, replay_buffer_kwargs: Mapping[str, Any]) -> None:
     """:raises ValueError: if SB3's buffer is to save memory and to handle time limits, which it refuses, with the cure"""
     if optimize_memory_usage and replay_buffer_kwargs.get("handle_timeout_termination", True):
