@@ -40,7 +40,9 @@ def learn(env_id: str, demos: str, n_envs: int, seed: int, steps: list[int]) -> 
     for at in steps:
         model.learn(at - model.num_timesteps, reset_num_timesteps=False)
         result["gradient_steps"].append(model._n_updates)
-        result["returns"].append(round(float(evaluate_policy(model, eval_env, n_eval_episodes=20)[0]), 1))
+        mean_return, _ = evaluate_policy(model, eval_env, n_eval_episodes=20)
+        assert isinstance(mean_return, float)
+        result["returns"].append(round(float(mean_return), 1))
     return result
 
 

@@ -73,11 +73,12 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
         :param deterministic: whether to return deterministic actions
         :return: the actions, and None
         """
+        actions_and_state = super().predict(observation, state, episode_start, deterministic)
         if self._normalizes_obs and not self._raw_observations.warned:
             statistics = self._obs_statistics or self.obs_statistics
             if statistics is not None:
                 self._raw_observations.note(statistics, observation)
-        return super().predict(observation, state, episode_start, deterministic)
+        return actions_and_state
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         self._obs_statistics = self.obs_statistics

@@ -86,14 +86,12 @@ class ObsStatistics:
 
 
 class RawObservationsWarning:
-    """
-    Warns once if the observations given to ``predict``, one by one perhaps, have not been normalised.
-    """
+    """Warns once if the observations given to ``predict``, one by one perhaps, have not been normalised."""
 
     N_ROWS = 64
 
     def __init__(self) -> None:
-        self.seen: list[Obs] = []
+        self.seen: list[dict[str, np.ndarray]] = []
         self.n_rows = 0
         self.warned = False
 
@@ -102,19 +100,15 @@ class RawObservationsWarning:
         :param statistics: what they should have been normalised by
         :param obs: observations as given to ``predict``, one or a batch
         """
-        if self.warned:
-            return
-        self.seen.append(obs)
-        key, mean = next(iter(statistics.mean.items()))
-        self.n_rows += np.size(obs[key] if isinstance(obs, dict) else obs) // max(mean.size, 1)
+        rows = {
+            key: np.array(obs[key] if isinstance(obs, dict) else obs).reshape(-1, *mean.shape)
+            for key, mean in statistics.mean.items()
+        }
+        self.seen.append(rows)
+        self.n_rows += max(map(len, rows.values()), default=0)
         if self.n_rows < self.N_ROWS:
             return
-
-        def rows(key: str) -> np.ndarray:
-            values = [each[key] if isinstance(each, dict) else each for each in self.seen]
-            return np.concatenate([np.reshape(value, (-1, *statistics.mean[key].shape)) for value in values])
-
-        named = {key: rows(key) for key in statistics.mean}
+        named = {key: np.concatenate([each[key] for each in self.seen]) for key in statistics.mean}
         self.seen, self.n_rows = [], 0
         if statistics.evidence(named.get("", named)) > MARGIN:
             self.warned = True

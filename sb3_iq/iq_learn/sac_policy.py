@@ -127,7 +127,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         return critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau")
+        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau", "share_features_extractor")
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
