@@ -29,7 +29,7 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
         self._raw_observations = RawObservationsWarning()
 
     @property
-    def obs_statistics(self) -> ObsStatistics | None:
+    def _current_statistics(self) -> ObsStatistics | None:
         """What observations are normalised by before the model sees them, as far as it is known."""
         env = self.get_vec_normalize_env()
         if self._normalizes_obs and env is not None and env.norm_obs:
@@ -48,7 +48,7 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
 
     def _check_normalized(self, **observations: np.ndarray | dict[str, np.ndarray]) -> None:
         """:raises ValueError: if observations look raw, and should be normalised"""
-        statistics = self.obs_statistics
+        statistics = self._current_statistics
         for name, obs in observations.items():
             if statistics is not None and statistics.evidence(obs) > MARGIN:
                 raise ValueError(
@@ -75,11 +75,11 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
         """
         actions_and_state = super().predict(observation, state, episode_start, deterministic)
         if self._normalizes_obs and not self._raw_observations.warned:
-            statistics = self._obs_statistics or self.obs_statistics
+            statistics = self._obs_statistics or self._current_statistics
             if statistics is not None:
                 self._raw_observations.note(statistics, observation)
         return actions_and_state
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
-        self._obs_statistics = self.obs_statistics
+        self._obs_statistics = self._current_statistics
         super().save(path, exclude, include)
