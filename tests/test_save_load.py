@@ -170,6 +170,28 @@ def saved(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("saved", ["auto_0.1", 0.2])
+@pytest.mark.parametrize("given", ["auto_0.3", 0.4])
+def test_load_with_another_temperature(tmp_path, action_space, saved, given):
+    """Fixed or learned from now on; one that is learned goes on from where it was."""
+    env = RandomEnv(BOX, action_space)
+    trajectories = random_trajectories(env)
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, ent_coef=saved, **SMALL).learn(5)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", ent_coef=given, expert_data=trajectories, device="cpu")
+    found = loaded.policy.ent_coef.item()
+    both_learned = isinstance(saved, str) and isinstance(given, str)
+    expected = model.policy.ent_coef.item() if both_learned else 0.3 if isinstance(given, str) else given
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert loaded.ent_coef == loaded.settings.ent_coef == given
+    loaded.learn(3)
+    assert (loaded.policy.ent_coef.item() == found) is not isinstance(given, str)
+    loaded.save(tmp_path / "again")
+    again = IQLearn.load(tmp_path / "again", device="cpu")
+    assert again.policy.ent_coef.item() == loaded.policy.ent_coef.item() and again.ent_coef == given
+
+
 def test_load_with_settings(saved):
     demonstrations = random_trajectories(RandomEnv(BOX, DISCRETE))
     model = IQLearn.load(saved, penalty_coef=1.0, env=RandomEnv(BOX, DISCRETE), expert_data=demonstrations)

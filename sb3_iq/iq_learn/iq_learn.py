@@ -181,10 +181,8 @@ class IQLearn(ImitationAlgorithm):
         )
 
         self.target_entropy = target_entropy
-        self.log_ent_coef = None  # type: th.Tensor | None
         self.ent_coef = chosen["ent_coef"]
         self.target_update_interval = target_update_interval
-        self.ent_coef_optimizer: th.optim.Adam | None = None
         self.preset = preset
         self.penalty_coef = chosen["penalty_coef"]
         self.reward_prior = chosen["reward_prior"]
@@ -227,12 +225,16 @@ class IQLearn(ImitationAlgorithm):
         # Target entropy is used when learning the entropy coefficient; an unexpected string is an error here
         default = self.policy.default_target_entropy
         self.target_entropy = default if self.target_entropy == "auto" else float(self.target_entropy)
+        self._setup_temperature()
+
+    def _setup_temperature(self) -> None:
         self.policy.set_ent_coef(settings.initial_ent_coef(self.ent_coef))
-        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
-            # Note: we optimize the log of the entropy coeff which is slightly different from the paper
-            # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
-            self.log_ent_coef = self.policy.log_ent_coef.requires_grad_(True)
-            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+        learned = str(self.ent_coef).startswith("auto")
+        # Note: we optimize the log of the entropy coeff which is slightly different from the paper
+        # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
+        log_ent_coef = self.policy.log_ent_coef.requires_grad_(learned)
+        self.log_ent_coef: th.Tensor | None = log_ent_coef if learned else None
+        self.ent_coef_optimizer = th.optim.Adam([log_ent_coef], lr=self.lr_schedule(1)) if learned else None
 
     def _resolve_settings(self) -> None:
         """Find out what is in force: from what the user gave, online or offline."""
@@ -421,11 +423,16 @@ class IQLearn(ImitationAlgorithm):
     def load(  # type: ignore[override]
         cls: type[SelfIQLearn], path: Any, *args: Any, preset: Preset | None = None, **kwargs: Any
     ) -> SelfIQLearn:
+        ent_coef = kwargs.pop("ent_coef", None)
         model = super().load(path, *args, **kwargs)
         settings.check_preset(model.preset, preset)
-        if "ent_coef" in kwargs and model.ent_coef_optimizer is None:
-            # A temperature given to load() prevails over the one in the saved policy
-            model.policy.set_ent_coef(settings.initial_ent_coef(model.ent_coef))
+        if ent_coef is not None:
+            # It prevails over the one in the saved policy, but a learned one goes on to be learned
+            goes_on = model.ent_coef_optimizer is not None and str(ent_coef).startswith("auto")
+            model.ent_coef = ent_coef
+            model._resolve_settings()
+            if not goes_on:
+                model._setup_temperature()
         return model
 
     def _excluded_save_params(self) -> list[str]:
