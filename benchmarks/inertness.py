@@ -42,7 +42,7 @@ def gradients(model: IQLearn) -> tuple[float, float]:
     assert model.sampler is not None
     batch = model.sampler.sample(model.batch_size, model.num_timesteps // model.n_envs, model._actions_of_expert)
     parameters = parameters_of(model.policy.critic_networks()[2])
-    values = model.policy.soft_values(batch, model._ent_coef(), model.objective.use_target)
+    values = model.policy.soft_values(batch, model.policy.ent_coef, model.objective.use_target)
     rewards = split_rewards(values, batch, model.objective)
     penalty = penalty_loss(rewards, model.objective)
     others = expert_loss(values, rewards, model.objective) + occupancy_loss(values, rewards, batch, model.objective)

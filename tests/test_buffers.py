@@ -9,8 +9,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn.replay import sample_episode_starts
-from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, random_trajectories
+from sb3_iq.iq_learn.replay import CompactReplayBuffer, sample_episode_starts
+from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, assert_finite, make_model, random_trajectories
 
 COUNTER = spaces.Box(0, 10_000, (1,), np.float32)
 VECTORS = spaces.Dict({"a": BOX, "b": spaces.Discrete(4)})
@@ -170,8 +170,11 @@ def test_refused_buffers():
 
 
 def test_refused_in_the_constructor_rather_than_in_learn():
-    with pytest.raises(ValueError, match="optimize_memory_usage"):
-        make_model("MlpPolicy", BOX, DISCRETE, optimize_memory_usage=True)
+    for kwargs in ({}, dict(replay_buffer_kwargs=dict(handle_timeout_termination=True))):
+        with pytest.raises(ValueError, match=r"optimize_memory_usage.*add replay_buffer_kwargs=dict\(handle_timeout_term"):
+            make_model("MlpPolicy", BOX, DISCRETE, optimize_memory_usage=True, **kwargs)
+    with pytest.raises(AssertionError, match="DictReplayBuffer does not support"):
+        make_model("MultiInputPolicy", VECTORS, DISCRETE, **COMPACT)
     with pytest.raises(TypeError, match="unknown"):
         make_model("MlpPolicy", BOX, DISCRETE, replay_buffer_kwargs=dict(unknown=1))
 
@@ -184,3 +187,62 @@ def test_the_replay_buffer_can_be_filled_before_learning():
     model.replay_buffer.add(obs, obs, np.zeros((1, 1)), np.zeros(1), np.zeros(1), [{}])
     model.learn(30)
     assert model.replay_buffer.size() == 31
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_steps", [7, 20, 29, 40, 53])
+def test_time_limits_without_their_next_observation_are_not_sampled(n_envs, n_steps):
+    """All other transitions are, equally often; every second episode ends by a time limit."""
+    np.random.seed(0)
+    options = dict(optimize_memory_usage=True, handle_timeout_termination=False)
+    buffer = CompactReplayBuffer(20 * n_envs, COUNTER, spaces.Discrete(2), "cpu", n_envs=n_envs, **options)
+    lengths = [4, 3, 6]
+    fill(buffer, lengths, n_steps)
+    samples = buffer.sample(20_000)
+    obs, next_obs, dones = (
+        values.flatten().numpy().astype(int) for values in (samples.observations, samples.next_observations, samples.dones)
+    )
+    episode, step = np.divmod(obs, 100)
+    last = step + 1 == np.array(lengths)[episode % 3]
+    assert not (last & (episode % 2 == 1)).any()
+    assert np.array_equal(dones == 1, last & (episode % 2 == 0))
+    assert np.array_equal(next_obs[dones == 0], obs[dones == 0] + 1)
+    # Those of SB3 are all but the oldest one of a full buffer
+    rows = np.setdiff1d(np.arange(buffer.size()), [buffer.pos] if buffer.full else [])
+    expected = np.unique(buffer.observations[rows][buffer.timeouts[rows] == 0].astype(int))
+    found, counts = np.unique(obs, return_counts=True)
+    assert np.array_equal(found, expected)
+    assert counts.min() > 0.8 * counts.mean() and counts.max() < 1.2 * counts.mean()
+
+
+def test_time_limits_alone_cannot_be_sampled():
+    options = dict(optimize_memory_usage=True, handle_timeout_termination=False)
+    buffer = CompactReplayBuffer(10, COUNTER, spaces.Discrete(2), "cpu", **options)
+    for step in range(5):
+        done = np.array([True])
+        limits = [{"TimeLimit.truncated": step != 2}]
+        buffer.add(np.full((1, 1), step), np.full((1, 1), step + 1), np.zeros((1, 1)), np.zeros(1), done, limits)
+        if step == 1:
+            with pytest.raises(ValueError, match="nothing but the last transitions of episodes that a time limit ended"):
+                buffer.sample(4)
+    assert (buffer.sample(50).observations == 2).all()
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_learning_with_less_memory(tmp_path, action_space):
+    """Time limits are time limits: nothing is taken as a terminal state, here or in a buffer that was loaded."""
+    env = DummyVecEnv([lambda: RandomEnv(BOX, action_space, length=5, truncates=True)] * 2)
+    trajectories = random_trajectories(RandomEnv(BOX, action_space))
+    options = {**SMALL, "buffer_size": 60, **COMPACT}
+    model = IQLearn("MlpPolicy", env, trajectories, reward_prior=1.0, **options).learn(90)
+    assert model.replay_buffer.full and (model.replay_buffer.timeouts == model.replay_buffer.dones).all()
+    policy, prior = model.sampler.stored_prior.sample(500)
+    assert not policy.dones.any() and th.allclose(prior, model.prior(policy), atol=1e-4)
+    model.save_replay_buffer(tmp_path / "buffer")
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert not model.replay_buffer.sample(500).dones.any()
+    # SB3 marks where it cuts an episode, as if it had come to a terminal state
+    for reset_num_timesteps in (False, True):
+        model.learn(14, reset_num_timesteps=reset_num_timesteps)
+        assert not model.replay_buffer.sample(500).dones.any()
+    assert_finite(model)

@@ -43,7 +43,7 @@ def test_the_clip_bound_does_not_depend_on_the_batch():
         for n, prior in ((4, -5.0), (8, -0.5), (8, 0.0)):
             batch = sample_batch(model, n)._replace(reward_prior=th.full((2 * n,), prior))
             batch = batch._replace(terminated=th.zeros(2 * n))
-            _, info = updates.critic_loss(model.policy, batch, model._ent_coef(), model.objective, 0.0)
+            _, info = updates.critic_loss(model.policy, batch, model.policy.ent_coef, model.objective, 0.0)
             assert info["clip_fraction"] == 1
             q_values = model.policy.q_values(batch.obs, batch.actions)[0, :n]
             assert info["expert_reward"].item() == pytest.approx((q_values.mean() - 0.9 * bound).item(), abs=1e-3)

@@ -126,6 +126,26 @@ def test_table_of_spaces(name, offline):
         assert usable(SPACES[name], action_space) == (as_observation == "✔️")
 
 
+def named_tests():
+    """:return: the tests that pages name, and the pages"""
+    pattern = r"`(test_\w+\.py)::(test_\w+)`"
+    return [(page, *names) for page in PAGES for names in re.findall(pattern, (ROOT / page).read_text())]
+
+
+def test_named_tests_exist():
+    assert len(named_tests()) > 30
+    for page, file, name in named_tests():
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), flags=re.MULTILINE), (page, file, name)
+
+
+@pytest.mark.parametrize("page", ["docs/modules/iq_learn.md", "docs/guide/sb3.md"])
+def test_each_row_of_what_can_be_used_names_a_test(page):
+    text = (ROOT / page).read_text()
+    tables = re.findall(r"^\|[^\n]*\| test \|\n\|[-|]+\|\n((?:\|[^\n]*\|\n)+)", text, flags=re.MULTILINE)
+    rows = [row for table in tables for row in table.splitlines()]
+    assert rows and all(re.search(r"`test_\w+\.py::test_\w+` \|$", row) for row in rows)
+
+
 def test_table_of_extras():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")

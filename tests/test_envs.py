@@ -66,3 +66,21 @@ def test_a_specification_that_cannot_be_sent_between_processes():
         IQLearn("MlpPolicy", venv, "bundled:CartPole-v1", offline=True, seed=0).learn(2)
     finally:
         venv.close()
+
+
+@pytest.mark.parametrize("workers", [DummyVecEnv, SubprocVecEnv])
+@pytest.mark.parametrize("train_freq, gradient_steps, n_updates", [(1, -1, 24), (3, -1, 24), (3, 5, 10), (1, 1, 6)])
+def test_parallel_environments(workers, train_freq, gradient_steps, n_updates):
+    """With gradient_steps=-1, as many gradient steps as environment steps; specifications that can't be sent do no harm."""
+    kwargs = dict(start_method="fork") if workers is SubprocVecEnv else {}
+    venv = workers([unsendable] * 4, **kwargs)
+    options = dict(train_freq=train_freq, gradient_steps=gradient_steps, **{**SMALL, "learning_starts": 12})
+    try:
+        model = IQLearn("MlpPolicy", venv, "bundled:CartPole-v1", **options).learn(36)
+        assert (model.num_timesteps, model._n_updates) == (36, n_updates)
+        assert model.replay_buffer.n_envs == 4 and model.replay_buffer.pos == 9
+        assert_finite(model)
+        for n_envs in (1, 2):
+            model.predict(np.zeros((n_envs, 4), np.float32))
+    finally:
+        venv.close()

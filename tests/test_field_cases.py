@@ -370,3 +370,96 @@ def test_ids_with_a_module(tmp_path, monkeypatch, capsys):
     assert main(["demos:", "--env", env_id]) == 0
     assert main(["demos:", "--env", "FieldCase-v0", "--gym-packages", "lab_of_field_cases"]) == 0
     assert gym.spec("FieldCase-v0").max_episode_steps == 20
+
+
+@pytest.mark.parametrize("form", ["flags", "flags of each step", "beside terminal"])
+def test_both_ends_as_columns_on_disk(tmp_path, form):
+    import datasets
+
+    ends = [(True, False), (False, True), (False, False), (True, True)]
+    rows = []
+    for terminated, truncated in ends:
+        row = dict(obs=np.zeros((21, 4)).tolist(), acts=[0] * 20, terminated=terminated, truncated=truncated)
+        if form == "flags of each step":
+            row |= {name: [False] * 19 + [row[name]] for name in ("terminated", "truncated")}
+        if form == "beside terminal":
+            row |= dict(terminal=terminated or truncated, infos=[json.dumps({TIME_LIMIT: truncated})] * 20)
+        rows.append(row)
+    table = datasets.Dataset.from_list(rows)
+    table.save_to_disk(str(tmp_path / "set"))
+    table.to_parquet(str(tmp_path / "set.parquet"))
+    for source in (rows, table, tmp_path / "set", tmp_path / "set.parquet"):
+        read = load_demonstrations(source, max_episode_steps=20)
+        # A terminal state at the time limit is terminated only
+        assert [(t.terminated, t.truncated) for t in read] == [*ends[:3], (True, False)]
+        assert {t.ending for t in read} == {"info", "open"}
+
+
+def test_ends_as_columns_that_are_no_flags(tmp_path):
+    import datasets
+
+    for value, message in ((1, "'terminated' is 'int64', expected one bool"), (None, "terminated is null")):
+        flags = [value, True if value is None else value]
+        rows = [dict(obs=np.zeros((3, 4)).tolist(), acts=[0] * 2, terminated=flag) for flag in flags]
+        table = datasets.Dataset.from_list(rows)
+        with pytest.raises(ValueError, match=message):
+            load_demonstrations(table)
+
+
+def test_a_folder_of_lerobot_is_refused_with_the_cure(tmp_path):
+    import datasets
+
+    frames = dict(action=[[0.0]] * 3, episode_index=[0] * 3) | {"observation.state": [[0.0, 1.0]] * 3}
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text('{"codebase_version": "v2.0"}')
+    (tmp_path / "data" / "chunk-000").mkdir(parents=True)
+    for episode in range(2):
+        path = tmp_path / "data" / "chunk-000" / f"episode_{episode:06d}.parquet"
+        datasets.Dataset.from_dict(frames).to_parquet(str(path))
+    with pytest.raises(
+        ValueError, match=r"this is a LeRobot data set.*Pass a list with dict\(obs=states, acts=actions\[:-1\]"
+    ):
+        load_demonstrations(tmp_path)
+
+
+@pytest.mark.parametrize("where", [(3, 1), (0, 0)])
+def test_where_demonstrations_are_not_finite(where):
+    data = [dict(obs=np.zeros((6, 3)), acts=np.zeros(5, int), terminated=True) for _ in range(3)]
+    data[2]["obs"] = data[2]["obs"].copy()
+    data[2]["obs"][where] = np.nan
+    with pytest.raises(ValueError, match=f"(?s)episode 2.*obs holds nan at step {where[0]}, column {where[1]}:"):
+        load_demonstrations(data)
+
+
+@pytest.mark.parametrize("key", ["", "a"])
+def test_an_environment_that_gives_nan_is_told(key):
+    class Broken(RandomEnv):
+        def step(self, action):
+            obs, *rest = super().step(action)
+            if self.step_count == 7:
+                (obs[key] if key else obs)[1] = np.nan
+            return obs, *rest
+
+    space = spaces.Dict({"a": BOX}) if key else BOX
+    trajectories = random_trajectories(RandomEnv(space, DISCRETE))
+    model = IQLearn("MultiInputPolicy" if key else "MlpPolicy", Broken(space, DISCRETE), trajectories, **SMALL)
+    with pytest.raises(ValueError, match=r"`env` gave an observation.* with nan in environment 0, column 1:.*VecCheckNan"):
+        model.learn(50)
+
+
+def test_actions_as_replay_buffers_hold_them_are_told():
+    def data(acts):
+        return [dict(obs=np.zeros((len(acts) + 1, 3)), acts=np.asarray(acts, np.float32)[:, None], terminated=True)]
+
+    def make(acts, bound):
+        box = spaces.Box(-bound, bound, (1,), np.float32)
+        IQLearn("MlpPolicy", RandomEnv(BOX, box), data(acts), offline=True, **SMALL)
+
+    scaled = [-1.0, 0.3, 0.99, -0.2]
+    with pytest.warns(UserWarning, match=r"all actions are between -1 and 1.*give policy.unscale_action\(actions\)"):
+        make(scaled, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        # In the environment's own units, some of which are far wider than what the expert does
+        for acts, bound in ((scaled, 1.0), (scaled, 100.0), ([-2.0, 0.3], 2.0), ([-0.5, 0.4], 2.0), ([-1.4, 0.1], 2.0)):
+            make(acts, bound)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.sac.policies import SACPolicy as PlainSACPolicy
 from torch import nn
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn import SACPolicy, SoftQPolicy
-from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, random_trajectories
+from sb3_iq.rewards import LearnedReward
+from tests.utils import BOX, DISCRETE, IMAGE, SMALL, WIDE_BOX, RandomEnv, assert_finite, make_model, random_trajectories
 
 
 class BatchNormExtractor(BaseFeaturesExtractor):
@@ -20,6 +21,15 @@ class BatchNormExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations):
         return self.batch_norm(observations)
+
+
+class LinearExtractor(BaseFeaturesExtractor):
+    def __init__(self, observation_space):
+        super().__init__(observation_space, features_dim=4)
+        self.linear = nn.Linear(observation_space.shape[0], 4)
+
+    def forward(self, observations):
+        return self.linear(observations).relu()
 
 
 def test_policy_classes_by_action_space():
@@ -89,3 +99,81 @@ def test_optimizers_know_what_they_step_alone(action_space):
     env = RandomEnv(BOX, action_space)
     critic, _, optimizer = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).policy.critic_networks()
     assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(p) for p in critic.parameters()]
+
+
+@pytest.mark.parametrize("policy, observation_space", [("MlpPolicy", BOX), ("CnnPolicy", IMAGE)])
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_shared_extractor_is_learned_by_the_critics(policy, observation_space, offline):
+    class Extractor(NatureCNN if policy == "CnnPolicy" else LinearExtractor):
+        pass
+
+    kwargs = dict(share_features_extractor=True, features_extractor_class=Extractor, net_arch=[8])
+    # Of the actor's loss alone nothing reaches the extractor, of the critics' what it takes
+    for learning_rate, changes in ((0.0, False), (1e-3, True)):
+        rates = dict(learning_rate=learning_rate, actor_learning_rate=1e-3)
+        model = make_model(policy, observation_space, WIDE_BOX, offline=offline, policy_kwargs=kwargs, **rates)
+        extractor = model.actor.features_extractor
+        assert type(extractor) is Extractor and extractor is model.critic.features_extractor
+        before = [parameter.clone() for parameter in extractor.parameters()]
+        actor = model.actor.mu.weight.clone()
+        model.learn(14)
+        assert all(th.equal(*pair) is not changes for pair in zip(before, extractor.parameters(), strict=True))
+        assert not th.equal(actor, model.actor.mu.weight)
+    target, averaged = model.critic_target.features_extractor, model.policy.averaged_actor.features_extractor
+    assert len({id(module) for module in (extractor, target, averaged)}) == 3
+    for own, shared, start in zip(averaged.parameters(), extractor.parameters(), before, strict=True):
+        assert not th.equal(own, start) and (own - shared).abs().max() <= (shared - start).abs().max()
+
+
+def test_a_shared_extractor_is_saved_and_goes_on_learning(tmp_path):
+    env = RandomEnv(BOX, WIDE_BOX)
+    kwargs = dict(share_features_extractor=True, features_extractor_class=LinearExtractor)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, policy_kwargs=kwargs, **SMALL).learn(10)
+    model.save(tmp_path / "model")
+    model.learn(10, reset_num_timesteps=False)
+    loaded = IQLearn.load(tmp_path / "model", expert_data=random_trajectories(env), device="cpu")
+    assert loaded.actor.features_extractor is loaded.critic.features_extractor
+    loaded.learn(10, reset_num_timesteps=False)
+    assert all(th.equal(*pair) for pair in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("ent_coefs", [(0.3, 0.02), ("auto_0.3", "auto_0.02")])
+def test_the_temperature_is_part_of_the_policy(tmp_path, action_space, ent_coefs):
+    """Whatever brings over the networks brings it along: equal networks give equal rewards."""
+    env = RandomEnv(BOX, action_space)
+    one, other = (
+        IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, ent_coef=ent_coef, **SMALL).learn(3)
+        for ent_coef in ent_coefs
+    )
+    rng = np.random.default_rng(0)
+    obs, next_obs = rng.uniform(-1, 1, (2, 20, 3)).astype(np.float32)
+    actions = np.stack([env.action_space.sample() for _ in range(20)])
+    transitions = (obs, actions, next_obs, np.zeros(20, bool))
+    expected = one.predict_reward(*transitions)
+    assert np.abs(other.predict_reward(*transitions) - expected).max() > 0.01
+    one.save(tmp_path / "model")
+    for brought in (one.get_parameters(), {"policy": one.policy.state_dict()}, tmp_path / "model"):
+        model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, ent_coef=ent_coefs[1], **SMALL)
+        model.set_parameters(brought, exact_match=not isinstance(brought, dict) or len(brought) > 1)
+        np.testing.assert_array_equal(model.predict_reward(*transitions), expected)
+        np.testing.assert_array_equal(LearnedReward(model)(*transitions), LearnedReward(one)(*transitions))
+        assert model.policy.ent_coef.item() == one.policy.ent_coef.item()
+        if isinstance(ent_coefs[0], str):
+            before = model.policy.ent_coef.item()
+            model.learn(1)
+            assert before != model.policy.ent_coef.item() == pytest.approx(before, rel=0.05)
+        model.save(tmp_path / "again")
+        assert IQLearn.load(tmp_path / "again").policy.ent_coef.item() == model.policy.ent_coef.item()
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX, spaces.MultiDiscrete([3, 2])])
+def test_parameters_can_be_reckoned_with(action_space):
+    """As evolution strategies and averages of agents do."""
+    one, other = (make_model("MlpPolicy", BOX, action_space, offline=True, seed=seed).learn(5) for seed in (0, 1))
+    pairs = one.get_parameters()["policy"], other.get_parameters()["policy"]
+    assert all(values.dtype.is_floating_point for values in pairs[0].values())
+    mean = {name: 0.5 * values + 0.5 * pairs[1][name] for name, values in pairs[0].items()}
+    one.set_parameters({"policy": mean}, exact_match=False)
+    assert_finite(one)
+    one.predict(np.zeros((2, 3), np.float32))

@@ -29,7 +29,7 @@ def batch_and_loss(model):
     critic = model.policy.critic_networks()[0]
     critic.zero_grad()
     model.set_random_seed(0)
-    loss, _ = updates.critic_loss(model.policy, batch, model._ent_coef(), model.objective, 0.0)
+    loss, _ = updates.critic_loss(model.policy, batch, model.policy.ent_coef, model.objective, 0.0)
     loss.backward()
     return batch, [parameter.grad.clone() for parameter in critic.parameters()]
 

@@ -69,6 +69,14 @@ def test_demonstrations_are_not_in_the_zip(tmp_path):
     assert loaded.learn(2).expert_buffer.size() == 1000
 
 
+def test_learning_online_takes_an_environment(tmp_path):
+    IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL).save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model")
+    loaded.predict(np.zeros(4, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"`env` is None, and offline=False: give load\(..., env=...\) the environment"):
+        loaded.learn(2)
+
+
 def test_reference_is_read_again_when_learning_goes_on(tmp_path):
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL).learn(2)
     model.save(tmp_path / "model")
@@ -160,6 +168,28 @@ def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "model"
     model.save(path)
     return path
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("saved", ["auto_0.1", 0.2])
+@pytest.mark.parametrize("given", ["auto_0.3", 0.4])
+def test_load_with_another_temperature(tmp_path, action_space, saved, given):
+    """Fixed or learned from now on; one that is learned goes on from where it was."""
+    env = RandomEnv(BOX, action_space)
+    trajectories = random_trajectories(env)
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, ent_coef=saved, **SMALL).learn(5)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", ent_coef=given, expert_data=trajectories, device="cpu")
+    found = loaded.policy.ent_coef.item()
+    both_learned = isinstance(saved, str) and isinstance(given, str)
+    expected = model.policy.ent_coef.item() if both_learned else 0.3 if isinstance(given, str) else given
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert loaded.ent_coef == loaded.settings.ent_coef == given
+    loaded.learn(3)
+    assert (loaded.policy.ent_coef.item() == found) is not isinstance(given, str)
+    loaded.save(tmp_path / "again")
+    again = IQLearn.load(tmp_path / "again", device="cpu")
+    assert again.policy.ent_coef.item() == loaded.policy.ent_coef.item() and again.ent_coef == given
 
 
 def test_load_with_settings(saved):

@@ -1,5 +1,7 @@
 """VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn.obs_statistics import ObsStatistics
+from sb3_iq.rewards import LearnedReward
 from tests.utils import BOX, DISCRETE, SMALL, RandomEnv, random_trajectories
 
 
@@ -95,3 +99,79 @@ def test_normalising_before_stacking_is_refused_with_the_cure():
         model = IQLearn("MlpPolicy", venv, random_trajectories(stacked), offline=offline)
         with pytest.raises(ValueError, match="normalise after stacking"):
             model.learn(5)
+
+
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory):
+    """:return: a model that was trained in VecNormalize, the path of it, and transitions as they are and normalised"""
+    env, path = vec_normalize(), tmp_path_factory.mktemp("normalised") / "model"
+    demonstrations = load_demonstrations("bundled:CartPole-v1", n_trajectories=3)
+    model = IQLearn("MlpPolicy", env, demonstrations, offline=True, **SMALL).learn(20)
+    model.save(path)
+    obs, acts = demonstrations[0].obs, demonstrations[0].acts
+    scaled = env.normalize_obs(obs)
+    ends = np.zeros(len(acts), bool)
+    return model, path, (obs[:-1], acts, obs[1:], ends), (scaled[:-1], acts, scaled[1:], ends)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_rewards_of_raw_observations_are_refused(normalised, loaded):
+    model, path, raw, scaled = normalised
+    if loaded:
+        model = IQLearn.load(path, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        expected = model.predict_reward(*scaled)
+    with pytest.raises(ValueError, match=r"`obs` looks raw, and .* give env.normalize_obs\(obs\), or take sb3_iq.rewards"):
+        model.predict_reward(*raw)
+    with pytest.raises(ValueError, match="`next_obs` looks raw"):
+        model.predict_reward(scaled[0], raw[1], raw[2], raw[3])
+    # One that no normalised observation can be tells as much as many
+    with pytest.raises(ValueError, match="`obs` looks raw"):
+        model.predict_reward(np.full((1, 4), 11.0, np.float32), raw[1][:1], scaled[2][:1], raw[3][:1])
+    if not loaded:
+        reward = LearnedReward(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            assert reward(*raw) == pytest.approx(expected, abs=1e-4)
+        for function in (lambda: reward(*scaled), lambda: reward.predict_value(scaled[0])):
+            with pytest.warns(UserWarning, match="looks as if VecNormalize had normalised it"):
+                function()
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_predictions_from_raw_observations_are_told_once(normalised, loaded):
+    _, path, raw, scaled = normalised
+    model = IQLearn.load(path, env=vec_normalize() if loaded else None, custom_objects={"offline": True}, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for obs in scaled[0][:200]:
+            model.predict(obs)
+        model.predict(np.zeros((100, 4), np.float32))
+    model = IQLearn.load(path, device="cpu")
+    with pytest.warns(UserWarning, match="those that predict.. gets look as if they had not been") as found:
+        for obs in raw[0][:200]:
+            model.predict(obs)
+    assert len(found) == 1
+
+
+def test_without_vec_normalize_nothing_is_told():
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL).learn(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        obs = np.random.default_rng(0).normal(0, 100, (100, 4)).astype(np.float32)
+        model.predict(obs)
+        model.predict_reward(obs, np.zeros(100, int), obs, np.zeros(100, bool))
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_evidence_of_normalisation(scale):
+    rng = np.random.default_rng(0)
+    obs = {"a": rng.normal(3.0, scale, (100, 2)), "b": rng.normal(0.0, 1.0, (100, 4))}
+    rms = {key: np.stack([values.mean(axis=0), values.var(axis=0)]) for key, values in obs.items()}
+    moments = ({key: values[row] for key, values in rms.items()} for row in range(2))
+    statistics = ObsStatistics(*moments, clip=50.0, epsilon=1e-8)
+    assert statistics.evidence(obs) > 0.5 and statistics.evidence(statistics(obs)) < -0.5
+    few = {key: values[:10] for key, values in obs.items()}
+    same = {key: np.repeat(values[:1], 100, axis=0) for key, values in obs.items()}
+    assert statistics.evidence(few) == statistics.evidence(same) == 0

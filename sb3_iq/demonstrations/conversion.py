@@ -199,6 +199,14 @@ def parts_in_a_row(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), -1).astype(np.int64)
 
 
+def _look_scaled(actions: list[np.ndarray], low: np.ndarray, high: np.ndarray) -> bool:
+    """Return whether, of bounds that are somewhat wider, -1 or 1 are reached and never passed."""
+    minima, maxima = zip(*map(extremes, actions), strict=True)
+    farthest = np.maximum(-np.min(minima, axis=0), np.max(maxima, axis=0)).reshape(low.shape)
+    inside = (low < -1.2) & (high > 1.2) & (high - low <= 8.0)
+    return bool(inside.any() and ((farthest > 0.95) & (farthest < 1 + ROUNDING))[inside].all())
+
+
 def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> Column:
     """Return actions scaled by the bounds, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
@@ -229,6 +237,12 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> C
             n_beyond += int((excess > ROUNDING * width).sum())
             n_total += excess.size
             largest = max(largest, float(excess.max(initial=0.0)))
+    if _look_scaled(actions, low, high):
+        warnings.warn(
+            f"Expert data: all actions are between -1 and 1, and reach just as far, but the action space is {cut(space)}. "
+            "Those in SB3's replay buffers are scaled to [-1, 1]: if these are too, give policy.unscale_action(actions).",
+            stacklevel=4,
+        )
     if n_beyond:
         warnings.warn(
             f"Expert data: {100.0 * n_beyond / n_total:.1f} % of the action components lie beyond the bounds of the action "

@@ -189,9 +189,12 @@ def _numeric(name: str, value: Any) -> np.ndarray:
     for chunk in chunks(array) if array.dtype.kind == "f" else ():
         if not np.isfinite(chunk).all():
             first = np.argwhere(~np.isfinite(chunk))[0]
-            index = (n_checked + int(first[0]), *(int(i) for i in first[1:]))
+            where = f"step {n_checked + int(first[0])}"
+            if len(first) > 1:
+                columns = [int(i) for i in first[1:]]
+                where += f", column {columns[0] if len(columns) == 1 else tuple(columns)}"
             raise ValueError(
-                f"{name} holds {chunk[tuple(first)]} at index {index}: only finite numbers can be learned from. Remove the "
+                f"{name} holds {chunk[tuple(first)]} at {where}: only finite numbers can be learned from. Remove the "
                 "episode or repair the recording"
             )
         n_checked += len(chunk)

@@ -11,20 +11,20 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
-from sb3_iq.iq_learn import migration, replay, rng, spaces_env, vec_normalize
+from sb3_iq.iq_learn import migration, replay, rng, spaces_env
+from sb3_iq.iq_learn.normalized_algorithm import NormalizedAlgorithm
 from sb3_iq.iq_learn.optimization import one_thread
 from sb3_iq.iq_learn.settings import check_changes
 
 SelfImitationAlgorithm = TypeVar("SelfImitationAlgorithm", bound="ImitationAlgorithm")
 
 
-class ImitationAlgorithm(OffPolicyAlgorithm):
+class ImitationAlgorithm(NormalizedAlgorithm):
     """
     What an off-policy algorithm needs to imitate demonstrations: they are read, checked and never saved; the replay buffer is
     allocated by the first online ``learn``; ``learn`` without an environment takes gradient steps; a run that was saved goes
@@ -60,9 +60,6 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         # Expert batches have a generator of their own, saved with the model
         self.expert_rng = np.random.default_rng(self.seed)
         self._rng_states: dict[str, Any] | None = None
-        # Statistics of VecNormalize are not in the zip, but that they are needed is
-        self._normalizes_obs = False
-        self._statistics_warmed_up = False
         self._starts_trained = False
 
     def _setup_model(self) -> None:
@@ -86,8 +83,12 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
 
     def _make_replay_buffer(self, buffer_size: int) -> ReplayBuffer:
         """Return a replay buffer as ``OffPolicyAlgorithm`` makes it."""
+        replay.check_memory_usage(self.optimize_memory_usage, self.replay_buffer_kwargs)
         default = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
-        return (self.replay_buffer_class or default)(
+        buffer_class = self.replay_buffer_class or default
+        if self.optimize_memory_usage and buffer_class is ReplayBuffer:
+            buffer_class = replay.CompactReplayBuffer
+        return buffer_class(
             buffer_size,
             self.observation_space,  # type: ignore[arg-type]
             self.action_space,
@@ -172,6 +173,10 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             action = self.policy.unscale_action(buffer_action)
         return action, buffer_action
 
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *args: Any) -> None:  # type: ignore[override]
+        replay.check_finite(new_obs)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, *args)
+
     def _setup_learn(
         self,
         total_timesteps: int,
@@ -180,8 +185,8 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        expert_buffer, env = self.demonstrations, self.get_vec_normalize_env()
-        self._normalizes_obs = vec_normalize.normalizes_observations(env, self.observation_space, self._normalizes_obs)
+        expert_buffer = self.demonstrations
+        self._check_normalization()
         if self.offline:
             spaces_env.check_callback(callback)
             if not spaces_env.is_spaces_env(self.env):
@@ -191,13 +196,13 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
             raise ValueError(
                 f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by set_env()."
             )
-        if env is not None and env.norm_obs and not self._statistics_warmed_up:
-            vec_normalize.warm_up(env, expert_buffer)
-            self._statistics_warmed_up = True
+        self._warm_up_statistics(expert_buffer)
         self._setup_imitation(expert_buffer)
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        if isinstance(self._replay_buffer, replay.CompactReplayBuffer):
+            self._replay_buffer.cut()
         if self._rng_states is not None and not reset_num_timesteps:
             rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None
@@ -340,4 +345,4 @@ class ImitationAlgorithm(OffPolicyAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "expert_buffer", "_replay_buffer"]
+        return [*super()._excluded_save_params(), "expert_buffer", "_replay_buffer", "_raw_observations"]

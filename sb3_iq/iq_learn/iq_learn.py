@@ -181,10 +181,8 @@ class IQLearn(ImitationAlgorithm):
         )
 
         self.target_entropy = target_entropy
-        self.log_ent_coef = None  # type: th.Tensor | None
         self.ent_coef = chosen["ent_coef"]
         self.target_update_interval = target_update_interval
-        self.ent_coef_optimizer: th.optim.Adam | None = None
         self.preset = preset
         self.penalty_coef = chosen["penalty_coef"]
         self.reward_prior = chosen["reward_prior"]
@@ -228,15 +226,16 @@ class IQLearn(ImitationAlgorithm):
         # Target entropy is used when learning the entropy coefficient; an unexpected string is an error here
         default = self.policy.default_target_entropy
         self.target_entropy = default if self.target_entropy == "auto" else float(self.target_entropy)
-        init_value = settings.initial_ent_coef(self.ent_coef)
-        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
-            # Note: we optimize the log of the entropy coeff which is slightly different from the paper
-            # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
-            self.log_ent_coef = th.log(th.ones(1, device=self.device) * init_value).requires_grad_(True)
-            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = th.tensor(init_value, device=self.device)
-        self.policy.set_ent_coef(th.tensor(init_value))
+        self._setup_temperature()
+
+    def _setup_temperature(self) -> None:
+        self.policy.set_ent_coef(settings.initial_ent_coef(self.ent_coef))
+        learned = str(self.ent_coef).startswith("auto")
+        # Note: we optimize the log of the entropy coeff which is slightly different from the paper
+        # as discussed in https://github.com/rail-berkeley/softlearning/issues/37
+        log_ent_coef = self.policy.log_ent_coef.requires_grad_(learned)
+        self.log_ent_coef: th.Tensor | None = log_ent_coef if learned else None
+        self.ent_coef_optimizer = th.optim.Adam([log_ent_coef], lr=self.lr_schedule(1)) if learned else None
 
     def _resolve_settings(self) -> None:
         """Find out what is in force: from what the user gave, online or offline."""
@@ -288,7 +287,7 @@ class IQLearn(ImitationAlgorithm):
         kind = prior_class(self.observation_space, self.action_space, given)
         if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
             return
-        ent_coef = float(self.ent_coef_tensor) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
+        ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
         numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, self.seed or 0
         inputs = PriorInputs(self.sampler.expert_buffer, self.sampler.env, self.policy, given, *numbers)
         # It is dear, and nothing but the statistics of VecNormalize changes it
@@ -338,7 +337,7 @@ class IQLearn(ImitationAlgorithm):
                 actions_pi, log_prob, mean_actions = functions.action_log_prob(self.policy, batch.obs)
 
             info: dict[str, th.Tensor] = {}
-            ent_coef = self._ent_coef()
+            ent_coef = self.policy.ent_coef
             # Optimize entropy coefficient, also called entropy temperature or alpha in the paper
             if self.ent_coef_optimizer is not None and self.log_ent_coef is not None:
                 ent_coef_loss = updates.ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
@@ -366,11 +365,9 @@ class IQLearn(ImitationAlgorithm):
                 polyak_update(*self._critic_parameters, self.tau)
                 # Copy running stats, see GH issue #996
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-            if self.ent_coef_optimizer is not None:
-                self.policy.set_ent_coef(self._ent_coef())
 
             self._n_updates += 1
-            self.training_log.note({**info, "ent_coef": ent_coef.squeeze()})
+            self.training_log.note({**info, "ent_coef": ent_coef})
             if n_updates % diagnostics.UPDATE_INTERVAL == 0:
                 self.training_log.fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
                 self._record_means()
@@ -383,12 +380,9 @@ class IQLearn(ImitationAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         means = self.training_log.record(self.logger, self._n_updates)
         # What values can amount to in theory, with the entropy's bonus
-        bonus = float(self._ent_coef()) * self.policy.max_entropy / (1 - self.gamma)
+        bonus = float(self.policy.ent_coef) * self.policy.max_entropy / (1 - self.gamma)
         bound = self.settings.q_bound + bonus if self.objective.row.bounded else float("inf")
         self.alarms.check(means, bound, self._n_updates)
-
-    def _ent_coef(self) -> th.Tensor:
-        return self.ent_coef_tensor if self.log_ent_coef is None else th.exp(self.log_ent_coef.detach())
 
     def predict_reward(
         self,
@@ -406,8 +400,9 @@ class IQLearn(ImitationAlgorithm):
         :param next_obs: next observations, shape of ``obs``
         :param terminated: whether the episode ended in a terminal state (a time limit is none), shape (batch,)
         :return: rewards, shape (batch,)
-        :raises ValueError: if the shapes do not fit
+        :raises ValueError: if the shapes do not fit, or observations look raw and should be normalised (``VecNormalize``)
         """
+        self._check_normalized(obs=obs, next_obs=next_obs)
         self.policy.set_training_mode(False)
         obs_tensor, vectorized = self.policy.obs_to_tensor(obs)
         next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
@@ -420,7 +415,7 @@ class IQLearn(ImitationAlgorithm):
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
         with th.no_grad():
             q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
-            next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
+            next_v = self.policy.expected_state_value(next_obs_tensor, self.policy.ent_coef)
             rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
@@ -428,15 +423,20 @@ class IQLearn(ImitationAlgorithm):
     def load(  # type: ignore[override]
         cls: type[SelfIQLearn], path: Any, *args: Any, preset: Preset | None = None, **kwargs: Any
     ) -> SelfIQLearn:
+        ent_coef = kwargs.pop("ent_coef", None)
         model = super().load(path, *args, **kwargs)
         settings.check_preset(model.preset, preset)
-        if model.ent_coef_optimizer is None:
-            # A temperature given to load() prevails over the one in the saved policy
-            model.policy.set_ent_coef(model.ent_coef_tensor)
+        if ent_coef is not None:
+            # It prevails over the one in the saved policy, but a learned one goes on to be learned
+            goes_on = model.ent_coef_optimizer is not None and str(ent_coef).startswith("auto")
+            model.ent_coef = ent_coef
+            model._resolve_settings()
+            if not goes_on:
+                model._setup_temperature()
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "ent_coef_tensor", "inverse_dynamics"]
+        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "log_ent_coef", "inverse_dynamics"]
         made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters", "_made_prior"]
         return [*super()._excluded_save_params(), *networks, *made_again]
 
@@ -445,6 +445,6 @@ class IQLearn(ImitationAlgorithm):
         state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
         if self.inverse_dynamics is not None:
             state_dicts += ["inverse_dynamics", "inverse_dynamics.optimizer"]
-        if self.ent_coef_optimizer is None:
-            return state_dicts, []
-        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
+        if self.ent_coef_optimizer is not None:
+            state_dicts += ["ent_coef_optimizer"]
+        return state_dicts, []

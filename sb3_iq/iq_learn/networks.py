@@ -4,6 +4,7 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.sac.policies import Actor
 from torch import nn
 
 
@@ -40,3 +41,35 @@ class LayerNormCritic(ContinuousCritic):
                     layers.append(nn.LayerNorm(layer.out_features))
             self.q_networks[idx] = nn.Sequential(*layers, last)
             setattr(self, f"qf{idx}", self.q_networks[idx])
+
+
+class FollowingActor(Actor):
+    """SB3's actor on features that somebody else learns: its loss has no gradient with respect to the features extractor."""
+
+    def extract_features(self, *args: Any, **kwargs: Any) -> th.Tensor:
+        with th.no_grad():
+            return super().extract_features(*args, **kwargs)
+
+
+class Temperature(nn.Module):
+    """
+    The temperature alpha of a policy, a part of it: what predicts, gives rewards or learns reads it here. It is kept as its
+    logarithm, which ``ent_coef="auto"`` learns.
+    """
+
+    log_ent_coef: nn.Parameter
+
+    def _make_temperature(self) -> None:
+        self.log_ent_coef = nn.Parameter(th.zeros(1), requires_grad=False)
+
+    @property
+    def ent_coef(self) -> th.Tensor:
+        """The temperature alpha, a scalar without gradient."""
+        return self.log_ent_coef.detach().exp().squeeze()
+
+    def set_ent_coef(self, ent_coef: float) -> None:
+        """
+        :param ent_coef: the temperature alpha
+        """
+        with th.no_grad():
+            self.log_ent_coef.copy_(th.tensor([ent_coef]).log())

@@ -130,8 +130,12 @@ class ObservationNormalizer(nn.Module):
 
 def current_names(state: Mapping[str, Any]) -> dict[str, Any]:
     """
-    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise
+    :param state: what was saved of a policy, perhaps by an earlier version, which wrapped features extractors to normalise,
+        and kept the temperature itself instead of its logarithm
     :return: the same, by today's names
     """
     wrapped, normalizer = "features_extractor.extractor.", "features_extractor.normalizer."
+    if "ent_coef" in state:
+        state = dict(state)
+        state["log_ent_coef"] = state.pop("ent_coef").log().reshape(1)
     return {key.replace(wrapped, "features_extractor."): value for key, value in state.items() if normalizer not in key}

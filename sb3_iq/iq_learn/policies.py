@@ -68,8 +68,12 @@ class SoftPolicy(Protocol):
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """Actions in the environment's units, as the networks take them"""
 
-    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
-        """Take over the temperature, where stochastic prediction depends on it"""
+    @property
+    def ent_coef(self) -> th.Tensor:
+        """The temperature alpha, a scalar without gradient"""
+
+    def set_ent_coef(self, ent_coef: float) -> None:
+        """Set the temperature"""
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """Q(s, a) of each critic"""

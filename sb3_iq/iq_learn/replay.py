@@ -1,6 +1,6 @@
-"""What IQ-Learn asks of SB3's replay buffer beyond SB3: late allocation, initial observations, and prior rewards."""
+"""What IQ-Learn asks of SB3's replay buffer beyond SB3: late allocation, time limits, initial observations, prior rewards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from sb3_iq.observations import Samples, concatenate_obs, rows_of
 
 # Prior rewards of stored transitions are computed for at least, and at most, so many rows at a time
 BLOCK, PIECE = 16, 4_096
+# Draws before the transitions that can be sampled are looked up
+MAX_DRAWS = 100
 # Stands where SB3 would otherwise allocate a buffer while it builds the model
 NOT_ALLOCATED: Any = object()
 
@@ -26,6 +28,75 @@ def check_replay_buffer_class(replay_buffer_class: type | None) -> None:
             f"`replay_buffer_class` is {names[0]}: r = Q(s, a) - gamma V(s') holds for single steps of the policy's own "
             "occupancy, not for n-step returns or relabelled goals. Use ReplayBuffer or DictReplayBuffer."
         )
+
+
+def check_finite(obs: np.ndarray | dict[str, np.ndarray]) -> None:
+    """:raises ValueError: if an environment gives observations that nothing can be learned from"""
+    for key, values in obs.items() if isinstance(obs, dict) else [("", obs)]:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            name = f"an observation {key!r}" if key else "an observation"
+            raise ValueError(
+                f"`env` gave {name} with {values[where]} in environment {where[0]}, column "
+                f"{', '.join(map(str, where[1:]))}: nothing can be learned from it. Mend the environment; "
+                "VecCheckNan(env, raise_exception=True) tells after which action."
+            )
+
+
+def check_memory_usage(optimize_memory_usage: bool, replay_buffer_kwargs: Mapping[str, Any]) -> None:
+    """:raises ValueError: if SB3's buffer is to save memory and to handle time limits, which it refuses, with the cure"""
+    if optimize_memory_usage and replay_buffer_kwargs.get("handle_timeout_termination", True):
+        raise ValueError(
+            "`optimize_memory_usage` is True, which SB3's replay buffers cannot have with their default, "
+            "handle_timeout_termination=True: add replay_buffer_kwargs=dict(handle_timeout_termination=False). Time limits "
+            "stay time limits: their transitions, which lack the next observation, are not sampled."
+        )
+
+
+class CompactReplayBuffer(ReplayBuffer):
+    """
+    SB3's ``ReplayBuffer`` with ``optimize_memory_usage=True``, in which the next observation of a transition is where the
+    following one begins, and is gone at the end of an episode. At a terminal state it isn't needed; transitions that ended by
+    a time limit are never sampled, and all others are equally likely.
+    """
+
+    def add(
+        self, obs: np.ndarray, next_obs: np.ndarray, action: np.ndarray, reward: np.ndarray, done: np.ndarray, infos: list
+    ) -> None:
+        self.timeouts[self.pos] = [info.get("TimeLimit.truncated", False) for info in infos]
+        super().add(obs, next_obs, action, reward, done, infos)
+
+    def cut(self) -> None:
+        """The next transition does not go on where the last one ended: the environment may have been reset meanwhile."""
+        self.timeouts[self.pos - 1] = 1.0
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        first, n = (self.pos + 1, self.buffer_size - 1) if self.full else (0, self.pos)
+        rows, envs = batch_inds.copy(), np.random.randint(self.n_envs, size=len(batch_inds))
+        for _ in range(MAX_DRAWS):
+            lost = np.flatnonzero(self.timeouts[rows, envs])
+            if not len(lost):
+                break
+            rows[lost] = (first + np.random.randint(n, size=len(lost))) % self.buffer_size
+            envs[lost] = np.random.randint(self.n_envs, size=len(lost))
+        else:
+            stored = (first + np.arange(n)) % self.buffer_size
+            kept_rows, kept_envs = np.nonzero(self.timeouts[stored] == 0)
+            if not len(kept_rows):
+                raise ValueError(
+                    "The replay buffer holds nothing but the last transitions of episodes that a time limit ended, which lack "
+                    "the next observation: leave out optimize_memory_usage, or raise `learning_starts`."
+                )
+            drawn = np.random.randint(len(kept_rows), size=len(lost))
+            rows[lost], envs[lost] = stored[kept_rows[drawn]], kept_envs[drawn]
+        columns = (
+            self._normalize_obs(self.observations[rows, envs], env),
+            self.actions[rows, envs],
+            self._normalize_obs(self.observations[(rows + 1) % self.buffer_size, envs], env),
+            self.dones[rows, envs].reshape(-1, 1),
+            self._normalize_reward(self.rewards[rows, envs].reshape(-1, 1), env),
+        )
+        return ReplayBufferSamples(*map(self.to_torch, columns))
 
 
 def sample_initial_observations(
@@ -64,7 +135,8 @@ def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormali
     rows, envs = np.nonzero(starts)
     if len(rows) == 0:
         # One episode longer than the buffer: its oldest rows are all there is
-        rows, envs = np.full(buffer.n_envs, buffer.pos), np.arange(buffer.n_envs)
+        oldest = (buffer.pos + buffer.optimize_memory_usage) % buffer.buffer_size
+        rows, envs = np.full(buffer.n_envs, oldest), np.arange(buffer.n_envs)
     drawn = np.random.randint(len(rows), size=batch_size)
     rows, envs = rows[drawn], envs[drawn]
     if isinstance(buffer.observations, dict):

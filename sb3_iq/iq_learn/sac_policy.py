@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.iq_learn.action_range import ActionScale, range_of_expert
-from sb3_iq.iq_learn.networks import LayerNormCritic, ScaledTanh
+from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
@@ -32,10 +32,11 @@ Aggregation = Literal["min", "mean"]
 MAX_ACTION = 0.999
 
 
-class SACPolicy(sac.SACPolicy):
+class SACPolicy(Temperature, sac.SACPolicy):
     """
     Policy for continuous actions: SAC's actor and critics, and a moving average of the actor for deterministic prediction
-    (exploration samples from the actor itself). The parameters are those of SB3's ``SACPolicy`` and
+    (exploration samples from the actor itself). A shared features extractor is learned by the critics' loss, and the actor
+    follows. The parameters are those of SB3's ``SACPolicy`` and
 
     :param n_critics: number of critics, each with a loss of its own; typically 1 or 2
     :param critic_aggregation: whether V and the actor take the minimum (``"min"``) or the ``"mean"`` value of the critics
@@ -86,7 +87,14 @@ class SACPolicy(sac.SACPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.normalizer = ObservationNormalizer(self.observation_space)
+        self._make_temperature()
         super()._build(lr_schedule)
+        if self.share_features_extractor:
+            own = [values for name, values in self.actor.named_parameters() if not name.startswith("features_extractor.")]
+            for network, learned in ((self.actor, own), (self.critic, list(self.critic.parameters()))):
+                network.optimizer = self.optimizer_class(  # type: ignore[call-arg]
+                    learned, lr=lr_schedule(1), **self.optimizer_kwargs
+                )
         self.averaged_actor = self.make_actor()
         self.averaged_actor.load_state_dict(self.actor.state_dict())
         self.averaged_actor.requires_grad_(False)
@@ -103,9 +111,15 @@ class SACPolicy(sac.SACPolicy):
             extractor.register_forward_pre_hook(self.normalizer.before_extractor)
         return extractor
 
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> sac.Actor:
+        actor_class = FollowingActor if self.share_features_extractor else sac.Actor
+        return actor_class(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
+
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
         critic_class = LayerNormCritic if self.layer_norm else ContinuousCritic
-        critic = critic_class(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+        # What SB3 calls so is whether a critic leaves its extractor to the actor
+        kwargs = {**self.critic_kwargs, "share_features_extractor": False}
+        critic = critic_class(**self._update_features_extractor(kwargs, features_extractor)).to(self.device)
         if self.q_bound is not None:
             for idx, q_net in enumerate(critic.q_networks):
                 critic.q_networks[idx] = nn.Sequential(*q_net.children(), ScaledTanh(self.q_bound))  # type: ignore[call-overload]
@@ -113,12 +127,13 @@ class SACPolicy(sac.SACPolicy):
         return critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau")
+        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau", "share_features_extractor")
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        of_space = self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
-        return super().load_state_dict({**of_space, **current_names(state_dict)}, *args, **kwargs)
+        # What earlier versions scaled by, and the temperature that they kept elsewhere
+        own = {**self.action_scale.state_dict(prefix="action_scale."), "log_ent_coef": self.log_ent_coef.detach()}
+        return super().load_state_dict({**own, **current_names(state_dict)}, *args, **kwargs)
 
     def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Box:
         """
@@ -181,11 +196,6 @@ class SACPolicy(sac.SACPolicy):
         actions = np.asarray(actions).reshape(-1, *self.action_space.shape)
         scaled = self.scale_action(np.clip(actions, *self.action_scale.bounds))
         return th.as_tensor(scaled.astype(np.float32).reshape(len(actions), -1), device=self.device)
-
-    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
-        """
-        :param ent_coef: the temperature alpha, which the actor does not depend on
-        """
 
     def action_log_prob(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """

@@ -18,7 +18,7 @@ from torch import nn
 
 from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.demonstrations.conversion import part_sizes
-from sb3_iq.iq_learn.networks import ScaledTanh
+from sb3_iq.iq_learn.networks import ScaledTanh, Temperature
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
@@ -27,7 +27,7 @@ from sb3_iq.observations import batch_length, concatenate_obs
 SelfSoftQPolicy = TypeVar("SelfSoftQPolicy", bound="SoftQPolicy")
 
 
-class SoftQPolicy(dqn.DQNPolicy):
+class SoftQPolicy(Temperature, dqn.DQNPolicy):
     """
     Policy for discrete actions: SB3's Q-network, softmax(Q / alpha) as stochastic and argmax Q as deterministic prediction.
     An action has one part, or several of which each has values of its own.
@@ -41,7 +41,6 @@ class SoftQPolicy(dqn.DQNPolicy):
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     continuous: ClassVar[bool] = False
     action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-    ent_coef: th.Tensor
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class SoftQPolicy(dqn.DQNPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.normalizer = ObservationNormalizer(self.observation_space)
+        self._make_temperature()
         # One output for each choice of each part
         self.net_args["action_space"] = spaces.Discrete(sum(self.sizes))
         super()._build(lr_schedule)
@@ -74,8 +74,6 @@ class SoftQPolicy(dqn.DQNPolicy):
         self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
             self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
-        # The temperature belongs to the policy: a saved policy predicts without the algorithm
-        self.register_buffer("ent_coef", th.ones(()))
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         extractor = super().make_features_extractor()
@@ -98,7 +96,7 @@ class SoftQPolicy(dqn.DQNPolicy):
         parameters = {**self._get_constructor_parameters(), "lr_schedule": lambda _: learning_rate}
         policy = type(self)(**parameters).to(self.device)
         policy.normalizer.load_state_dict(self.normalizer.state_dict())
-        policy.ent_coef.fill_(ent_coef)
+        policy.set_ent_coef(ent_coef)
         policy.set_training_mode(True)
         return policy
 
@@ -192,12 +190,6 @@ class SoftQPolicy(dqn.DQNPolicy):
             found = actions[~valid][0].tolist()
             raise ValueError(f"`actions` holds {found if len(found) > 1 else found[0]}, which is not in {self.action_space}.")
         return th.as_tensor(actions.astype(np.int64), device=self.device)
-
-    def set_ent_coef(self, ent_coef: th.Tensor) -> None:
-        """
-        :param ent_coef: the temperature alpha, of which softmax(Q / alpha) is
-        """
-        self.ent_coef.copy_(ent_coef.squeeze())
 
     def aggregate(self, q_values: th.Tensor) -> th.Tensor:
         """

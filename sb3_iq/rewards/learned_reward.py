@@ -1,6 +1,7 @@
 """The recovered reward as an object of its own: frozen, saved, loaded, in NumPy."""
 
 import pathlib
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_iq.iq_learn.obs_statistics import MARGIN
 from sb3_iq.rewards import checks, storage
 from sb3_iq.rewards.model_parts import parts_of
 from sb3_iq.rewards.parts import Form, Obs, RewardParts
@@ -122,6 +124,7 @@ class LearnedReward:
         if standard_error and not is_continuous(self._parts.policy):
             raise ValueError("`standard_error` is True, but V is exact with discrete actions: leave it False.")
         rewards, _, errors = self._evaluate(obs, actions, next_obs, terminated)
+        self._check_raw(obs)
         return (rewards, errors) if standard_error else rewards
 
     def with_tail(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Tail:
@@ -147,6 +150,7 @@ class LearnedReward:
         action_rows = checks.checked_actions(actions, self.action_space)
         checks.check_lengths(obs=checks.number_of_rows(rows), actions=len(action_rows))
         with th.no_grad():
+            self._check_raw(rows)
             return q_values(self._parts.policy, self._tensor(rows), self._q_actions(action_rows)).cpu().numpy()
 
     def predict_value(self, obs: Obs) -> np.ndarray:
@@ -156,6 +160,7 @@ class LearnedReward:
         """
         with th.no_grad():
             tensor = self._tensor(checks.checked_obs(obs, self.observation_space, "obs"))
+            self._check_raw(obs)
             return value_samples(self._parts.policy, tensor, self._ent_coef).mean(dim=0).cpu().numpy()
 
     def predict(
@@ -223,6 +228,14 @@ class LearnedReward:
         unit = max(self._typical.regret, MIN_UNIT)
         absorbing = np.clip((terminal_v - self._typical.value) / unit, -1.0, 0.0)
         return np.clip((q - v) / unit, -1.0, 1.0), absorbing, errors / unit
+
+    def _check_raw(self, obs: Obs) -> None:
+        statistics = self._parts.statistics
+        if statistics is not None and statistics.evidence(obs) < -MARGIN:
+            warnings.warn(
+                "`obs` looks as if VecNormalize had normalised it, and the reward does so itself: rewards of what is "
+                "normalised twice mean nothing. Give raw observations, env.get_original_obs() or env.unnormalize_obs(obs)."
+            )
 
     def _normalized(self, obs: Obs) -> Obs:
         return obs if self._parts.statistics is None else self._parts.statistics(obs)

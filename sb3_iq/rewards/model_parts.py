@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn import IQLearn
@@ -30,11 +29,10 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
             "`vec_normalize` is None, but the model was trained on observations normalised by VecNormalize, whose statistics "
             "are not saved with it: pass vec_normalize=VecNormalize.load(path, venv)."
         )
-    temperature = model.ent_coef_tensor if model.log_ent_coef is None else th.exp(model.log_ent_coef.detach())
     return RewardParts(
         copy_of_policy(policy),
         float(model.gamma),
-        float(temperature),
+        float(policy.ent_coef),
         None if model.terminal_v is None else float(model.terminal_v),
         form,
         ObsStatistics.of(env) if normalizes and env is not None else None,

@@ -16,7 +16,7 @@ import numpy as np
 
 from sb3_iq.demonstrations.errors import reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
-from sb3_iq.demonstrations.sources.rows import check_schema, n_bytes, read_row, valid_columns
+from sb3_iq.demonstrations.sources.rows import check_schema, n_bytes, n_rows, read_row, valid_columns
 from sb3_iq.demonstrations.storage import CHUNK_BYTES, map_file, view_of
 
 if TYPE_CHECKING:  # pyarrow is only imported when a folder is read
@@ -43,7 +43,7 @@ def read_folder(folder: Path, request: Request) -> Loaded:
     """
     folder = split_folder(folder)
     batches = [batch for file in _arrow_files(folder) for batch in _read_batches(file)]
-    rows = [(content, columns, row) for content, columns, _ in batches for row in range(len(columns["terminal"]))]
+    rows = [(content, columns, row) for content, columns, _ in batches for row in range(n_rows(columns))]
     if not rows:
         raise ValueError(f"expert_data {shorten(folder)}: the data set holds no episode")
     chosen = request.select(len(rows))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sb3_iq.demonstrations.errors import cut, reading, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
-from sb3_iq.demonstrations.sources.rows import check_schema, columns_of_episodes, read_row, valid_columns
+from sb3_iq.demonstrations.sources.rows import ENDS, check_schema, columns_of_episodes, read_row, valid_columns
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 _ROWS_AT_A_TIME = 16  # episodes that are decoded together
@@ -35,6 +35,12 @@ def read_parquet(path: Path, request: Request) -> Loaded:
     """
     import pyarrow.parquet as pq
 
+    if path.is_dir() and (path / "meta" / "info.json").is_file():
+        raise ValueError(
+            f"expert_data {shorten(path)}: this is a LeRobot data set, with one row for each frame, images in videos, and no "
+            "observation after the last action. Pass a list with dict(obs=states, acts=actions[:-1], terminal=False) for each "
+            "episode, from its columns observation.state and action"
+        )
     files = _files(path) if path.is_dir() else [path]
     lengths = []
     for file in files:
@@ -42,7 +48,8 @@ def read_parquet(path: Path, request: Request) -> Loaded:
             schema = parquet.schema_arrow
         check_schema(file, schema)
         with reading(file, "a Parquet file"), pq.ParquetFile(file) as parquet:
-            lengths.append(len(parquet.read(["terminal"])))  # counted: a damaged header may claim any number
+            ends = [name for name in ENDS if name in schema.names][:1]
+            lengths.append(len(parquet.read(ends)))  # counted: a damaged header may claim any number
     if not sum(lengths):
         raise ValueError(f"expert_data {shorten(path)}: the data set holds no episode")
     wanted = list(request.select(sum(lengths)))

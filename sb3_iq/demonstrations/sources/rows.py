@@ -5,8 +5,8 @@ Lists become arrays by their offsets, never through Python objects, after a chec
 the process).
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # pyarrow is only imported when a table is read
     import pyarrow as pa
 
 _MAX_NESTING = 8
+ENDS = ("terminal", "terminated", "truncated")
 
 
 def columns_of_episodes(names: list[str]) -> list[str]:
@@ -27,11 +28,19 @@ def columns_of_episodes(names: list[str]) -> list[str]:
     :return: those that are read: one column of observations, or one for each key
     """
     obs = ["obs"] if "obs" in names else [name for name in names if name.startswith(OBS_PREFIX) and name != OBS_PREFIX]
-    return [name for name in names if name in ("acts", "terminal", "rews", "infos", *obs)]
+    return [name for name in names if name in (*ENDS, "acts", "rews", "infos", *obs)]
 
 
 def _is_array(name: str) -> bool:
-    return name not in ("terminal", "infos")
+    return name not in (*ENDS, "infos")
+
+
+def n_rows(columns: Mapping[str, Any]) -> int:
+    """
+    :param columns: columns that were validated
+    :return: the number of episodes
+    """
+    return len(columns[next(name for name in ENDS if name in columns)])
 
 
 def check_schema(file: object, schema: "pa.Schema") -> None:
@@ -45,19 +54,25 @@ def check_schema(file: object, schema: "pa.Schema") -> None:
     with reading(file, "an Arrow table"):  # decodes every name: a damaged one raises here
         types = {field.name: str(field.type) for field in schema}
     read = columns_of_episodes(list(types))
-    missing = [name for name in ("obs", "terminal") if not any(column.split(".")[0] == name for column in read)]
+    ends = "terminated" if "terminated" in read else "terminal"
+    missing = [name for name in ("obs", ends) if not any(column.split(".")[0] == name for column in read)]
     if missing:
         raise ValueError(
             f"expert_data {shorten(file)}: the columns {missing} are missing (found {cut(list(types))}); expected "
-            "one row for each episode with obs (or obs.KEY for each key of Dict observations), terminal and, if they were "
-            "recorded, acts"
+            "one row for each episode with obs (or obs.KEY for each key of Dict observations), terminal (or terminated and "
+            "truncated) and, if they were recorded, acts"
         )
     for name in read:
         if schema.names.count(name) > 1:
             raise ValueError(f"expert_data {shorten(file)}: there are several columns {name!r}")
-    if not pa.types.is_boolean(schema.field("terminal").type):
-        found = shorten(types["terminal"])
-        raise ValueError(f"expert_data {shorten(file)}: the column 'terminal' is {found}, expected one bool for each episode")
+    for name in [name for name in read if name in ENDS]:
+        kind = schema.field(name).type
+        # Flags that tell the two ends apart may be there for each step
+        if not pa.types.is_boolean(kind.value_type if name != "terminal" and _is_list(kind) else kind):
+            found = shorten(types[name])
+            raise ValueError(
+                f"expert_data {shorten(file)}: the column {name!r} is {found}, expected one bool for each episode"
+            )
     for name in filter(_is_array, read):
         inner = schema.field(name).type
         depth = 0
@@ -119,12 +134,14 @@ def read_row(
     :raises ValueError: if the episode is malformed
     """
     with reading(source, f"an Arrow data set (episode {index})"):
-        terminal = columns["terminal"][row].as_py()
+        ends = {name: columns[name][row].as_py() for name in ENDS if name in columns}
         cells = {name: _list_values(column, row) for name, column in columns.items() if _is_array(name)}
         first_info, last_info = _first_and_last_info(columns["infos"], row) if "infos" in columns else (None, None)
     try:
-        if terminal is None:
-            raise ValueError("terminal is null")
+        ends = {name: flag[-1] if isinstance(flag, list) and flag else flag for name, flag in ends.items()}
+        for name, flag in ends.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} is {'null' if flag is None else 'empty'}")
         arrays = {name: None if cell is None else keep(_to_numpy(name, cell)) for name, cell in cells.items()}
         for name, array in arrays.items():
             if array is None and name not in ("rews", "acts"):
@@ -132,7 +149,12 @@ def read_row(
         parts = {name.removeprefix(OBS_PREFIX): array for name, array in arrays.items() if name.startswith(OBS_PREFIX)}
         at_reset = flag_of_info(STARTS_AT_RESET, first_info) is not False
         obs = arrays.get("obs", parts)
-        return make_trajectory(obs, arrays.get("acts"), arrays.get("rews"), terminal, last_info, limit, at_reset)
+        acts, rews = arrays.get("acts"), arrays.get("rews")
+        if "terminated" in ends or "truncated" in ends:
+            truncated = ends.get("truncated", False)
+            terminated = ends.get("terminated", ends.get("terminal", False) and not truncated)
+            return Trajectory(obs, acts, rews, terminated, truncated and not terminated, at_reset)  # type: ignore[arg-type]
+        return make_trajectory(obs, acts, rews, ends["terminal"], last_info, limit, at_reset)
     except ValueError as error:
         raise ValueError(f"expert_data {shorten(source)}, episode {index}: {error}") from error
 
