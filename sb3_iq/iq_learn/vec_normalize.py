@@ -51,3 +51,16 @@ def warm_up(env: VecNormalize, expert_buffer: ExpertBuffer) -> None:
         if obs_rms.count < MIN_COUNT:
             for observations in expert_buffer.scan_observations(key):
                 obs_rms.update(observations)
+
+
+def take_over_statistics(env: VecNormalize, saved: VecNormalize) -> None:
+    """
+    :param env: a wrapper whose statistics are replaced, in place: a stand-in shares them with the user's own
+    :param saved: a wrapper of the same spaces
+    """
+    pairs = [(env.ret_rms, saved.ret_rms)]
+    if env.norm_obs and saved.norm_obs:
+        named = isinstance(env.obs_rms, dict)
+        pairs += [(env.obs_rms[key], saved.obs_rms[key]) for key in env.obs_rms] if named else [(env.obs_rms, saved.obs_rms)]
+    for statistics, taken in pairs:
+        vars(statistics).update(vars(taken))
