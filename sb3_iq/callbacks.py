@@ -33,7 +33,7 @@ class ResumeCheckpointCallback(BaseCallback):
     A checkpoint is one folder, ``checkpoint_10000_steps``, with the model and its optimisers, the counters, the states of the
     random generators (``model.zip``, ``run.json``), the replay buffer (``replay_buffer.pkl``) and the statistics of
     ``VecNormalize`` (``vecnormalize.pkl``). It gets its name in one step, when it is complete, and the one before is removed
-    afterwards, so that there is a complete one whenever a run is killed. It then loses ``save_freq`` steps and a rollout at most.
+    afterwards, so that there is a complete one whenever a run is killed. It loses ``save_freq`` steps and a rollout at most.
 
     The environment begins a new episode where a run goes on, for its state can't be saved. Offline, where there is none, the
     run ends with exactly the parameters of one that was not interrupted. Other callbacks start anew: ``EvalCallback`` forgets
@@ -195,10 +195,10 @@ class ResumeCheckpointCallback(BaseCallback):
         )
 
 
-def _np_randoms(env: VecEnv) -> list[np.random.Generator]:
+def _np_randoms(env: VecEnv | None) -> list[np.random.Generator]:
     """Return the random generators of the environments, where they can be reached and are of gymnasium's kind."""
     with suppress(AttributeError, NotImplementedError):
-        generators = env.get_attr("np_random")
+        generators = env.get_attr("np_random")  # type: ignore[union-attr]
         if all(isinstance(getattr(generator, "bit_generator", None), np.random.PCG64) for generator in generators):
             return list(generators)
     return []

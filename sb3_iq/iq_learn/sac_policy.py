@@ -117,8 +117,10 @@ class SACPolicy(sac.SACPolicy):
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        of_space = self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
-        return super().load_state_dict({**of_space, **current_names(state_dict)}, *args, **kwargs)
+        state = current_names(state_dict)
+        if not any(name.startswith("action_scale.") for name in state):
+            state |= self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
+        return super().load_state_dict(state, *args, **kwargs)
 
     def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Box:
         """
