@@ -28,7 +28,7 @@ def download_tests(version: str, folder: Path) -> Path:
     :return: a folder with ``tests`` and the settings of pytest, and without Stable-Baselines3's code
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", str(folder), f"stable-baselines3=={version}"]
+    command += ["--no-binary", "stable-baselines3", "--dest", str(folder), f"stable-baselines3=={version}"]
     if subprocess.run(command).returncode:
         sys.exit(f"The source distribution of stable-baselines3 {version} can't be downloaded, see above.")
     (archive,) = folder.glob("*.tar.gz")
@@ -74,7 +74,7 @@ def main() -> None:
         print(f"The tests of Stable-Baselines3 {version}, with IQLearn in the place of SAC and DQN:", flush=True)
         paths = [str(SCRIPTS), str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        command = [sys.executable, "-m", "pytest", "-p", "sb3_in_place", "-p", "no:cacheprovider", "-q", "-rX", "--tb=short"]
+        command = [sys.executable, "-m", "pytest", "-p", "sb3_in_place", "-p", "no:cacheprovider", "-q", "-rxX", "--tb=short"]
         sys.exit(subprocess.run([*command, *options, *files], cwd=root, env=environ).returncode)
 
 

@@ -84,7 +84,7 @@ def run(monkeypatch, *arguments):
 
 
 def train(monkeypatch, *parameters):
-    options = ["-n", "300", "--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
+    options = ["-n", "60", "--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
     run(monkeypatch, "train", *ARGUMENTS, *options, "-params", "offline:True", *parameters)
 
 
@@ -106,7 +106,7 @@ def test_push_and_load(monkeypatch, online, tmp_path):
     demonstrations = load_demonstrations("bundled:CartPole-v1")
     assert "`bundled:CartPole-v1`: 10 episodes, 5000 transitions, mean return 500.00" in card
     assert demonstrations.content_hash in card
-    assert "| training | 300 gradient steps, without the environment; 300 updates; preset `default` |" in card
+    assert "| training | 60 gradient steps, without the environment; 60 updates; preset `default` |" in card
     assert "10 episodes, deterministic actions" in card
     assert 'pip install "sb3-iq[zoo]"' in card and "pip install rl_zoo3" not in card
     assert "python -m sb3_iq.zoo load_from_hub --algo iq --env CartPole-v1 -orga me -f logs/" in card

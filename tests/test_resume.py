@@ -131,6 +131,23 @@ def test_offline_nothing_differs(tmp_path, action_space):
     assert not (only_checkpoint(tmp_path) / "replay_buffer.pkl").exists()
 
 
+def test_offline_then_online(tmp_path):
+    """Two calls of learn, each with a folder of its own, in one script."""
+
+    def script(kill_at=None):
+        model = cart_pole(offline=True)
+        learn(model, tmp_path / "offline", 20)
+        model.set_env(gym.make("CartPole-v1"))
+        model.offline = False
+        return learn(model, tmp_path / "online", 40, *([KillAt(kill_at)] if kill_at else []))
+
+    with pytest.raises(Killed):
+        script(kill_at=35)
+    with pytest.warns(UserWarning, match="offline/checkpoint_20_steps is of a run that has taken 20 of 20 steps"):
+        model = script()
+    assert (model.num_timesteps, model._n_updates, model.replay_buffer.size()) == (40, 20 + 30, 40)
+
+
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_going_on_is_repeatable(tmp_path, env_id):
     """All random generators are restored, those of the environment and of random actions included."""
