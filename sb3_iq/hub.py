@@ -148,8 +148,9 @@ def prepare_push() -> None:
     def evaluate_both(model: Any, eval_env: VecEnv, n_eval_episodes: int, is_deterministic: bool, path: Path) -> Any:
         result = evaluate(model, eval_env, n_eval_episodes, is_deterministic, path)
         if isinstance(model, IQLearn):
+            mean, std = result
             random_return = evaluate_random(eval_env, n_eval_episodes)
-            evaluated.append((model, Evaluation(*result, random_return, n_eval_episodes, is_deterministic)))
+            evaluated.append((model, Evaluation(mean, std, random_return, n_eval_episodes, is_deterministic)))
         return result
 
     @functools.wraps(save)

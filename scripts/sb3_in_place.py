@@ -68,8 +68,17 @@ class WithDemonstrations(IQLearn):
         given = {**defaults, **{name: value for name, value in given.items() if name not in self.unknown}}
         super().__init__(policy, env, **given)
 
-    def learn(self, total_timesteps: int, callback: Any = None, log_interval: int = 4, **kwargs: Any) -> Any:
-        return super().learn(total_timesteps, callback, log_interval, **{"tb_log_name": type(self).__name__, **kwargs})
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> Any:
+        # Folders of logs are called after the algorithm
+        name = type(self).__name__ if tb_log_name == IQLearn.__name__ else tb_log_name
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, name, progress_bar)
 
     @property
     def demonstrations(self) -> ExpertBuffer:
@@ -105,7 +114,7 @@ class Reason(NamedTuple):
 
     tests: str
     reason: str
-    raises: type[Exception] | tuple[type[Exception], ...]
+    raises: type[BaseException] | tuple[type[BaseException], ...]
 
 
 NOT_APPLICABLE = (
@@ -163,7 +172,7 @@ def concerns_us(item: pytest.Function) -> bool:
     :param item: a test
     :return: whether it is about SAC or DQN: among its parameters, or, if it has no algorithm among them, in its code
     """
-    values = list(getattr(item, "callspec", None).params.values()) if hasattr(item, "callspec") else []
+    values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     names = {value.__name__ if inspect.isclass(value) and issubclass(value, BaseAlgorithm) else str(value) for value in values}
     algorithms = {"A2C", "DDPG", "DQN", "PPO", "SAC", "TD3"} & {name.upper() for name in names}
     if algorithms:
