@@ -6,6 +6,7 @@ Tests that have nothing to do with SAC or DQN are left out, and what can't apply
 
 import copy
 import inspect
+import pickle
 import re
 import sys
 from typing import Any, ClassVar, NamedTuple
@@ -110,14 +111,23 @@ class Reason(NamedTuple):
     :param tests: a regular expression of the tests' names
     :param reason: why they can't apply
     :param raises: what they fail with
+    :param version: what versions of Stable-Baselines3 begin with where it is so
     """
 
     tests: str
     reason: str
     raises: type[BaseException] | tuple[type[BaseException], ...]
+    version: str = ""
 
 
+# The first one that fits a test counts
 NOT_APPLICABLE = (
+    Reason(
+        r".*test_save_load_(policy|q_net)\[.*",
+        "BasePolicy.load of Stable-Baselines3 2.2 can't read its own files with torch 2.6 and newer (weights_only)",
+        pickle.UnpicklingError,
+        version="2.2.",
+    ),
     Reason(
         r"test_her\.py.*|.*test_eval_success_logging|.*test_her_normalization",
         "HER is refused: r = Q - gamma V' holds for the policy's own transitions, not for relabelled goals",
@@ -185,6 +195,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
     for item in items:
-        for tests, reason, raises in NOT_APPLICABLE:
-            if re.fullmatch(tests, f"{item.path.name}::{item.name}"):
+        for tests, reason, raises, version in NOT_APPLICABLE:
+            here = stable_baselines3.__version__.startswith(version)
+            if here and re.fullmatch(tests, f"{item.path.name}::{item.name}"):
                 item.add_marker(pytest.mark.xfail(reason=reason, raises=raises, strict=False))
+                break
