@@ -66,6 +66,11 @@ test-distributed: $(SETUP)
 	scripts/test_distributed.sh $(BIN)/python
 	$(BIN)/python scripts/test_ray.py
 
+# Stable-Baselines3's own tests with IQLearn in the place of SAC and DQN, on both stacks. They are downloaded, and take a while
+test-sb3: $(SETUP) $(SETUP_IMITATION)
+	$(BIN)/python scripts/test_sb3.py
+	$(VENV_IMITATION)/bin/python scripts/test_sb3.py
+
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
 
@@ -85,4 +90,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest pytest-fast pytest-imitation test-distributed doc type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-fast pytest-imitation test-distributed test-sb3 doc type lint format check-codestyle commit-checks clean

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sb3_iq.callbacks import ResumeCheckpointCallback
 from sb3_iq.demonstrations import (
     Demonstrations,
     ExpertBuffer,
@@ -18,6 +19,7 @@ __all__ = [
     "Demonstrations",
     "ExpertBuffer",
     "IQLearn",
+    "ResumeCheckpointCallback",
     "SpacesEnv",
     "Trajectory",
     "__version__",

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_iq import hub
 from sb3_iq.demonstrations.errors import how_to_install
 from sb3_iq.demonstrations.shared import SharedDemonstrations
 from sb3_iq.iq_learn import IQLearn, NonFiniteLossError
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 ALGO = "iq"
 _MODULES = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager")
 _PLOTS = ("plot_train", "all_plots", "plot_from_file")
-_COMMANDS = ("train", "enjoy", "record_video", "record_training", "push_to_hub", "load_from_hub", "benchmark", *_PLOTS)
+_REPAIRS = {"push_to_hub": hub.prepare_push, "load_from_hub": hub.prepare_load}
+_COMMANDS = ("train", "enjoy", "record_video", "record_training", "benchmark", *_REPAIRS, *_PLOTS)
 
 # Search space 1. Studies store the names and the ranges: a change of either needs a new study, so count up
 NET_ARCHS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}
@@ -186,6 +188,8 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"RL Zoo can't be imported ({error}). {how_to_install('zoo')}")
     del sys.argv[1]
+    if command in _REPAIRS:
+        _REPAIRS[command]()
     if command in _PLOTS:
         # Imported by their package already, so that runpy would warn
         sys.argv[0] = command

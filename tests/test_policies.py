@@ -87,6 +87,18 @@ def test_averaged_actor_has_the_statistics_of_batch_norm():
     assert batch_norm.num_batches_tracked > 0
 
 
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_targets_have_the_statistics_of_batch_norm(action_space):
+    """They are copied after each step, also where the parameters stay; what is only logged does not change them."""
+    kwargs = dict(features_extractor_class=BatchNormExtractor)
+    model = make_model("MlpPolicy", BOX, action_space, offline=True, tau=1e-9, policy_kwargs=kwargs).learn(1)
+    network, target, _ = model.policy.critic_networks()
+    statistics, of_target = (module.features_extractor.batch_norm for module in (network, target))
+    assert statistics.num_batches_tracked > 0
+    assert th.equal(statistics.running_mean, of_target.running_mean)
+    assert th.equal(statistics.running_var, of_target.running_var)
+
+
 @pytest.mark.parametrize("actor_tau", [0.0, 1.5])
 def test_refused_moving_average(actor_tau):
     with pytest.raises(ValueError, match=f"`actor_tau` is {actor_tau}"):

@@ -212,6 +212,33 @@ def test_load_refuses_unknown_names(saved):
         IQLearn.load(saved, penalty_coef=-1.0)
 
 
+class Subclass(IQLearn):
+    """As users write them: what it does not know itself, it passes on."""
+
+    def __init__(self, policy, env, *args, note="", **kwargs):
+        super().__init__(policy, env, *args, **kwargs)
+        self.note = note
+
+
+def test_load_knows_the_arguments_that_a_subclass_passes_on(saved):
+    model = Subclass.load(saved, env=RandomEnv(BOX, DISCRETE), train_freq=3, note="mine")
+    assert model.train_freq.frequency == 3 and model.note == "mine"
+    with pytest.raises(ValueError, match="`unknown` is no argument of Subclass: choose from env, note, expert_data, learning"):
+        Subclass.load(saved, unknown=1)
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_parameters_of_which_some_are_missing_are_refused(action_space):
+    env = RandomEnv(BOX, action_space)
+    model = IQLearn("MlpPolicy", env, **SMALL)
+    complete = model.get_parameters()["policy"]
+    for name in (next(iter(complete)), list(complete)[-1]):
+        state = {key: value for key, value in complete.items() if key != name}
+        with pytest.raises(RuntimeError, match=f'Missing key.*"{name}"'):
+            model.set_parameters({"policy": state}, exact_match=False)
+            model.policy.load_state_dict(state)
+
+
 def test_load_refuses_another_preset(saved):
     with pytest.raises(ValueError, match="`preset` is 'paper', and the model was made with 'default'"):
         IQLearn.load(saved, preset="paper")

@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, ResumeCheckpointCallback
 from sb3_iq.demonstrations import expert_data
 from sb3_iq.iq_learn import NonFiniteLossError
 
@@ -89,11 +92,72 @@ def test_fallback_without_start_up_files(trained):
 
 
 @pytest.mark.parametrize("agent", ["CartPole-v1.zip", "rl_model_150_steps.zip"])
-def test_continue(zoo, trained, agent):
+def test_continue(zoo, trained, agent, monkeypatch):
+    """A new training from the networks of an agent, and from the replay buffer beside it."""
     path = trained / "logs" / "iq" / "CartPole-v1_1" / agent
-    zoo("train", "--algo", "iq", "--env", "CartPole-v1", "-n", 150, "-i", path, *SHORT)
+    begun = []
+
+    def note(self, *args, **kwargs):
+        begun.append((self.replay_buffer.size(), self.replay_buffer.observations[:300].copy()))
+        return learn(self, *args, **kwargs)
+
+    learn = IQLearn.learn
+    monkeypatch.setattr(IQLearn, "learn", note)
+    arguments = ["--algo", "iq", "--env", "CartPole-v1", "-n", 150, *SHORT, "--save-replay-buffer"]
+    zoo("train", *arguments, "-i", path)
     before, after = IQLearn.load(path), IQLearn.load("logs/iq/CartPole-v1_1/CartPole-v1.zip")
-    assert after._n_updates > before._n_updates
+    # As with SB3's algorithms, learning_starts (100) counts anew
+    assert (after.num_timesteps, after._n_updates) == (150, before._n_updates + 50)
+    ((size, observations),) = begun
+    after.load_replay_buffer("logs/iq/CartPole-v1_1/replay_buffer.pkl")
+    assert (size, after.replay_buffer.size()) == (300, 450)
+    assert np.array_equal(after.replay_buffer.observations[:300], observations) and observations.any()
+    # and once more from what has been saved there
+    zoo("train", *arguments, "-i", "logs/iq/CartPole-v1_1/CartPole-v1.zip")
+    assert begun[1][0] == 450
+    assert IQLearn.load("logs/iq/CartPole-v1_2/CartPole-v1.zip")._n_updates == before._n_updates + 100
+
+
+def test_continue_normalised_with_other_parameters(zoo):
+    arguments = ["--algo", "iq", "--env", "CartPole-v1", "-n", 150, *SHORT, "--save-replay-buffer"]
+    arguments += ["-params", "learning_starts:50", "buffer_size:1000", "normalize:dict(norm_obs=True,norm_reward=False)"]
+    zoo("train", *arguments, "learning_rate:1e-3")
+    zoo("train", *arguments, "learning_rate:2e-3", "-i", "logs/iq/CartPole-v1_1/CartPole-v1.zip")
+    first, second = (IQLearn.load(f"logs/iq/CartPole-v1_{n}/CartPole-v1.zip") for n in (1, 2))
+    assert (first.lr_schedule(1), second.lr_schedule(1)) == (1e-3, 2e-3)
+    assert second._n_updates > first._n_updates
+    counts = [statistics_of(n).obs_rms.count for n in (1, 2)]
+    assert counts[1] > counts[0] + 150 > 5_000
+
+
+def statistics_of(run):
+    path = f"logs/iq/CartPole-v1_{run}/CartPole-v1/vecnormalize.pkl"
+    return VecNormalize.load(path, make_vec_env("CartPole-v1"))
+
+
+def test_a_killed_run_goes_on_by_the_same_command(zoo, tmp_path, monkeypatch):
+    callback = "callback:{'sb3_iq.ResumeCheckpointCallback': dict(save_freq=50, save_path='run')}"
+    command = ["train", "--algo", "iq", "--env", "CartPole-v1", "-n", 100_000, *SHORT]
+    parameters = ["-params", "learning_starts:50", callback]
+    words = [Path(sys.executable).parent / "rl_zoo3", *command, *parameters]
+    with subprocess.Popen(list(map(str, words)), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("run/checkpoint_*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    reached = ResumeCheckpointCallback(50, "run").checkpoint()
+    steps = int(reached.name.split("_")[1])
+    begun, collect = [], IQLearn.collect_rollouts
+
+    def note(self, *args, **kwargs):
+        begun.append(self.num_timesteps)
+        return collect(self, *args, **kwargs)
+
+    monkeypatch.setattr(IQLearn, "collect_rollouts", note)
+    command[command.index(100_000)] = steps + 60
+    zoo(*command, *parameters)
+    assert begun[0] == steps
+    assert IQLearn.load("logs/iq/CartPole-v1_2/CartPole-v1.zip").num_timesteps == steps + 60
 
 
 def test_custom_yaml_normalised_in_processes(zoo, tmp_path):

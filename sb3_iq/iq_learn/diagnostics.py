@@ -94,12 +94,15 @@ def fit(policy: SoftPolicy, batch: Batch, cloned: bool) -> dict[str, float]:
     :return: how well the policy fits the expert's actions, and for discrete actions its entropy over the batch
     """
     values: dict[str, float] = {}
+    # What is only looked at leaves statistics and random numbers of layers alone (this affects batch norm / dropout)
+    policy.set_training_mode(False)
     with th.no_grad():
         if cloned:
             values["expert_log_likelihood"] = policy.log_likelihood(batch.expert_obs, batch.expert_actions).mean().item()
             values["bc_action_error"] = policy.action_error(batch.expert_obs, batch.expert_actions).item()
         if not policy.continuous:
             values["entropy"] = -policy.action_log_prob(batch.obs)[1].mean().item()
+    policy.set_training_mode(True)
     return values
 
 

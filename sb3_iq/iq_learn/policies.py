@@ -35,6 +35,9 @@ class SoftPolicy(Protocol):
     def action_space(self) -> spaces.Space:
         """The action space"""
 
+    def set_training_mode(self, mode: bool) -> None:
+        """Switch between train and eval mode (this affects batch norm / dropout)"""
+
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """A features extractor of the policy's kind, of normalised observations"""
 

@@ -185,10 +185,25 @@ def check_changes(changes: Mapping[str, Any], algorithm: type) -> None:
     :param algorithm: its class
     :raises ValueError: if a name is none of its arguments
     """
-    known = [name for name in inspect.signature(algorithm).parameters if name not in ("policy", "preset", "_init_setup_model")]
+    known = [name for name in _arguments(algorithm) if name not in ("policy", "preset", "_init_setup_model")]
     for name in changes:
         if name not in known:
             raise ValueError(f"`{name[:80]}` is no argument of {algorithm.__name__}: choose from {', '.join(known)}.")
+
+
+def _arguments(algorithm: type) -> list[str]:
+    """Return the names of a constructor's arguments, and of those that it passes on by ``**kwargs``."""
+    names: list[str] = []
+    for init in (vars(base)["__init__"] for base in algorithm.__mro__ if "__init__" in vars(base)):
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        names += [
+            parameter.name
+            for parameter in parameters
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return list(dict.fromkeys(names))
 
 
 def check_preset(saved: str, preset: str | None) -> None:

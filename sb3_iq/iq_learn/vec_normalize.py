@@ -1,5 +1,7 @@
 """VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
 
+from typing import Any
+
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
@@ -51,3 +53,18 @@ def warm_up(env: VecNormalize, expert_buffer: ExpertBuffer) -> None:
         if obs_rms.count < MIN_COUNT:
             for observations in expert_buffer.scan_observations(key):
                 obs_rms.update(observations)
+
+
+def take_over_statistics(env: VecNormalize, saved: VecNormalize) -> None:
+    """
+    :param env: a wrapper whose statistics are replaced, in place: a stand-in shares them with the user's own
+    :param saved: a wrapper of the same spaces
+    """
+    pairs: list[tuple[Any, Any]] = [(env.ret_rms, saved.ret_rms)]
+    if env.norm_obs and saved.norm_obs:
+        named = isinstance(env.obs_rms, dict)
+        obs_rms: Any = env.obs_rms if named else {"": env.obs_rms}
+        saved_rms: Any = saved.obs_rms if named else {"": saved.obs_rms}
+        pairs += [(obs_rms[key], saved_rms[key]) for key in obs_rms]
+    for statistics, taken in pairs:
+        vars(statistics).update(vars(taken))
