@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sb3_iq.callbacks import HeldOutCallback
 from sb3_iq.demonstrations import (
     Demonstrations,
     ExpertBuffer,
@@ -17,6 +18,7 @@ __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 __all__ = [
     "Demonstrations",
     "ExpertBuffer",
+    "HeldOutCallback",
     "IQLearn",
     "SpacesEnv",
     "Trajectory",

@@ -18,7 +18,6 @@ from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
-from sb3_iq.iq_learn.objective import soft_bellman_reward
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
@@ -418,10 +417,8 @@ class IQLearn(ImitationAlgorithm):
         lengths = [batch_length(obs_tensor), len(q_actions), batch_length(next_obs_tensor), len(dones)]
         if len(set(lengths)) > 1:
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
-        with th.no_grad():
-            q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
-            next_v = self.policy.expected_state_value(next_obs_tensor, self._ent_coef())
-            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.terminal_v)
+        transitions = obs_tensor, q_actions, next_obs_tensor, dones
+        rewards = updates.recovered_reward(self.policy, *transitions, self._ent_coef(), self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
     @classmethod

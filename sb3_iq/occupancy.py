@@ -1,0 +1,64 @@
+"""How far the states and actions of some episodes are from those of others."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
+from torch.nn import functional as F
+
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
+from sb3_iq.demonstrations.conversion import part_sizes
+
+N_PROJECTIONS = 64
+_MIN_STD = 1e-3  # of a coordinate, below which it counts as constant and keeps its unit
+
+
+def coordinates(demonstrations: Demonstrations, buffer: ExpertBuffer, at_most: int) -> np.ndarray:
+    """
+    :param demonstrations: the episodes
+    :param buffer: their transitions
+    :param at_most: with more transitions than this, only so many, evenly spread
+    :return: state, action and time as numbers, shape (n, n_coordinates), float64: raw observations, one-hot where they are
+        discrete; actions, one-hot or scaled to [-1, 1], left out where the buffer has none; the step in the episode
+    """
+    positions = spread(buffer.size(), at_most)
+    samples = buffer.at(positions)
+    obs: Any = preprocess_obs(samples.observations, buffer.observation_space, normalize_images=False)  # type: ignore[arg-type]
+    parts = [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
+    if buffer.has_actions and isinstance(buffer.action_space, spaces.Box):
+        parts.append(samples.actions)
+    elif buffer.has_actions:
+        parts += [F.one_hot(samples.actions[:, i], n) for i, n in enumerate(part_sizes(buffer.action_space))]
+    freq = demonstrations.subsample_freq
+    steps = np.concatenate([np.arange(0, len(trajectory), freq) for trajectory in demonstrations])[positions]
+    columns = [part.reshape(len(part), -1).double().cpu() for part in parts]
+    return np.column_stack([th.cat(columns, dim=1).numpy(), steps])
+
+
+def spread(size: int, at_most: int) -> np.ndarray:
+    """
+    :param size: how many there are
+    :param at_most: how many are wanted
+    :return: positions between 0 and ``size - 1``, all of them or so many, evenly spread, int64
+    """
+    return np.linspace(0, size - 1, min(size, at_most)).round().astype(np.int64)
+
+
+def distance(reference: np.ndarray, others: np.ndarray) -> float:
+    """
+    The sliced Wasserstein distance of two sets of points.
+
+    :param reference: points, shape (n, n_coordinates), whose means and standard deviations are the unit of all coordinates
+    :param others: points, shape (m, n_coordinates)
+    :return: the mean 1-Wasserstein distance of the projections to random directions, the same ones in each call
+    """
+    from scipy.stats import wasserstein_distance  # not for who never asks for a distance
+
+    std = reference.std(axis=0)
+    std[std < _MIN_STD] = 1.0
+    directions = np.random.default_rng(0).standard_normal((reference.shape[1], N_PROJECTIONS))
+    directions = directions / np.linalg.norm(directions, axis=0) / std[:, None]
+    projected = (reference @ directions).T, (others @ directions).T
+    return float(np.mean([wasserstein_distance(one, other) for one, other in zip(*projected, strict=True)]))
