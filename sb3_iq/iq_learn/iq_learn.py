@@ -380,7 +380,7 @@ class IQLearn(ImitationAlgorithm):
 
     def _record_means(self) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        means = self.training_log.record(self.logger, self._n_updates)
+        means = self.training_log.record(self.logger, self._n_updates, self.verbose)
         # What values can amount to in theory, with the entropy's bonus
         bonus = float(self._ent_coef()) * self.policy.max_entropy / (1 - self.gamma)
         bound = self.settings.q_bound + bonus if self.objective.row.bounded else float("inf")
