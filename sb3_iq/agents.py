@@ -97,8 +97,7 @@ def find_in_zoo(
         from rl_zoo3.utils import get_model_path, get_saved_hyperparams
     except ImportError as error:
         raise ImportError(
-            f"-f {shorten(folder)}: RL Zoo, which wrote this folder, can't be imported ({error}). "
-            f"{how_to_install('zoo')}"
+            f"-f {shorten(folder)}: RL Zoo, which wrote this folder, can't be imported ({error}). {how_to_install('zoo')}"
         ) from error
     name = EnvironmentName(env_id)
     try:

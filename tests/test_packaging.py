@@ -88,6 +88,7 @@ def test_wheel(built):
         "ray",
         "rewards",
         "experts",
+        "play",
         "demo",
         "tests",
         "docs",
