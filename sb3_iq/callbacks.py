@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -143,13 +144,14 @@ class HeldOutCallback(BaseCallback):
 
     def _as_buffer(self, demonstrations: Demonstrations, with_actions: bool) -> ExpertBuffer:
         model = self.model
-        spaces = model.observation_space, model.policy.fit_actions(None)
-        return ExpertBuffer(demonstrations, *spaces, model.device, with_rewards=False, with_actions=with_actions)
+        known_spaces = model.observation_space, model.policy.fit_actions(None)
+        return ExpertBuffer(demonstrations, *known_spaces, model.device, with_rewards=False, with_actions=with_actions)
 
     def _warn_of_known_data(self) -> None:
-        """Tell of held-out data that is learned from."""
-        known = self.model.demonstrations
-        if known.size() > _AT_MOST:
+        """Tell of held-out data that is learned from. Observations that are no real numbers may well come again."""
+        known, space = self.model.demonstrations, self.model.observation_space
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+        if known.size() > _AT_MOST or not any(isinstance(part, spaces.Box) for part in parts):
             return
         learned = set(_rows(known.all()))
         share = float(np.mean([row in learned for row in _rows(self.buffer.all(at_most=_AT_MOST))]))

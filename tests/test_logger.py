@@ -49,7 +49,9 @@ def test_means_of_the_steps_since_the_last_dump(tmp_path):
 def test_prints_settings_and_a_short_table(capsys):
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, verbose=1).learn(1)
     lines = [line.strip(" |") for line in capsys.readouterr().out.splitlines()]
-    assert "IQ-Learn from demonstrations in memory: 3 episodes, 30 transitions, return 10.0 +/- 0.0, 3 terminated" in "".join(lines)
+    assert "IQ-Learn from demonstrations in memory: 3 episodes, 30 transitions, return 10.0 +/- 0.0, 3 terminated" in "".join(
+        lines
+    )
     settings = dict(line.split() for line in lines if len(line.split()) == 2)
     assert settings["offline"] == "True" and settings["occupancy_term"] == settings["penalty"] == "expert"
     table = "".join(lines[lines.index("time/") :])
