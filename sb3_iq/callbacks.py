@@ -12,19 +12,17 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.rng import kept_rng_states
 from sb3_iq.iq_learn.updates import recovered_reward
 from sb3_iq.observations import Samples, has_distance
-from sb3_iq.occupancy import coordinates, distance, spread
+from sb3_iq.occupancy import coordinates, distance, roll_out, spread
 
-EVAL_SEED = 20_000
 _AT_MOST = 10_000  # transitions of a set that are measured
 _BATCH = 512
 
@@ -200,7 +198,7 @@ class HeldOutCallback(BaseCallback):
         normalize = model.get_vec_normalize_env()
         rollouts, played = None, None
         if self.eval_env is not None:
-            rollouts = roll_out(model, self.eval_env, self.n_eval_episodes)
+            rollouts = roll_out(_Player(model, normalize), self.eval_env, self.n_eval_episodes)
             played = self._as_buffer(rollouts, with_actions=True)
         if self.buffer.has_actions:
             measures = _means([fit(model, samples) for samples in _batches(self.buffer, normalize)])
@@ -218,6 +216,19 @@ class HeldOutCallback(BaseCallback):
             measures["occupancy_distance"] = distance(ours[:, :-1], others[:, :-1])
             measures["timed_occupancy_distance"] = distance(ours, others)
         return measures
+
+
+class _Player:
+    """
+    :param model: the model that plays
+    :param normalize: what its observations are normalised by
+    """
+
+    def __init__(self, model: IQLearn, normalize: VecNormalize | None) -> None:
+        self.model, self.normalize = model, normalize
+
+    def predict(self, obs: Any, **kwargs: Any) -> Any:
+        return self.model.predict(obs if self.normalize is None else self.normalize.normalize_obs(obs), **kwargs)
 
 
 def fit(model: IQLearn, samples: Samples) -> dict[str, th.Tensor]:
@@ -270,46 +281,6 @@ def _rows(samples: Samples) -> list[bytes]:
         parts += [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
     arrays = [part.reshape(len(part), -1).cpu().numpy() for part in parts]
     return [b"".join(array[i].tobytes() for array in arrays) for i in range(len(arrays[0]))]
-
-
-def roll_out(model: IQLearn, env: VecEnv, n_episodes: int) -> Demonstrations:
-    """
-    :param model: the model, which takes its deterministic actions
-    :param env: the environment, whose observations are raw
-    :param n_episodes: how many episodes
-    :return: the episodes, without rewards, from the same starts whenever it is called
-    """
-    normalize = model.get_vec_normalize_env()
-    open_steps: list[list[tuple[Any, np.ndarray]]] = [[] for _ in range(env.num_envs)]
-    episodes: list[Trajectory] = []
-
-    class Predictor:
-        def predict(self, obs: Any, **kwargs: Any) -> Any:
-            return model.predict(obs if normalize is None else normalize.normalize_obs(obs), **kwargs)
-
-    def collect(step: dict[str, Any], _: dict[str, Any]) -> None:
-        i, info = step["i"], step["info"]
-        open_steps[i].append((_row(step["observations"], i), np.array(step["actions"][i])))
-        if step["done"]:
-            truncated = bool(info.get("TimeLimit.truncated", False))
-            observations = [*(obs for obs, _ in open_steps[i]), info["terminal_observation"]]
-            actions = np.stack([action for _, action in open_steps[i]])
-            episodes.append(Trajectory(_stacked(observations), actions, None, not truncated, truncated))
-            open_steps[i] = []
-
-    env.seed(EVAL_SEED)
-    evaluate_policy(Predictor(), env, n_episodes, deterministic=True, callback=collect, warn=False)  # type: ignore[arg-type]
-    return Demonstrations(tuple(episodes))
-
-
-def _row(obs: Any, i: int) -> Any:
-    return {key: np.array(rows[i]) for key, rows in obs.items()} if isinstance(obs, dict) else np.array(obs[i])
-
-
-def _stacked(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)
 
 
 def _as_vec_env(env: gym.Env | VecEnv | str) -> VecEnv:

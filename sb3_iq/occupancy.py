@@ -1,16 +1,19 @@
-"""How far the states and actions of some episodes are from those of others."""
+"""Rollouts of a policy, and how far their states and actions are from those of other episodes."""
 
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
-from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory
 from sb3_iq.demonstrations.conversion import part_sizes
 
+EVAL_SEED = 20_000
 N_PROJECTIONS = 64
 _MIN_STD = 1e-3  # of a coordinate, below which it counts as constant and keeps its unit
 
@@ -62,3 +65,38 @@ def distance(reference: np.ndarray, others: np.ndarray) -> float:
     directions = directions / np.linalg.norm(directions, axis=0) / std[:, None]
     projected = (reference @ directions).T, (others @ directions).T
     return float(np.mean([wasserstein_distance(one, other) for one, other in zip(*projected, strict=True)]))
+
+
+def roll_out(policy: Any, env: VecEnv, n_episodes: int) -> Demonstrations:
+    """
+    :param policy: what has SB3's ``predict``; its deterministic actions are taken
+    :param env: the environment
+    :param n_episodes: how many episodes
+    :return: the episodes, without rewards, from the same starts whenever it is called
+    """
+    open_steps: list[list[tuple[Any, np.ndarray]]] = [[] for _ in range(env.num_envs)]
+    episodes: list[Trajectory] = []
+
+    def collect(step: dict[str, Any], _: dict[str, Any]) -> None:
+        i, info = step["i"], step["info"]
+        open_steps[i].append((_row(step["observations"], i), np.array(step["actions"][i])))
+        if step["done"]:
+            truncated = bool(info.get("TimeLimit.truncated", False))
+            observations = [*(obs for obs, _ in open_steps[i]), info["terminal_observation"]]
+            actions = np.stack([action for _, action in open_steps[i]])
+            episodes.append(Trajectory(_stacked(observations), actions, None, not truncated, truncated))
+            open_steps[i] = []
+
+    env.seed(EVAL_SEED)
+    evaluate_policy(policy, env, n_episodes, deterministic=True, callback=collect, warn=False)
+    return Demonstrations(tuple(episodes))
+
+
+def _row(obs: Any, i: int) -> Any:
+    return {key: np.array(rows[i]) for key, rows in obs.items()} if isinstance(obs, dict) else np.array(obs[i])
+
+
+def _stacked(observations: list[Any]) -> Any:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
+    return np.stack(observations)

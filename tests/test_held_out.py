@@ -158,7 +158,7 @@ def test_distance():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(500, 3)) * [1, 100, 0]
     assert distance(points, points) == 0
-    near, far = points + [0.1, 0, 0], points + [0, 200, 0]
+    near, far = points + np.array([0.1, 0, 0]), points + np.array([0, 200, 0])
     assert 0 < distance(points, near) < distance(points, far)
     # In standard deviations: the unit of a coordinate does not matter
     scaled = np.array([1, 0.01, 1])
