@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import held_out  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
 from table import RESULTS, read_runs, table  # noqa: E402
@@ -94,3 +95,4 @@ myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in ("speed", "threads")}
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
+myst_substitutions["held_out"] = held_out.table(held_out.read())

@@ -134,8 +134,8 @@ class OfflineAlgorithm(OffPolicyAlgorithm):
         try:
             with one_thread(self.policy, self.device, self.verbose):
                 if self.offline:
-                    every = AUTO_LOG_STEPS if automatic else log_interval and 100 * log_interval
-                    self._learn_offline(total_timesteps, callback, every, tb_log_name, reset_num_timesteps, progress_bar)
+                    steps = AUTO_LOG_STEPS if automatic else None if log_interval is None else 100 * int(log_interval)
+                    self._learn_offline(total_timesteps, callback, steps, tb_log_name, reset_num_timesteps, progress_bar)
                 else:
                     # At the end of each episode, whereof dump_logs() leaves out some
                     interval: Any = 1 if automatic else log_interval
