@@ -106,7 +106,8 @@ def execute(run: Run) -> dict[str, Any]:
 def score(line: dict[str, Any], measure: str) -> tuple[float, float]:
     """:return: the rank correlation of a measure (higher: better) with the return, and the return where the measure is best"""
     returns = np.array([checkpoint["return"] for checkpoint in line["checkpoints"]])
-    values = MEASURES[measure].sign * np.array([checkpoint[measure] for checkpoint in line["checkpoints"]])
+    sign = MEASURES[measure].sign if measure in MEASURES else 1
+    values = sign * np.array([checkpoint[measure] for checkpoint in line["checkpoints"]])
     return float(spearmanr(values, returns).statistic), float(returns[np.argmax(values)])
 
 
@@ -120,21 +121,17 @@ def table(lines: Iterable[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for (env, n, timesteps, offline), runs in groups.items():
-        returns = [[checkpoint["return"] for checkpoint in line["checkpoints"]] for line in runs]
         task = f"{env}, {n} demonstration{'s' * (n > 1)}, {timesteps:,} steps {'offline' if offline else 'online'}"
-        scored = {measure: [score(line, measure) for line in runs] for measure in MEASURES}
-        rows += [_row(task, "the last", None, [each[-1] for each in returns])]
-        rows += [_row("", f"`{m}`", [c for c, _ in pairs], [r for _, r in pairs]) for m, pairs in scored.items()]
-        rows += [_row("", "the return itself (the best there is)", None, [max(each) for each in returns])]
+        names = {"timesteps": "the last", **{measure: f"`{measure}`" for measure in MEASURES}, "return": "the return itself"}
+        for index, (measure, name) in enumerate(names.items()):
+            rows.append(_row("" if index else task, name, [score(line, measure) for line in runs]))
     return "\n".join(rows)
 
 
-def _row(task: str, name: str, correlations: list[float] | None, returns: list[float]) -> str:
-    cells = ["", ""]
-    if correlations is not None:
-        cells = [", ".join(f"{value:.2f}" for value in correlations), f"{np.mean(correlations):.2f}"]
-    cells = [task, name, *cells, ", ".join(f"{value:.0f}" for value in returns), f"**{np.mean(returns):.0f}**"]
-    return "| " + " | ".join(cells) + " |"
+def _row(task: str, name: str, scores: list[tuple[float, float]]) -> str:
+    correlations, returns = zip(*scores, strict=True)
+    cells = [task, name, ", ".join(f"{value:.2f}" for value in correlations), f"{np.mean(correlations):.2f}"]
+    return "| " + " | ".join([*cells, ", ".join(f"{value:.0f}" for value in returns), f"**{np.mean(returns):.0f}**"]) + " |"
 
 
 def read(path: Path = OUT) -> list[dict[str, Any]]:

@@ -43,7 +43,6 @@ MEASURES = {
     "advantage": Measure(1, frozenset({"actions"})),
     "reward_gap": Measure(-1, frozenset({"actions", "transitions"})),
     "occupancy_distance": Measure(-1, frozenset({"eval_env"})),
-    "timed_occupancy_distance": Measure(-1, frozenset({"eval_env"})),
 }
 """What the best model can be chosen by."""
 _MISSING = {
@@ -64,8 +63,8 @@ class HeldOutCallback(BaseCallback):
       the same states
     - ``held_out/reward``, ``held_out/policy_reward`` and their difference ``held_out/reward_gap``: the mean recovered reward
       of the held-out transitions and of the policy's: of rollouts, without ``eval_env`` of the latest in the replay buffer
-    - ``held_out/occupancy_distance``: with ``eval_env``, the sliced Wasserstein distance of states, actions and time in
-      rollouts and in the held-out episodes, in standard deviations of these
+    - ``held_out/occupancy_distance``: with ``eval_env``, the sliced Wasserstein distance of states and actions in rollouts
+      and in the held-out episodes, in standard deviations of these
 
     An evaluation changes nothing in training. Offline, a call is a gradient step.
 
@@ -75,7 +74,7 @@ class HeldOutCallback(BaseCallback):
     :param eval_freq: evaluate every ``eval_freq`` calls of the callback
     :param n_eval_episodes: the number of rollouts, of deterministic actions and from the same starts each time
     :param best_by: what the best model is chosen by: ``"action_error"``, ``"log_likelihood"``, ``"advantage"``,
-        ``"reward_gap"`` or ``"occupancy_distance"``. None: the last of these where there is ``eval_env``, else the first
+        ``"reward_gap"`` or ``"occupancy_distance"``. None: the first of these, the last one for state-only demonstrations
     :param patience: stop after so many evaluations in a row without a better one; None: never
     :param best_model_save_path: the folder for ``best_model.zip``
     :param log_path: the folder for ``held_out.npz``: ``timesteps`` and an array of each measure
@@ -109,7 +108,7 @@ class HeldOutCallback(BaseCallback):
         self.eval_env = None if eval_env is None else _as_vec_env(eval_env)
         self.eval_freq = eval_freq
         self.n_eval_episodes = n_eval_episodes
-        self.best_by = best_by or ("action_error" if eval_env is None else "occupancy_distance")
+        self._best_by = best_by
         self.patience = patience
         self.best_model_save_path = best_model_save_path
         self.log_path = log_path
@@ -127,9 +126,10 @@ class HeldOutCallback(BaseCallback):
                 os.makedirs(path, exist_ok=True)
 
     def _on_training_start(self) -> None:
-        self.demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
-        with_actions = all(trajectory.acts is not None for trajectory in self.demonstrations)
-        self.buffer = self._as_buffer(self.demonstrations, with_actions)
+        demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
+        with_actions = all(trajectory.acts is not None for trajectory in demonstrations)
+        self.buffer = self._as_buffer(demonstrations, with_actions)
+        self.best_by = self._best_by or ("action_error" if with_actions else "occupancy_distance")
         available = {
             "actions": with_actions,
             "transitions": self.eval_env is not None or not self.model.offline,
@@ -196,10 +196,10 @@ class HeldOutCallback(BaseCallback):
     def _measure(self) -> dict[str, float]:
         model, measures = self.model, {}
         normalize = model.get_vec_normalize_env()
-        rollouts, played = None, None
+        played = None
         if self.eval_env is not None:
             rollouts = roll_out(_Player(model, normalize), self.eval_env, self.n_eval_episodes)
-            played = self._as_buffer(rollouts, with_actions=True)
+            played = self._as_buffer(rollouts, self.buffer.has_actions)
         if self.buffer.has_actions:
             measures = _means([fit(model, samples) for samples in _batches(self.buffer, normalize)])
             policy = _batches(played, normalize) if played is not None else _latest(model.replay_buffer, normalize)
@@ -207,14 +207,8 @@ class HeldOutCallback(BaseCallback):
             measures |= _means(rewards) if rewards else {} if model.offline else {"policy_reward": np.nan}
             if "policy_reward" in measures:
                 measures["reward_gap"] = measures["reward"] - measures["policy_reward"]
-        if rollouts is not None and played is not None and has_distance(model.observation_space):
-            ours = coordinates(self.demonstrations, self.buffer, _AT_MOST)
-            others = coordinates(rollouts, played, _AT_MOST)
-            if not self.buffer.has_actions:
-                n_of_state = ours.shape[1] - 1
-                others = others[:, [*range(n_of_state), -1]]
-            measures["occupancy_distance"] = distance(ours[:, :-1], others[:, :-1])
-            measures["timed_occupancy_distance"] = distance(ours, others)
+        if played is not None and has_distance(model.observation_space):
+            measures["occupancy_distance"] = distance(*(coordinates(buffer, _AT_MOST) for buffer in (self.buffer, played)))
         return measures
 
 

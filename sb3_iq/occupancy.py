@@ -18,26 +18,21 @@ N_PROJECTIONS = 64
 _MIN_STD = 1e-3  # of a coordinate, below which it counts as constant and keeps its unit
 
 
-def coordinates(demonstrations: Demonstrations, buffer: ExpertBuffer, at_most: int) -> np.ndarray:
+def coordinates(buffer: ExpertBuffer, at_most: int) -> np.ndarray:
     """
-    :param demonstrations: the episodes
-    :param buffer: their transitions
+    :param buffer: transitions
     :param at_most: with more transitions than this, only so many, evenly spread
-    :return: state, action and time as numbers, shape (n, n_coordinates), float64: raw observations, one-hot where they are
-        discrete; actions, one-hot or scaled to [-1, 1], left out where the buffer has none; the step in the episode
+    :return: states and actions as numbers, shape (n, n_coordinates), float64: raw observations, one-hot where they are
+        discrete, and actions, one-hot or scaled to [-1, 1], left out where the buffer has none
     """
-    positions = spread(buffer.size(), at_most)
-    samples = buffer.at(positions)
+    samples = buffer.at(spread(buffer.size(), at_most))
     obs: Any = preprocess_obs(samples.observations, buffer.observation_space, normalize_images=False)  # type: ignore[arg-type]
     parts = [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
     if buffer.has_actions and isinstance(buffer.action_space, spaces.Box):
         parts.append(samples.actions)
     elif buffer.has_actions:
         parts += [F.one_hot(samples.actions[:, i], n) for i, n in enumerate(part_sizes(buffer.action_space))]
-    freq = demonstrations.subsample_freq
-    steps = np.concatenate([np.arange(0, len(trajectory), freq) for trajectory in demonstrations])[positions]
-    columns = [part.reshape(len(part), -1).double().cpu() for part in parts]
-    return np.column_stack([th.cat(columns, dim=1).numpy(), steps])
+    return th.cat([part.reshape(len(part), -1).double().cpu() for part in parts], dim=1).numpy()
 
 
 def spread(size: int, at_most: int) -> np.ndarray:

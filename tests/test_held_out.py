@@ -151,7 +151,7 @@ def test_state_only():
     states = [Trajectory(t.obs, None, None, t.terminated, t.truncated) for t in random_held_out(BOX, DISCRETE)]
     callback = HeldOutCallback(states, RandomEnv(BOX, DISCRETE), 10, n_eval_episodes=2, verbose=0)
     make_model("MlpPolicy", BOX, DISCRETE, offline=True).learn(10, callback)
-    assert set(callback.evaluations[0]) == {"timesteps", "occupancy_distance", "timed_occupancy_distance"}
+    assert set(callback.evaluations[0]) == {"timesteps", "occupancy_distance"}
 
 
 def test_distance():
@@ -187,7 +187,7 @@ def test_refused_models_and_data():
     states = [Trajectory(t.obs, None, None, t.terminated, t.truncated) for t in random_held_out(BOX, DISCRETE)]
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True)
     with pytest.raises(ValueError, match="best_by='action_error': the held-out demonstrations have no actions"):
-        model.learn(1, HeldOutCallback(states))
+        model.learn(1, HeldOutCallback(states, best_by="action_error"))
     with pytest.warns(UserWarning, match="100 % of the held-out transitions are among the demonstrations"):
         model.learn(1, HeldOutCallback(random_trajectories(RandomEnv(BOX, DISCRETE))))
     inside = DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))])
