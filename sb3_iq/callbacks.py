@@ -74,7 +74,8 @@ class HeldOutCallback(BaseCallback):
     :param eval_freq: evaluate every ``eval_freq`` calls of the callback
     :param n_eval_episodes: the number of rollouts, of deterministic actions and from the same starts each time
     :param best_by: what the best model is chosen by: ``"action_error"``, ``"log_likelihood"``, ``"advantage"``,
-        ``"reward_gap"`` or ``"occupancy_distance"``. None: the first of these, the last one for state-only demonstrations
+        ``"reward_gap"`` or ``"occupancy_distance"``. None: the last of these online with ``eval_env`` and for
+        state-only demonstrations, else the first
     :param patience: stop after so many evaluations in a row without a better one; None: never
     :param best_model_save_path: the folder for ``best_model.zip``
     :param log_path: the folder for ``held_out.npz``: ``timesteps`` and an array of each measure
@@ -84,6 +85,7 @@ class HeldOutCallback(BaseCallback):
     """
 
     model: IQLearn
+    best_by: str
 
     def __init__(
         self,
@@ -129,12 +131,14 @@ class HeldOutCallback(BaseCallback):
         demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
         with_actions = all(trajectory.acts is not None for trajectory in demonstrations)
         self.buffer = self._as_buffer(demonstrations, with_actions)
-        self.best_by = self._best_by or ("action_error" if with_actions else "occupancy_distance")
         available = {
             "actions": with_actions,
             "transitions": self.eval_env is not None or not self.model.offline,
             "eval_env": self.eval_env is not None and has_distance(self.model.observation_space),
         }
+        rolls_out_online = available["eval_env"] and not self.model.offline
+        default = "action_error" if with_actions and not rolls_out_online else "occupancy_distance"
+        self.best_by = self._best_by or default
         for need in sorted(MEASURES[self.best_by].needs):
             if not available[need]:
                 raise ValueError(f"best_by={self.best_by!r}: {_MISSING[need]}, or choose another of {', '.join(MEASURES)}")
@@ -166,12 +170,14 @@ class HeldOutCallback(BaseCallback):
             self.model.policy.set_training_mode(False)
             measures = self._measure()
         self.evaluations.append({"timesteps": self.num_timesteps, **measures})
+        self.model._record_means()
         for name, value in measures.items():
             self.logger.record(f"held_out/{name}", value)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
         if self.log_path is not None:
-            columns = {name: np.array([evaluation[name] for evaluation in self.evaluations]) for name in self.evaluations[0]}
+            names = dict.fromkeys(name for evaluation in self.evaluations for name in evaluation)
+            columns = {name: np.array([each.get(name, np.nan) for each in self.evaluations]) for name in names}
             np.savez(os.path.join(self.log_path, "held_out.npz"), **columns)  # type: ignore[arg-type]
         return self._compare(self.evaluations[-1])
 
@@ -202,7 +208,8 @@ class HeldOutCallback(BaseCallback):
             played = self._as_buffer(rollouts, self.buffer.has_actions)
         if self.buffer.has_actions:
             measures = _means([fit(model, samples) for samples in _batches(self.buffer, normalize)])
-            policy = _batches(played, normalize) if played is not None else _latest(model.replay_buffer, normalize)
+            replay_buffer = None if model.offline else model.replay_buffer
+            policy = _batches(played, normalize) if played is not None else _latest(replay_buffer, normalize)
             rewards = [{"policy_reward": _reward(model, samples)} for samples in policy]
             measures |= _means(rewards) if rewards else {} if model.offline else {"policy_reward": np.nan}
             if "policy_reward" in measures:

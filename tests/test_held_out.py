@@ -119,6 +119,20 @@ def test_saves_the_best_and_logs_all(tmp_path):
     np.testing.assert_allclose(logged[np.isfinite(logged)], written["log_likelihood"], rtol=1e-4)
 
 
+def test_what_the_best_is_chosen_by(tmp_path):
+    """By default by rollouts online, else by actions; a measure that was not there has no number in the file."""
+    model = make_model("MlpPolicy", BOX, DISCRETE)
+    alone = HeldOutCallback(random_held_out(BOX, DISCRETE), eval_freq=10, log_path=str(tmp_path), verbose=0)
+    rolled_out = HeldOutCallback(random_held_out(BOX, DISCRETE), RandomEnv(BOX, DISCRETE), 10, 1, verbose=0)
+    model.learn(20, [alone, rolled_out])
+    assert (alone.best_by, rolled_out.best_by) == ("action_error", "occupancy_distance")
+    model.learn(10, [alone, rolled_out], offline=True)
+    assert (alone.best_by, rolled_out.best_by) == ("action_error", "action_error")
+    written = np.load(tmp_path / "held_out.npz")
+    assert np.isnan(written["policy_reward"]).tolist() == [False, False, True]
+    assert np.isfinite(written["action_error"]).all()
+
+
 def test_stops_early(capsys):
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, learning_rate=0.0)
     callback = HeldOutCallback(random_held_out(BOX, DISCRETE), eval_freq=5, patience=3)
