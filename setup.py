@@ -1,6 +1,6 @@
 """
-Metadata is in setup.cfg. Only editable installs need this file: they leave out data files, here RL Zoo's start-up files; and they
-find packages by code, which type checkers do not run: those find ``sb3_iq`` by the path of the checkout.
+Metadata is in setup.cfg. Only editable installs need this file: they leave out data files, here RL Zoo's start-up files; and
+they find packages by code, which type checkers do not run: those find ``sb3_iq`` by the path of the checkout.
 """
 
 import zipfile
