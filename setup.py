@@ -1,4 +1,7 @@
-"""Metadata is in setup.cfg. Only editable installs need this file: they leave out data files, here RL Zoo's start-up files."""
+"""
+Metadata is in setup.cfg. Only editable installs need this file: they leave out data files, here RL Zoo's start-up files; and
+they find packages by code, which type checkers do not run: those find ``sb3_iq`` by the path of the checkout.
+"""
 
 import zipfile
 from pathlib import Path
@@ -14,6 +17,7 @@ class EditableWheel(editable_wheel):
             with zipfile.ZipFile(wheel, "a") as archive:
                 for name in {"sb3_iq_zoo.pth", "sb3_iq_zoo.start"} - set(archive.namelist()):
                     archive.write(Path("startup") / name, name)
+                archive.writestr("sb3_iq_checkout.pth", f"{Path(__file__).parent.resolve()}\n")
 
 
 setup(cmdclass={"editable_wheel": EditableWheel})

@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import held_out  # noqa: E402
 import parallel_envs  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
@@ -98,3 +99,4 @@ lines = {
 }
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
+myst_substitutions["held_out"] = held_out.table(held_out.read())

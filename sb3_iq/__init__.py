@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sb3_iq.callbacks import ResumeCheckpointCallback
+from sb3_iq.callbacks import HeldOutCallback, ResumeCheckpointCallback
 from sb3_iq.demonstrations import (
     Demonstrations,
     ExpertBuffer,
@@ -18,6 +18,7 @@ __version__ = (Path(__file__).parent / "version.txt").read_text().strip()
 __all__ = [
     "Demonstrations",
     "ExpertBuffer",
+    "HeldOutCallback",
     "IQLearn",
     "ResumeCheckpointCallback",
     "SpacesEnv",

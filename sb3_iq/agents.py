@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 from sb3_iq.iq_learn import IQLearn
 
@@ -97,8 +97,7 @@ def find_in_zoo(
         from rl_zoo3.utils import get_model_path, get_saved_hyperparams
     except ImportError as error:
         raise ImportError(
-            f"-f {shorten(folder)}: RL Zoo, which wrote this folder, can't be imported ({error}). Install it with pip install "
-            '"sb3-iq[zoo]"'
+            f"-f {shorten(folder)}: RL Zoo, which wrote this folder, can't be imported ({error}). {how_to_install('zoo')}"
         ) from error
     name = EnvironmentName(env_id)
     try:

@@ -111,12 +111,13 @@ def test_table_of_spaces(name, offline):
         env = RandomEnv(observation_space, action_space)
         policy = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
         options = dict(offline=offline, batch_size=8, learning_starts=4, buffer_size=50, policy_kwargs=dict(net_arch=[8]))
+        # Dict actions have no arrays: they are refused before the demonstrations are read
+        data = "none" if isinstance(action_space, spaces.Dict) else random_trajectories(env)
         try:
-            model = IQLearn(policy, env, **options)
+            model = IQLearn(policy, env, data, **options)
         except ValueError as error:
             assert "only" in str(error) and "are supported" in str(error)
             return False
-        model.set_expert_data(random_trajectories(env))
         return model.learn(8) is model
 
     text = (ROOT / "docs" / "modules" / "iq_learn.md").read_text()

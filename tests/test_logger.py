@@ -5,6 +5,7 @@ import pytest
 from stable_baselines3.common.logger import configure
 
 from sb3_iq import IQLearn
+from sb3_iq.iq_learn import offline_algorithm
 from tests.utils import BOX, DISCRETE, SMALL, make_model
 
 
@@ -45,6 +46,45 @@ def test_means_of_the_steps_since_the_last_dump(tmp_path):
     assert rows["trainn_updates"] == 153
 
 
-def test_prints_the_settings_in_force(capsys):
-    make_model("MlpPolicy", BOX, DISCRETE, offline=True, verbose=1).learn(1)
-    assert "occupancy_term=expert, penalty=expert" in capsys.readouterr().out
+def test_prints_settings_and_a_short_table(capsys):
+    model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, verbose=1).learn(1)
+    lines = [line.strip(" |") for line in capsys.readouterr().out.splitlines()]
+    assert "IQ-Learn from demonstrations in memory: 3 episodes, 30 transitions, return 10.0 +/- 0.0, 3 terminated" in "".join(
+        lines
+    )
+    settings = dict(line.split() for line in lines if len(line.split()) == 2)
+    assert settings["offline"] == "True" and settings["occupancy_term"] == settings["penalty"] == "expert"
+    table = "".join(lines[lines.index("time/") :])
+    assert "gradient_steps/s" in table and "critic_loss" in table
+    # neither of these is in the table, and the second is in any other log
+    assert "episodes" not in table and "critic_grad_norm" not in table
+    model.verbose = 2
+    model.learn(1)
+    assert "critic_grad_norm" in capsys.readouterr().out
+
+
+def steps_logged(folder):
+    rows = np.genfromtxt(folder / "progress.csv", delimiter=",", names=True)
+    return rows["timetotal_timesteps"].tolist()
+
+
+@pytest.mark.parametrize("log_interval, expected", [("auto", [40, 80, 100]), (None, None), (1, list(range(10, 101, 10)))])
+def test_automatic_interval(tmp_path, monkeypatch, log_interval, expected):
+    """The first end of an episode after so many steps, and the end of training."""
+    monkeypatch.setattr(offline_algorithm, "AUTO_LOG_STEPS", 35)
+    model = make_model("MlpPolicy", BOX, DISCRETE)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(100, log_interval=log_interval)
+    assert ((tmp_path / "progress.csv").read_text() == "") if expected is None else steps_logged(tmp_path) == expected
+
+
+def test_automatic_interval_offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(offline_algorithm, "AUTO_LOG_STEPS", 35)
+    model = make_model("MlpPolicy", BOX, DISCRETE, offline=True)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(100)
+    assert steps_logged(tmp_path) == [35, 70, 100]
+    assert "time/gradient_steps/s" in (tmp_path / "progress.csv").read_text().splitlines()[0]
+    assert "episodes" not in (tmp_path / "progress.csv").read_text()
+    with pytest.raises(ValueError, match="`log_interval` is 'often': give a number, 'auto', or None"):
+        model.learn(1, log_interval="often")

@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_iq import IQLearn, SpacesEnv
-from tests.utils import BOX, DISCRETE, IMAGE, SMALL, RandomEnv, random_trajectories
+from tests.utils import BOX, DISCRETE, IMAGE, SMALL, NoStepEnv, RandomEnv, random_trajectories
 
 CARTPOLE = gym.make("CartPole-v1")
 
@@ -37,6 +37,37 @@ def test_refused_without_spaces():
         IQLearn("MlpPolicy", None, "bundled:CartPole-v1")
     with pytest.raises(ValueError, match="`expert_data` is None"):
         IQLearn("MlpPolicy", "CartPole-v1").learn(10)
+    with pytest.raises(ValueError, match="`expert_data` is None, and offline=True: there is nothing to learn from"):
+        IQLearn("MlpPolicy", "CartPole-v1", offline=True)
+
+
+@pytest.mark.parametrize("data", ["bundled:CartPole-v1", "my_demos", random_trajectories(CARTPOLE), {"obs": []}])
+def test_demonstrations_in_the_place_of_the_environment(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_demos").mkdir()
+    (tmp_path / "CartPole-v1").mkdir()
+    with pytest.raises(
+        TypeError, match=r"`env` is .*Demonstrations are the third argument: IQLearn\(policy, env, expert_data"
+    ):
+        IQLearn("MlpPolicy", data)
+    IQLearn("MlpPolicy", "CartPole-v1", random_trajectories(CARTPOLE), **SMALL)
+
+
+def test_offline_for_one_call():
+    """The environment comes back afterwards, and its transitions stay."""
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
+    model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", **SMALL)
+    model.learn(10, offline=True)
+    assert not model.offline and model._n_updates == 10 and model.replay_buffer is None
+    model.learn(30)
+    assert model.env is env and model.replay_buffer.size() == 15
+    model.learn(5, offline=True)
+    model.learn(4, offline=False, reset_num_timesteps=False)
+    assert model.env is env and model.replay_buffer.size() == 15 + 2
+    model = IQLearn("MlpPolicy", NoStepEnv(BOX, DISCRETE), random_trajectories(NoStepEnv(BOX, DISCRETE)), **SMALL)
+    with pytest.raises(AssertionError, match="stepped"):
+        model.learn(5)
+    model.learn(5, offline=True)
 
 
 def test_offline_then_online():

@@ -88,6 +88,7 @@ def test_wheel(built):
         "ray",
         "rewards",
         "experts",
+        "play",
         "demo",
         "tests",
         "docs",
@@ -146,6 +147,19 @@ def test_start_up_files_come_and_go(kind, request, tmp_path):
     pip("uninstall", "--yes", "sb3-iq")
     assert sorted(packages.rglob("*")) == before
     assert start() == ("0", "")
+
+
+def test_mypy_finds_an_editable_install(editable, tmp_path):
+    venv.create(tmp_path / "venv", symlinks=True)
+    packages = next((tmp_path / "venv").rglob("site-packages"))
+    with zipfile.ZipFile(editable) as wheel:
+        wheel.extractall(packages)
+    (tmp_path / "mine.py").write_text("from sb3_iq import IQLearn\n\nmodel: IQLearn\n")
+    python = next(path for path in (tmp_path / "venv").glob("*/python*") if path.stem == "python")
+    command = [sys.executable, "-m", "mypy", "--python-executable", str(python), "--follow-imports=skip", "mine.py"]
+    environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MYPYPATH")}
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_start_up_file_without_its_package(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.errors import check_integer, how_to_install, shorten
 
 # What one may ask for, and the algorithms that it stands for. ``sb3/`` are of this package, on Stable-Baselines3's
 # networks and learners, ``imitation/`` those of the library imitation
@@ -129,7 +129,7 @@ def without_imitation(algorithms: Sequence[Algorithm]) -> tuple[tuple[Algorithm,
         return tuple(algorithms), ""
     note = (
         f"{', '.join(missing)}: left out, as the library imitation is not installed. It needs older packages, in a virtual "
-        'environment of their own: pip install "sb3-iq[imitation,compare]". The same command there, with the same --out, adds '
+        f"environment of their own. {how_to_install('imitation,compare')}. The same command there, with the same --out, adds "
         "what is missing."
     )
     return tuple(algorithm for algorithm in algorithms if algorithm.library != "imitation"), note

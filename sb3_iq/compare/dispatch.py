@@ -15,6 +15,7 @@ from sb3_iq.compare.evaluation import Point
 from sb3_iq.compare.execution import execute, failed
 from sb3_iq.compare.results import Row
 from sb3_iq.demonstrations import Demonstrations
+from sb3_iq.demonstrations.errors import how_to_install
 
 OnPoint = Callable[[Run, Point], None]
 
@@ -122,7 +123,7 @@ class Ray:
 
     def __init__(self, address: str, retries: int = 2) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise ImportError('ray_address needs Ray: pip install "sb3-iq[ray]", on every machine of the cluster')
+            raise ImportError(f"ray_address needs Ray, on every machine of the cluster. {how_to_install('ray')}")
         self.address, self.retries = address, retries
 
     def __call__(

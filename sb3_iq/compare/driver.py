@@ -26,7 +26,7 @@ from sb3_iq.compare.progress import Progress
 from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, Row, missing
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
-from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.errors import check_integer, how_to_install, shorten
 
 
 def compare(
@@ -182,7 +182,7 @@ def _dispatcher(n_jobs: int, ray_address: str | None, retries: int) -> Dispatche
     if ray_address is not None:
         return Ray(ray_address, retries)
     if n_jobs > 1 and importlib.util.find_spec("joblib") is None:
-        raise ImportError(f'n_jobs={n_jobs}: several runs at a time need joblib: pip install "sb3-iq[compare]"')
+        raise ImportError(f"n_jobs={n_jobs}: several runs at a time need joblib. {how_to_install('compare')}")
     return Local(n_jobs, retries)
 
 

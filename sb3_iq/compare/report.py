@@ -9,8 +9,9 @@ from sb3_iq.compare import plots, tables
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Results, Row
 from sb3_iq.compare.statistics import groups, summarize
+from sb3_iq.demonstrations.errors import how_to_install
 
-INSTALL = 'tables and plots need more packages: pip install "sb3-iq[compare]", then python -m sb3_iq.compare --report'
+INSTALL = f"tables and plots need more packages. {how_to_install('compare')}; then python -m sb3_iq.compare --report"
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }

@@ -109,6 +109,11 @@ class ExpertBuffer:
             self._initial = np.arange(len(trajectories))
 
     @property
+    def has_actions(self) -> bool:
+        """Whether the actions of the data were kept."""
+        return self._actions is not None
+
+    @property
     def terminates(self) -> bool:
         """Whether any demonstration ends in a terminal state."""
         return bool(self._terminated.any())

@@ -3,8 +3,10 @@
 try:
     import imitation  # noqa: F401
 except ImportError as error:
+    from sb3_iq.demonstrations.errors import how_to_install
+
     raise ImportError(
-        'sb3_iq.imitation needs the library imitation, in a virtual environment of its own: pip install "sb3-iq[imitation]"'
+        f"sb3_iq.imitation needs the library imitation, in a virtual environment of its own. {how_to_install('imitation')}"
     ) from error
 
 from sb3_iq.imitation.trainer import IQLearnTrainer

@@ -62,8 +62,8 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         rl_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.venv = venv
-        self.gen_algo = IQLearn(policy, venv, **(rl_kwargs or {}))
-        super().__init__(demonstrations=demonstrations, custom_logger=custom_logger, allow_variable_horizon=True)
+        self.gen_algo = IQLearn(policy, venv, demonstrations, **(rl_kwargs or {}))
+        super().__init__(demonstrations=None, custom_logger=custom_logger, allow_variable_horizon=True)
         self.gen_algo.set_logger(self.logger)
 
     @property

@@ -15,6 +15,8 @@ from sb3_iq.iq_learn.policies import SoftPolicy
 # Gradient steps between two looks at the logs, the alarms, and how well the policy fits
 UPDATE_INTERVAL = 100
 SKIPPED = "skipped_step"
+CONSOLE = ("critic_loss", "actor_loss", "expert_reward", "policy_reward", "expert_log_likelihood", "bc_action_error")
+"""What the console shows of a gradient step with ``verbose=1``; with 2, and in any other log, it is all."""
 
 
 def skips_on_device(optimizer: th.optim.Optimizer) -> bool:
@@ -120,10 +122,11 @@ class TrainingLog:
         """
         self.infos.append(info)
 
-    def record(self, logger: Logger, n_updates: int) -> dict[str, float]:
+    def record(self, logger: Logger, n_updates: int, verbose: int) -> dict[str, float]:
         """
         :param logger: where to log
         :param n_updates: the number of gradient steps so far
+        :param verbose: verbosity level
         :return: the means over the steps since the last time, and the further numbers; empty if there was none
         :raises NonFiniteLossError: if a step was left out on the device
         """
@@ -138,7 +141,7 @@ class TrainingLog:
             columns.setdefault(name, []).append(number)
         values = {name: sum(column) / len(column) for name, column in columns.items()} | self.fit
         for name, mean in values.items():
-            logger.record(f"train/{name}", mean)
+            logger.record(f"train/{name}", mean, exclude=None if verbose > 1 or name in CONSOLE else "stdout")
         return values
 
 

@@ -18,7 +18,6 @@ from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
-from sb3_iq.iq_learn.objective import soft_bellman_reward
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
@@ -378,7 +377,7 @@ class IQLearn(ImitationAlgorithm):
 
     def _record_means(self) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        means = self.training_log.record(self.logger, self._n_updates)
+        means = self.training_log.record(self.logger, self._n_updates, self.verbose)
         # What values can amount to in theory, with the entropy's bonus
         bonus = float(self.policy.ent_coef) * self.policy.max_entropy / (1 - self.gamma)
         bound = self.settings.q_bound + bonus if self.objective.row.bounded else float("inf")
@@ -413,10 +412,8 @@ class IQLearn(ImitationAlgorithm):
         lengths = [batch_length(obs_tensor), len(q_actions), batch_length(next_obs_tensor), len(dones)]
         if len(set(lengths)) > 1:
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
-        with th.no_grad():
-            q_values = self.policy.aggregate(self.policy.q_values(obs_tensor, q_actions))
-            next_v = self.policy.expected_state_value(next_obs_tensor, self.policy.ent_coef)
-            rewards = soft_bellman_reward(q_values, next_v, dones, self.gamma, self.terminal_v)
+        transitions = obs_tensor, q_actions, next_obs_tensor, dones
+        rewards = updates.recovered_reward(self.policy, *transitions, self.policy.ent_coef, self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
     @classmethod

@@ -1,6 +1,8 @@
 """The states of a run's random number generators, so that it can go on as if there had been no interruption."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,3 +23,13 @@ def set_rng_states(states: dict[str, Any], device: th.device) -> None:
     th.set_rng_state(th.as_tensor(states["torch"]))
     if device.type == "cuda" and "cuda" in states:
         th.cuda.set_rng_state(th.as_tensor(states["cuda"]), device)
+
+
+@contextmanager
+def kept_rng_states(device: th.device) -> Iterator[None]:
+    """What is drawn meanwhile changes nothing in a run."""
+    states = get_rng_states(device)
+    try:
+        yield
+    finally:
+        set_rng_states(states, device)

@@ -131,10 +131,9 @@ class SACPolicy(Temperature, sac.SACPolicy):
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        state = current_names(state_dict)
+        state = {"log_ent_coef": self.log_ent_coef.detach(), **current_names(state_dict)}  # which earlier versions kept elsewhere
         if not any(name.startswith("action_scale.") for name in state):
             state |= self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
-        state.setdefault("log_ent_coef", self.log_ent_coef.detach())  # which they kept elsewhere
         return super().load_state_dict(state, *args, **kwargs)
 
     def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Box:

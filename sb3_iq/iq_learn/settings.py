@@ -236,9 +236,10 @@ def describe(settings: Settings, context: Context, data: str) -> str:
     :param settings: what is in force
     :param context: what it depends on
     :param data: the demonstrations, in one line
-    :return: the settings for the console
+    :return: the settings for the console, one a line
     """
     named = {name: getattr(settings.objective, name) for name in DESCRIBED}
     named |= {name: getattr(settings, name) for name in ("reward_prior", "bc_coef", "ent_coef", "batch_size")}
     named = {"offline": context.offline, "preset": context.preset, **named}
-    return f"IQ-Learn from {data}: " + ", ".join(f"{name}={value}" for name, value in named.items())
+    width = max(map(len, named))
+    return "\n".join([f"IQ-Learn from {data}", *(f"    {name:{width}}  {value}" for name, value in named.items())])

@@ -1,6 +1,7 @@
 """Training without an environment: a stand-in that has only spaces, what it refuses, and what is known of environments."""
 
 import contextlib
+import os
 import re
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +14,8 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import load_demonstrations
+from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.reference import SCHEMES
 
 
 class SpacesEnv(gym.Env):
@@ -146,8 +149,15 @@ def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data:
     :param verbose: verbosity level
     :param expert_data: without an environment, the demonstrations, which may carry the spaces (Minari, a replay buffer)
     :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
-    :raises ValueError: if there is neither an environment nor spaces
+    :raises ValueError: if there is neither an environment nor spaces, or offline no demonstrations
+    :raises TypeError: if it is no environment
     """
+    if offline and expert_data is None:
+        raise ValueError(
+            "`expert_data` is None, and offline=True: there is nothing to learn from. Give IQLearn(policy, env, expert_data, "
+            "offline=True) the demonstrations."
+        )
+    check_env(env)
     if env is None:
         env = _spaces_of_data(expert_data)
         if not offline:
@@ -162,6 +172,21 @@ def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data:
     if isinstance(env, str):
         vec_env.close()
     return spaces_env, spec
+
+
+def check_env(env: Any) -> None:
+    """
+    :param env: what the user gave as the environment
+    :raises TypeError: if it is none; in its place stand the demonstrations, more often than anything else
+    """
+    if env is None or isinstance(env, (gym.Env, VecEnv)):
+        return
+    of_data = isinstance(env, str) and env.startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
+    if not isinstance(env, str) or of_data or (os.path.exists(env) and env not in gym.registry):
+        raise TypeError(
+            f"`env` is {shorten(env)}: expected an environment, its id, or None. Demonstrations are the third argument: "
+            "IQLearn(policy, env, expert_data)."
+        )
 
 
 def _spaces_of_data(expert_data: Any) -> SpacesEnv:

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.gradient_penalty import gradient_penalty, sample_weights
-from sb3_iq.iq_learn.objective import Objective, iq_loss
+from sb3_iq.iq_learn.objective import Objective, iq_loss, soft_bellman_reward
 from sb3_iq.iq_learn.policies import SACPolicy, SoftPolicy
 
 Loss = tuple[th.Tensor, dict[str, th.Tensor]]
@@ -79,6 +79,33 @@ def add_cloning(loss: th.Tensor, info: dict[str, th.Tensor], bc_loss: th.Tensor,
     if bc_coef == 0:
         return loss, info
     return loss + bc_coef * bc_loss, {**info, "bc_loss": bc_loss.detach()}
+
+
+def recovered_reward(
+    policy: SoftPolicy,
+    obs: PyTorchObs,
+    actions: th.Tensor,
+    next_obs: PyTorchObs,
+    terminated: th.Tensor,
+    ent_coef: th.Tensor,
+    gamma: float,
+    terminal_v: float | None,
+) -> th.Tensor:
+    """
+    :param policy: the policy
+    :param obs: observations, batch first
+    :param actions: actions as the networks take them, shape (batch, action_dim)
+    :param next_obs: next observations, batch first
+    :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
+    :param ent_coef: the temperature alpha
+    :param gamma: the discount factor
+    :param terminal_v: the value of terminal states
+    :return: r = Q(s, a) - gamma V(s') (Eq. 11), deterministic, without gradient, shape (batch,)
+    """
+    with th.no_grad():
+        q_values = policy.aggregate(policy.q_values(obs, actions))
+        next_v = policy.expected_state_value(next_obs, ent_coef)
+        return soft_bellman_reward(q_values, next_v, terminated, gamma, terminal_v)
 
 
 def ent_coef_loss(log_ent_coef: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:

@@ -1,8 +1,11 @@
 """Minari's data sets: by their id, found on this machine or downloaded, and ``MinariDataset`` objects."""
 
+import contextlib
 import os
 import re
 import sys
+import urllib.error
+import urllib.request
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,9 @@ import numpy as np
 from sb3_iq.demonstrations.errors import first_words, how_to_install, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request
 from sb3_iq.demonstrations.trajectory import Trajectory
+
+_HUB = "https://huggingface.co"  # where Minari downloads from
+_SECONDS_TO_ANSWER = 5
 
 
 def open_minari(name: str) -> Any:
@@ -30,8 +36,12 @@ def open_minari(name: str) -> Any:
             f"expert_data {shorten(reference)}: Minari can't be imported ({error}). {how_to_install('minari')}"
         ) from error
     try:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")  # where Minari downloads from
-        return minari.load_dataset(name, download=not offline)
+        try:
+            return minari.load_dataset(name)
+        except FileNotFoundError:
+            if not _may_download():
+                raise
+        return minari.load_dataset(name, download=True)
     except ImportError as error:
         raise ImportError(f"expert_data {shorten(reference)}: {error}. {how_to_install('minari')}") from error
     except Exception as error:  # its own checks, the storage's library, and any failure of the network
@@ -39,6 +49,19 @@ def open_minari(name: str) -> Any:
             f"expert_data {shorten(reference)}: Minari can't load this data set ({first_words(error)}). Check the id (`minari "
             "list local`, `minari list remote`) and the network"
         ) from error
+
+
+def _may_download() -> bool:
+    """
+    :return: whether the user allows it
+    :raises OSError: if the hub can't be reached, which Minari itself finds out after minutes
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    if os.environ.get("MINARI_REMOTE", "hf").startswith("hf"):
+        with contextlib.suppress(urllib.error.HTTPError):  # an answer, whatever it says
+            urllib.request.urlopen(os.environ.get("HF_ENDPOINT", _HUB), timeout=_SECONDS_TO_ANSWER).close()
+    return True
 
 
 def is_minari(source: object) -> bool:

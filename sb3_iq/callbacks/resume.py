@@ -1,4 +1,4 @@
-"""Callbacks beyond those of SB3: a run that was killed goes on where it was."""
+"""A run that was killed goes on where it was."""
 
 import json
 import os
@@ -154,7 +154,6 @@ class ResumeCheckpointCallback(BaseCallback):
             raise ValueError(self._of_another_run(checkpoint, f"its parameters do not fit ({what_differs})")) from error
         for name, variable in (variables or {}).items():
             recursive_setattr(model, f"{name}.data", variable.data)
-        model.policy.set_ent_coef(model._ent_coef())
         for name in _COUNTED:
             setattr(model, name, data[name])
         model._num_timesteps_at_start = model.num_timesteps  # what the number of steps per second is reckoned from
