@@ -232,7 +232,8 @@ def test_parameters_of_which_some_are_missing_are_refused(action_space):
     env = RandomEnv(BOX, action_space)
     model = IQLearn("MlpPolicy", env, **SMALL)
     complete = model.get_parameters()["policy"]
-    for name in (next(iter(complete)), list(complete)[-1]):
+    names = [name for name in complete if name != "log_ent_coef"]  # which parameters of earlier versions lack
+    for name in (names[0], names[-1]):
         state = {key: value for key, value in complete.items() if key != name}
         with pytest.raises(RuntimeError, match=f'Missing key.*"{name}"'):
             model.set_parameters({"policy": state}, exact_match=False)

@@ -131,7 +131,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        state = {"log_ent_coef": self.log_ent_coef.detach(), **current_names(state_dict)}  # which earlier versions kept elsewhere
+        state = {"log_ent_coef": self.log_ent_coef.detach(), **current_names(state_dict)}  # earlier it was elsewhere
         if not any(name.startswith("action_scale.") for name in state):
             state |= self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
         return super().load_state_dict(state, *args, **kwargs)
