@@ -248,7 +248,7 @@ def test_load_refuses_another_preset(saved):
 
 def test_the_bound_of_tanh_does_not_outlive_it(saved):
     model = IQLearn.load(saved)
-    assert model.policy.q_bound == pytest.approx((5 + 1 / 0.5) / (1 - 0.9))
+    assert model.policy.q_bound == pytest.approx((1 + 1 / 8) / (1 - 0.9))
     assert "q_bound" not in model.policy_kwargs
     clipped = IQLearn.load(saved, objective_kwargs=dict(critic_bound="clip"))
     assert clipped.objective.critic_bound == "clip" and clipped.policy.q_bound is None
