@@ -164,8 +164,23 @@ class ExpertBuffer:
         :param at_most: with more transitions than this, only so many, evenly spread
         :return: every transition once, in the order of the data
         """
+        return self._at(th.from_numpy(self._spread(at_most)), env)
+
+    def places(self, at_most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param at_most: as that of :meth:`all`
+        :return: the episode of each transition that :meth:`all` returns, and its step in it
+        """
+        positions = self._spread(at_most)
+        ends = self._places.ends.numpy()
+        episodes = np.searchsorted(ends, positions, side="right")
+        starts = np.concatenate([[0], ends[:-1]])
+        return episodes, (positions - starts[episodes]) * self._freq
+
+    def _spread(self, at_most: int | None) -> np.ndarray:
+        """Return the positions of so many transitions, evenly spread."""
         n = self._size if at_most is None else min(check_integer("at_most", at_most, 1), self._size)
-        return self._at(th.from_numpy(np.linspace(0, self._size - 1, n).round().astype(np.int64)), env)
+        return np.linspace(0, self._size - 1, n).round().astype(np.int64)
 
     def sample_initial_observations(self, batch_size: int, env: VecNormalize | None = None) -> Tensors:
         """
