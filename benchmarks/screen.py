@@ -81,6 +81,8 @@ def prior_of_replay(model: IQLearn, n: int = 2_000) -> float | None:
 class Evaluations(BaseCallback):
     """Evaluates every so many steps."""
 
+    model: IQLearn
+
     def __init__(self, env_id: str, every: int) -> None:
         super().__init__()
         self.env_id, self.every = env_id, every
@@ -89,7 +91,7 @@ class Evaluations(BaseCallback):
         self.averages: dict[float, Any] = {}
 
     def _on_step(self) -> bool:
-        actor = getattr(self.model.policy, "actor", None)
+        actor: Any = getattr(self.model.policy, "actor", None)
         for tau in TAUS if actor is not None else ():
             if tau not in self.averages:
                 self.averages[tau] = deepcopy(actor).requires_grad_(False)
@@ -104,7 +106,8 @@ class Evaluations(BaseCallback):
         mean = returns_of(self.env_id, lambda obs: self.model.predict(obs, deterministic=True)[0])
         figures = {"mean": mean.mean(), "min": mean.min()}
         if isinstance(self.model.action_space, gym.spaces.Box):
-            for name, actor in {"raw": self.model.policy.actor, **self.averages}.items():
+            actors: dict[Any, Any] = {"raw": self.model.policy.actor, **self.averages}
+            for name, actor in actors.items():
                 returns = returns_of(self.env_id, lambda obs, actor=actor: action_of(self.model, actor, obs))
                 figures |= {f"{name}_mean": returns.mean(), f"{name}_min": returns.min()}
         record = {"step": self.num_timesteps, **{key: round(float(value), 1) for key, value in figures.items()}}
@@ -152,7 +155,7 @@ def main() -> None:
             "name": arguments.name,
             **{key: getattr(arguments, key) for key in ("env", "seed", "timesteps", "n_trajectories", "settings", "note")},
             "demos_hash": demonstrations.content_hash,
-            "expert_return": round(float(np.mean(demonstrations.episode_returns)), 1),
+            "expert_return": round(float(np.mean(demonstrations.episode_returns)), 1),  # type: ignore[arg-type]
             "steps": model.num_timesteps,
             "stopped": stopped,
             "n_eval_episodes": N_EVAL_EPISODES,
