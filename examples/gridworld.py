@@ -103,6 +103,7 @@ def recover(data: dict[str, np.ndarray], seed: int, steps: int = 1_500) -> Learn
         data,
         gamma=GAMMA,
         ent_coef=TEMPERATURE,
+        penalty_coef=0.5,
         learning_rate=1e-2,
         objective_kwargs={"use_target": False},
         policy_kwargs=dict(net_arch=[]),

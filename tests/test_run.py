@@ -20,7 +20,7 @@ def test_is_an_sb3_algorithm_with_its_keyword_order():
     sac = [name for name in inspect.signature(SAC.__init__).parameters if name in ours]
     assert ours[:4] == ["self", "policy", "env", "expert_data"]
     assert [name for name in ours if name in sac] == sac
-    for method in ("collect_rollouts", "predict", "save_replay_buffer", "load_replay_buffer"):
+    for method in ("collect_rollouts", "save_replay_buffer", "load_replay_buffer"):
         assert getattr(IQLearn, method) is getattr(OffPolicyAlgorithm, method)
 
 

@@ -189,7 +189,7 @@ def test_what_is_known_of_ends():
     env = TwoStates([[(0, 1.0), (2, 1.0)], [(0, 1.0), (2, 1.0)]], starts=[0])
 
     def terminal_v(demonstration, **kwargs):
-        options = dict(gamma=0.9, learning_starts=5, buffer_size=100, device="cpu")
+        options = dict(gamma=0.9, penalty_coef=0.5, learning_starts=5, buffer_size=100, device="cpu")
         return IQLearn("MlpPolicy", env, [demonstration], **{**options, **kwargs}).learn(10).terminal_v
 
     assert terminal_v(ends) is None

@@ -220,6 +220,6 @@ class StoredPrior:
             observations=obs,
             actions=columns(buffer.actions, rows),
             next_observations=columns(buffer.observations, next_rows) if compact else columns(buffer.next_observations, rows),
-            dones=columns(buffer.dones, rows),
+            dones=columns(buffer.dones, rows) * (1 - columns(buffer.timeouts, rows)),  # as the buffer samples them
             rewards=columns(buffer.rewards, rows),
         )
