@@ -16,6 +16,7 @@ def imitable(n_steps=1000):
     return [dict(obs=obs, acts=obs[:-1, :1].copy(), terminated=False, truncated=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [1.0, 100.0, 1e10])
 def test_learned_whatever_the_bounds(bound, tmp_path):
     env = RandomEnv(BOX, spaces.Box(-bound, bound, (1,)))

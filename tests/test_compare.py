@@ -173,6 +173,7 @@ def all_rows():
     return rows
 
 
+@pytest.mark.slow
 def test_summaries():
     pytest.importorskip("rliable")
     summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
@@ -192,6 +193,7 @@ def test_summaries():
     ]
 
 
+@pytest.mark.slow
 def test_report(tmp_path):
     pytest.importorskip("rliable")
     pytest.importorskip("matplotlib")

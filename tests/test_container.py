@@ -146,6 +146,7 @@ def test_joining():
         demos() + "more"
 
 
+@pytest.mark.slow
 @given(n=st.integers(2, 40), fraction=st.floats(0.001, 0.999), seed=st.none() | st.integers(0, 100))
 def test_a_split_is_a_partition(n, fraction, seed):
     training, held_out = demos(n).split(fraction, seed=seed)
@@ -174,6 +175,7 @@ def test_splits():
         demos(1).split()
 
 
+@pytest.mark.slow
 @given(demonstrations=some_demonstrations(), suffix=st.sampled_from(["", ".parquet"]))
 def test_what_is_saved_is_read_back(tmp_path_factory, demonstrations, suffix):
     path = tmp_path_factory.mktemp("saved") / f"set{suffix}"
@@ -292,6 +294,7 @@ def test_without_the_packages(monkeypatch):
             convert()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acts", [np.zeros(4, int), np.zeros((4, 3)), np.zeros((4, 40))], ids=["discrete", "few", "many"])
 def test_plot(tmp_path, acts):
     pytest.importorskip("matplotlib", reason="the demo extra is not installed")

@@ -21,6 +21,7 @@ def test_tanh_bounds_every_value():
         assert 0 < max(abs(logged[f"train/{name}"]) for name in ("q_min", "q_max")) <= 3.0
 
 
+@pytest.mark.slow
 def test_clip_bounds_the_target_all_through_training():
     """Q and what it bootstraps from stay within 1 / (c (1 - gamma)), whatever the learning rate does to the target network."""
     model = make(BOX, DISCRETE, preset="ls-iq", learning_rate=1e-2, gamma=0.9)

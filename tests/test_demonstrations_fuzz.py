@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.saving import save_trajectories
+
+pytestmark = pytest.mark.slow
 
 ARROW = "data-00000-of-00001.arrow"
 SETTINGS = settings(max_examples=300, derandomize=True, deadline=None, database=None)

@@ -126,6 +126,7 @@ def test_describe_and_card():
     assert "\n" not in load_demonstrations(make_episodes()).describe()
 
 
+@pytest.mark.slow
 def test_import_is_light():
     """Stable-Baselines3 itself may bring pandas, and pandas pyarrow."""
     heavy = "{'datasets', 'pandas', 'pyarrow', 'imitation'}"

@@ -54,6 +54,7 @@ def test_only_if_it_stands_for_long():
         assert warnings_of(HEALTHY, 10, alarms) == []
 
 
+@pytest.mark.slow
 def test_a_diverging_run_warns_and_remembers(tmp_path):
     model = make(**NO_BOUND)
     model.alarms = Alarms(patience=20)

@@ -66,6 +66,7 @@ def test_python_code_with_needs(page, block, tmp_path, monkeypatch):
     exec(compile(block.code, page, "exec"), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "index"), COMMANDS)
 def test_commands(page, index, tmp_path):
     """A command whose output is shown below it prints just that; of the others, what they call exists."""

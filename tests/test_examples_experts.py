@@ -11,6 +11,8 @@ import pytest
 
 from sb3_iq import load_demonstrations
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "examples" / "experts"
 
 

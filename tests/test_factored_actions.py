@@ -96,6 +96,7 @@ class TwoCartPoles(gym.Env):
         return np.concatenate([result[0] for result in results]), 1.0, terminated, truncated and not terminated, {}
 
 
+@pytest.mark.slow
 def test_two_cartpoles_are_learned():
     episodes = []
     for seed in range(0, 50, 10):

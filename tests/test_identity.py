@@ -7,6 +7,8 @@ from gymnasium import spaces
 
 from sb3_iq import IQLearn, load_demonstrations
 
+pytestmark = pytest.mark.slow
+
 N_STEPS = 20
 OBSERVATIONS: dict[str, spaces.Space] = {
     "MlpPolicy": spaces.Box(-2.0, 2.0, (2,), np.float32),

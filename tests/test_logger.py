@@ -19,6 +19,7 @@ def test_logs(tmp_path):
         assert np.isfinite(rows[f"train{name}"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_interval, steps", [(1, [100, 200]), (None, [])])
 def test_each_step_is_logged_once(tmp_path, log_interval, steps):
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True)
@@ -68,6 +69,7 @@ def steps_logged(folder):
     return rows["timetotal_timesteps"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_interval, expected", [("auto", [40, 80, 100]), (None, None), (1, list(range(10, 101, 10)))])
 def test_automatic_interval(tmp_path, monkeypatch, log_interval, expected):
     """The first end of an episode after so many steps, and the end of training."""

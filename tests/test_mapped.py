@@ -273,6 +273,7 @@ def test_the_buffer_keeps_no_second_copy():
     assert buffer.sample(2).observations.dtype == th.float64
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_resident_memory(tmp_path):
     n_episodes, n, shape = 16, 500, (4, 84, 84)  # 226 MB

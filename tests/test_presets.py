@@ -136,6 +136,7 @@ def test_ls_iq_gradients():
     assert_equal(mine, gradients(model.q_net, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", get_args(Preset))
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])

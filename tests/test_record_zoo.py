@@ -18,6 +18,8 @@ from sb3_iq import load_demonstrations
 from sb3_iq.record import main
 from tests.test_record import PENDULUM, acts_of_sb3, card, record
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("rl_zoo3")
 
 ZOO_SETTINGS = """

@@ -146,6 +146,7 @@ def test_wrong_arguments(arguments, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_module(tmp_path):
     """A damaged file: exit status 1, one line, no traceback."""
     (tmp_path / "set.parquet").write_bytes(b"PAR1")

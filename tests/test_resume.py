@@ -80,6 +80,7 @@ def only_checkpoint(folder):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_goes_on(tmp_path):
     """Counters, the progress of the whole, learning rate, replay buffer, episodes; and then the run is complete."""
 

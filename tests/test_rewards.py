@@ -37,6 +37,7 @@ def batch_of(observation_space, action_space, n=10):
     return rows(trajectory.obs, slice(None, -1)), trajectory.acts, rows(trajectory.obs, slice(1, None)), terminated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_is_the_models_reward_and_survives_saving(policy, observation_space, action_space, tmp_path):
     model = make(policy, observation_space, action_space)
@@ -90,6 +91,7 @@ def test_terminal_states(terminal_v):
     assert (advantage.absorbing == 0).all()
 
 
+@pytest.mark.slow
 def test_standard_error():
     """With twice the noise in V comes twice the error; the true value is within a few of them."""
     model = make(action_space=WIDE_BOX, ent_coef=0.2)
@@ -262,6 +264,7 @@ def test_bounded_form(action_space, tmp_path):
         assert (LearnedReward(model, form="bounded").with_tail(*batch).absorbing == absorbing).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_every_space_has_a_bounded_form(policy, observation_space, action_space):
     bounded = LearnedReward(make(policy, observation_space, action_space), form="bounded")

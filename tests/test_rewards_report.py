@@ -16,6 +16,8 @@ from sb3_iq.rewards.episodes import Actor, graded_actors, play, play_all
 from sb3_iq.rewards.statistics import bootstrap, partial_pearson, pearson, ranks, spearman
 from tests.utils import DICT, DISCRETE, RandomEnv, random_trajectories
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(seed=0, device="cpu", offline=True)
 
 

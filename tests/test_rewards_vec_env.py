@@ -175,6 +175,7 @@ def test_images_channels_last():
     assert rewards == pytest.approx(model.predict_reward(last, np.array([1]), terminal, np.array([True])), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("agent", "action_space"), [(PPO, DISCRETE), (DQN, DISCRETE), (SAC, WIDE_BOX)])
 def test_agents_learn(agent, action_space):
     reward = make_reward(action_space=action_space)

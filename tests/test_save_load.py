@@ -103,6 +103,7 @@ def test_predicts_where_the_data_is_not(tmp_path, monkeypatch):
         loaded.learn(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("ent_coef", [0.1, "auto_0.1"])
 def test_resume_offline_is_exact(tmp_path, action_space, ent_coef):
@@ -123,6 +124,7 @@ def test_resume_offline_is_exact(tmp_path, action_space, ent_coef):
     assert th.equal(parameters(whole), parameters(resumed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 def test_resume_online_is_exact(tmp_path, action_space):
     """With the replay buffer and the same environment object."""
@@ -192,6 +194,7 @@ def test_load_with_another_temperature(tmp_path, action_space, saved, given):
     assert again.policy.ent_coef.item() == loaded.policy.ent_coef.item() and again.ent_coef == given
 
 
+@pytest.mark.slow
 def test_load_with_settings(saved):
     demonstrations = random_trajectories(RandomEnv(BOX, DISCRETE))
     model = IQLearn.load(saved, penalty_coef=1.0, env=RandomEnv(BOX, DISCRETE), expert_data=demonstrations)
