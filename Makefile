@@ -43,10 +43,10 @@ test: setup check-codestyle lint type doc
 	@echo "The tests on both stacks, side by side: this takes some minutes ..."
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target pytest pytest-imitation
 
-# The check while working: one stack, without the tests that are marked as slow (pytest -m slow runs these alone).
+# The check while working: one stack, a process a core, without the tests that are marked as slow (-m slow: these alone).
 # Options as for the others: make pytest-fast PYTEST_ARGS="-x -k replay"
 pytest-fast: $(SETUP)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto $(PYTEST_ARGS)
 
 pytest: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -21,7 +21,7 @@ from sb3_iq import ExpertBuffer, IQLearn, Trajectory
 from sb3_iq.iq_learn import reward_priors
 
 # These tests ask what works, not what is learned: the prior of discrete actions need not be a good one
-reward_priors.CLONING_STEPS = 3
+reward_priors.OFFLINE_STEPS = 3
 
 
 def random_demonstrations(observation_space: spaces.Space, action_space: spaces.Space) -> list[Trajectory]:
