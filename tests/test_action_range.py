@@ -31,6 +31,7 @@ def test_learned_whatever_the_bounds(bound, tmp_path):
         assert np.array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
 
 
+@pytest.mark.slow
 def test_the_environment_receives_its_own_units():
     class Recorder(RandomEnv):
         received: list[np.ndarray] = []  # noqa: RUF012

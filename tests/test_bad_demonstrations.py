@@ -135,6 +135,7 @@ def test_bad_arguments(arguments, error, message):
         load_demonstrations("bundled:CartPole-v1", **arguments)
 
 
+@pytest.mark.slow
 def test_bad_names(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'bundled:CartPole'.*Use one of \['CartPole-v1'\]"):
         load_demonstrations("bundled:CartPole")

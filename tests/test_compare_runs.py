@@ -57,6 +57,7 @@ def test_command(tmp_path, without_processes, capsys):
         assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_words_without_imitation(tmp_path, without_processes, monkeypatch, capsys):
     monkeypatch.setattr(driver, "without_imitation", lambda algos: (parse(["iq"]), "imitation/airl: left out"))
     arguments = ["--n-demos", "1", "--algos", "iq", "airl", "--seeds", "1", "--out", str(tmp_path)]

@@ -7,6 +7,7 @@ from sb3_iq import IQLearn
 from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, parameters, random_trajectories
 
 
+@pytest.mark.slow
 def test_same_seed_same_run():
     def run(offline):
         model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=offline, **{**SMALL, "seed": 3}).learn(60)

@@ -85,6 +85,7 @@ def test_knows_a_good_policy_from_a_bad_one():
         assert sign * callback.evaluations[-1][name] > sign * early.evaluations[0][name], name
 
 
+@pytest.mark.slow
 def test_an_evaluation_changes_nothing():
     env = RandomEnv(BOX, WIDE_BOX)
 

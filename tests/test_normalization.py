@@ -38,6 +38,7 @@ def test_one_hot_codes_and_images_stay(space):
     assert normalizer(obs) is obs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observation_space, action_space", [(BOX, DISCRETE), (BOX, WIDE_BOX), (DICT, WIDE_BOX)])
 @pytest.mark.parametrize("offline", [False, True])
 def test_all_networks_share_one_that_is_saved(observation_space, action_space, offline, tmp_path):

@@ -145,6 +145,7 @@ def test_prior_by_the_offline_solution(policy, space, actions):
     assert th.equal(model.prior.of_expert(expert), model.prior(expert))
 
 
+@pytest.mark.slow
 def test_the_offline_solution_knows_the_expert(monkeypatch):
     monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 300)
     model = make(BOX, DISCRETE, reward_prior=None, policy_kwargs=dict(net_arch=[64, 64])).learn(9)
