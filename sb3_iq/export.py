@@ -1,7 +1,5 @@
 """Trained policies for use without Stable-Baselines3: as one module that ONNX and TorchScript can export."""
 
-from typing import Any
-
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -10,6 +8,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_iq.iq_learn import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.obs_statistics import ObsStatistics
 
 
 class ExportablePolicy(nn.Module):
@@ -29,12 +28,11 @@ class ExportablePolicy(nn.Module):
         self.dtype = th.as_tensor(np.zeros(0, policy.action_space.dtype)).dtype
         self.clip, self._normalized = np.inf, []
         if vec_normalize is not None and vec_normalize.norm_obs:
-            statistics: Any = vec_normalize.obs_rms
-            named = statistics if isinstance(statistics, dict) else {"": statistics}
-            self.clip, self._normalized = vec_normalize.clip_obs, list(named)
-            for key, rms in named.items():
-                std = np.sqrt(rms.var + vec_normalize.epsilon)
-                self.register_buffer(f"mean_{key}", th.as_tensor(rms.mean, device=policy.device))
+            statistics = ObsStatistics.of(vec_normalize)
+            self.clip, self._normalized = statistics.clip, list(statistics.mean)
+            for key, mean in statistics.mean.items():
+                std = np.sqrt(statistics.var[key] + statistics.epsilon)
+                self.register_buffer(f"mean_{key}", th.as_tensor(mean, device=policy.device))
                 self.register_buffer(f"std_{key}", th.as_tensor(std, device=policy.device))
         self.eval()
         self(self.example_obs())  # what is decided once is decided before the module is traced

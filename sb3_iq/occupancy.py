@@ -25,7 +25,7 @@ def coordinates(buffer: ExpertBuffer, at_most: int) -> np.ndarray:
     :return: states and actions as numbers, shape (n, n_coordinates), float64: raw observations, one-hot where they are
         discrete, and actions, one-hot or scaled to [-1, 1], left out where the buffer has none
     """
-    samples = buffer.at(spread(buffer.size(), at_most))
+    samples = buffer.all(at_most=at_most)
     obs: Any = preprocess_obs(samples.observations, buffer.observation_space, normalize_images=False)  # type: ignore[arg-type]
     parts = [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
     if buffer.has_actions and isinstance(buffer.action_space, spaces.Box):
@@ -33,15 +33,6 @@ def coordinates(buffer: ExpertBuffer, at_most: int) -> np.ndarray:
     elif buffer.has_actions:
         parts += [F.one_hot(samples.actions[:, i], n) for i, n in enumerate(part_sizes(buffer.action_space))]
     return th.cat([part.reshape(len(part), -1).double().cpu() for part in parts], dim=1).numpy()
-
-
-def spread(size: int, at_most: int) -> np.ndarray:
-    """
-    :param size: how many there are
-    :param at_most: how many are wanted
-    :return: positions between 0 and ``size - 1``, all of them or so many, evenly spread, int64
-    """
-    return np.linspace(0, size - 1, min(size, at_most)).round().astype(np.int64)
 
 
 def distance(reference: np.ndarray, others: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.rng import kept_rng_states
 from sb3_iq.iq_learn.updates import recovered_reward
 from sb3_iq.observations import Samples, has_distance
-from sb3_iq.occupancy import coordinates, distance, roll_out, spread
+from sb3_iq.occupancy import coordinates, distance, roll_out
 
 _AT_MOST = 10_000  # transitions of a set that are measured
 _BATCH = 512
@@ -254,11 +254,11 @@ def fit(model: IQLearn, samples: Samples) -> dict[str, th.Tensor]:
 
 def _reward(model: IQLearn, samples: Samples) -> th.Tensor:
     transitions = samples.observations, samples.actions, samples.next_observations, samples.dones.reshape(-1)
-    return recovered_reward(model.policy, *transitions, model.policy.ent_coef, model.gamma, model.terminal_v)
+    return recovered_reward(model.policy, *transitions, model.gamma, model.terminal_v)
 
 
 def _batches(buffer: ExpertBuffer, normalize: VecNormalize | None) -> Iterator[Samples]:
-    positions = spread(buffer.size(), _AT_MOST)
+    positions = buffer.positions(_AT_MOST)
     for first in range(0, len(positions), _BATCH):
         yield buffer.at(positions[first : first + _BATCH], normalize)
 

@@ -169,8 +169,15 @@ class ExpertBuffer:
         :param at_most: with more transitions than this, only so many, evenly spread
         :return: every transition once, in the order of the data
         """
+        return self._at(th.from_numpy(self.positions(at_most)), env)
+
+    def positions(self, at_most: int | None = None) -> np.ndarray:
+        """
+        :param at_most: with more transitions than this, only so many, evenly spread
+        :return: positions of transitions, for :meth:`at`, shape (n,), int64
+        """
         n = self._size if at_most is None else min(check_integer("at_most", at_most, 1), self._size)
-        return self._at(th.from_numpy(np.linspace(0, self._size - 1, n).round().astype(np.int64)), env)
+        return np.linspace(0, self._size - 1, n).round().astype(np.int64)
 
     def sample_initial_observations(self, batch_size: int, env: VecNormalize | None = None) -> Tensors:
         """

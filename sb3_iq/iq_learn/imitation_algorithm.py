@@ -10,8 +10,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
@@ -27,24 +26,12 @@ class ImitationAlgorithm(OfflineAlgorithm):
     What an off-policy algorithm needs to imitate demonstrations: they are read, checked and never saved; a run that was saved
     goes on as if there had been no interruption.
 
-    :param policy: the policy's class
-    :param env: the environment
-    :param learning_rate: as in SB3
-    :param env_spec: the environment's id and time limit
-    :param offline: whether to learn from the demonstrations alone
-    :param kwargs: arguments of ``OffPolicyAlgorithm``
+    :param args: arguments of :class:`OfflineAlgorithm`
+    :param kwargs: more of them
     """
 
-    def __init__(
-        self,
-        policy: str | type[BasePolicy],
-        env: GymEnv | str | None,
-        learning_rate: float | Schedule,
-        env_spec: spaces_env.EnvSpec,
-        offline: bool,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(policy, env, learning_rate, env_spec, offline, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.expert_buffer: ExpertBuffer | None = None
         # What identifies the demonstrations in a saved model
         self.expert_reference: str | None = None

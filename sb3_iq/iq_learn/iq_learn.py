@@ -413,7 +413,7 @@ class IQLearn(ImitationAlgorithm):
         if len(set(lengths)) > 1:
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
         transitions = obs_tensor, q_actions, next_obs_tensor, dones
-        rewards = updates.recovered_reward(self.policy, *transitions, self.policy.ent_coef, self.gamma, self.terminal_v)
+        rewards = updates.recovered_reward(self.policy, *transitions, self.gamma, self.terminal_v)
         return rewards.cpu().numpy()
 
     @classmethod

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
@@ -18,6 +18,14 @@ MARGIN = 0.5
 MOST = 2.0
 # Where the mean and the logarithm of the standard deviation are nearer to 0, normalised numbers are as they were
 SAME = 0.3
+
+
+def named_rms(env: VecNormalize) -> dict[str, Any]:
+    """
+    :param env: an environment that normalises observations
+    :return: its running means and variances, by the keys of a Dict space; under ``""`` for any other space
+    """
+    return env.obs_rms if isinstance(env.obs_rms, dict) else {"": env.obs_rms}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class ObsStatistics:
         :param env: an environment that normalises observations
         :return: its statistics, copied
         """
-        named = env.obs_rms if isinstance(env.obs_rms, dict) else {"": env.obs_rms}
+        named = named_rms(env)
         mean = {key: rms.mean.copy() for key, rms in named.items()}
         return cls(mean, {key: rms.var.copy() for key, rms in named.items()}, float(env.clip_obs), float(env.epsilon))
 

@@ -23,11 +23,11 @@ from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.batches import assemble
 from sb3_iq.iq_learn.diagnostics import minimize
 from sb3_iq.iq_learn.normalization import Standardize, own_units_if_constant
-from sb3_iq.iq_learn.objective import Objective, soft_bellman_reward
+from sb3_iq.iq_learn.objective import Objective
 from sb3_iq.iq_learn.optimization import polyak_update
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.terminal_value import terminal_value
-from sb3_iq.iq_learn.updates import critic_loss
+from sb3_iq.iq_learn.updates import critic_loss, recovered_reward
 from sb3_iq.observations import Samples, has_distance
 
 # A reward is halved at this share of sqrt(D), the distance of one standard deviation in each of D numbers
@@ -215,10 +215,8 @@ class SolutionPrior:
         :param samples: transitions, the policy's or the expert's
         :return: their prior rewards, shape (batch,). An end is an absorbing state, in which its reward is paid for ever
         """
-        with th.no_grad():
-            q_values = self.policy.q_values(samples.observations, samples.actions)[0]
-            next_v = self.policy.expected_state_value(samples.next_observations, self.policy.ent_coef)
-            rewards = soft_bellman_reward(q_values, next_v, samples.dones.flatten(), self.gamma, terminal_v=None)
+        transitions = samples.observations, samples.actions, samples.next_observations, samples.dones.flatten()
+        rewards = recovered_reward(self.policy, *transitions, self.gamma, terminal_v=None)
         return self.weight * rewards.clamp(-MAX_REWARD, MAX_REWARD)
 
     of_expert = __call__

@@ -87,7 +87,6 @@ def recovered_reward(
     actions: th.Tensor,
     next_obs: PyTorchObs,
     terminated: th.Tensor,
-    ent_coef: th.Tensor,
     gamma: float,
     terminal_v: float | None,
 ) -> th.Tensor:
@@ -97,14 +96,13 @@ def recovered_reward(
     :param actions: actions as the networks take them, shape (batch, action_dim)
     :param next_obs: next observations, batch first
     :param terminated: 1 where the episode ended in a terminal state, shape (batch,)
-    :param ent_coef: the temperature alpha
     :param gamma: the discount factor
     :param terminal_v: the value of terminal states
     :return: r = Q(s, a) - gamma V(s') (Eq. 11), deterministic, without gradient, shape (batch,)
     """
     with th.no_grad():
         q_values = policy.aggregate(policy.q_values(obs, actions))
-        next_v = policy.expected_state_value(next_obs, ent_coef)
+        next_v = policy.expected_state_value(next_obs, policy.ent_coef)
         return soft_bellman_reward(q_values, next_v, terminated, gamma, terminal_v)
 
 

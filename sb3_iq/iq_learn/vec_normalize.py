@@ -7,6 +7,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.obs_statistics import named_rms
 from sb3_iq.iq_learn.spaces_env import updates_statistics
 
 # Statistics of fewer observations than this count as not yet learned
@@ -49,7 +50,7 @@ def warm_up(env: VecNormalize, expert_buffer: ExpertBuffer) -> None:
     # The user's own wrapper decides, a stand-in never updates by itself
     if not updates_statistics(env):
         return
-    for key, obs_rms in env.obs_rms.items() if isinstance(env.obs_rms, dict) else [("", env.obs_rms)]:
+    for key, obs_rms in named_rms(env).items():
         if obs_rms.count < MIN_COUNT:
             for observations in expert_buffer.scan_observations(key):
                 obs_rms.update(observations)
@@ -62,9 +63,7 @@ def take_over_statistics(env: VecNormalize, saved: VecNormalize) -> None:
     """
     pairs: list[tuple[Any, Any]] = [(env.ret_rms, saved.ret_rms)]
     if env.norm_obs and saved.norm_obs:
-        named = isinstance(env.obs_rms, dict)
-        obs_rms: Any = env.obs_rms if named else {"": env.obs_rms}
-        saved_rms: Any = saved.obs_rms if named else {"": saved.obs_rms}
-        pairs += [(obs_rms[key], saved_rms[key]) for key in obs_rms]
+        saved_rms = named_rms(saved)
+        pairs += [(obs_rms, saved_rms[key]) for key, obs_rms in named_rms(env).items()]
     for statistics, taken in pairs:
         vars(statistics).update(vars(taken))
