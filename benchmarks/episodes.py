@@ -1,13 +1,24 @@
 """Whole episodes of any policy, as arrays: what the instruments measure."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 
 # An observation and the step it is at, and the action in the environment's units
 Act = Callable[[np.ndarray, int], np.ndarray]
+
+
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """:return: the arguments of an instrument that measures a model: the model, its environment, its demonstrations"""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("env")
+    parser.add_argument("demos", help="the demonstrations that it was trained with, whatever load_demonstrations takes")
+    return parser
 
 
 @dataclass(frozen=True)

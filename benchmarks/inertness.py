@@ -9,14 +9,13 @@ expert's rewards and of the occupancy as a share of the sum of this and that of 
 A model that has learned nothing beyond its prior has shares near 0; noise of the Bellman error counts as learned.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch as th
+from episodes import model_parser
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn.objective import expert_loss, occupancy_loss, penalty_loss, split_rewards
@@ -79,10 +78,7 @@ def report(model: IQLearn, env_id: str, n_steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("env")
-    parser.add_argument("demos", help="the demonstrations that it was trained with, whatever load_demonstrations takes")
+    parser = model_parser(__doc__)
     parser.add_argument("--steps", type=int, default=2_000)
     arguments = parser.parse_args()
     th.set_num_threads(1)

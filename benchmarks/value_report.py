@@ -8,15 +8,13 @@ learned rewards are drawn to (where this goes on for 3 / (1 - gamma) steps, or t
 prior reward in the steps before a terminal state; returns of the averaged actor beside those of the actor itself.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch as th
-from episodes import Episode, play
+from episodes import Episode, model_parser, play
 from reward_gate import samples_of
 
 from sb3_iq import IQLearn
@@ -106,10 +104,7 @@ def report(model: IQLearn, env_id: str, n_episodes: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("env")
-    parser.add_argument("demos", help="the demonstrations that it was trained with, whatever load_demonstrations takes")
+    parser = model_parser(__doc__)
     parser.add_argument("--n-episodes", type=int, default=8)
     arguments = parser.parse_args()
     th.set_num_threads(1)
