@@ -171,6 +171,17 @@ class ExpertBuffer:
         """
         return self._at(th.from_numpy(self.positions(at_most)), env)
 
+    def places(self, at_most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param at_most: as that of :meth:`all`
+        :return: the episode of each transition that :meth:`all` returns, and its step in it
+        """
+        positions = self.positions(at_most)
+        ends = self._places.ends.numpy()
+        episodes = np.searchsorted(ends, positions, side="right")
+        starts = np.concatenate([[0], ends[:-1]])
+        return episodes, (positions - starts[episodes]) * self._freq
+
     def positions(self, at_most: int | None = None) -> np.ndarray:
         """
         :param at_most: with more transitions than this, only so many, evenly spread

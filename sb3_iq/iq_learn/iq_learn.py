@@ -45,9 +45,10 @@ class IQLearn(ImitationAlgorithm):
     :param learning_rate: learning rate of the Q-function, typically 1e-4 to 1e-3, or a function of the progress remaining
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
     :param learning_starts: how many environment steps are taken at random before learning starts, typically 1000
-    :param batch_size: number of expert transitions, and online as many of the policy, for each gradient update, typically 256
-    :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005
-    :param gamma: the discount factor, typically 0.97 to 0.99
+    :param batch_size: number of the policy's transitions for each gradient update, and of the expert's: of these, with
+        continuous actions, the default draws a quarter as many online. Typically 128 to 256
+    :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005 to 0.02
+    :param gamma: the discount factor, typically 0.99
     :param train_freq: Update the model every ``train_freq`` steps, or a tuple like ``(2, "episode")``
     :param gradient_steps: How many gradient steps to do after each rollout, ``-1``: as many as environment steps
     :param action_noise: the action noise type (None by default, and hardly ever needed: the policy is stochastic)
@@ -70,9 +71,8 @@ class IQLearn(ImitationAlgorithm):
         environment step. May be changed between calls of ``learn``
     :param preset: the settings of what is left out: the ``"default"`` of this project, the published configuration
         (``"paper"``), or that of LS-IQ (``"ls-iq"``, https://arxiv.org/abs/2303.00599)
-    :param penalty_coef: coefficient c of the penalty c r^2: rewards are at most 1/c from the prior. 0.5 without one, 32 with
-    :param reward_prior: coefficient of the reward that the penalty draws to online, high where a transition is like the
-        demonstrations, typically 0 or 1, see :mod:`~sb3_iq.iq_learn.reward_priors`
+    :param penalty_coef: coefficient c of the penalty c r^2: rewards are at most 1/c from the prior, typically 0.5 to 32
+    :param reward_prior: coefficient of the reward that the penalty draws to online, 0 or 1, see :mod:`.reward_priors`
     :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10, or a function: the
         squared error of continuous actions, or the negative log-likelihood of discrete ones
     :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 3e-4, or a function
@@ -106,7 +106,7 @@ class IQLearn(ImitationAlgorithm):
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 1_000,
         batch_size: int | None = None,
-        tau: float = 0.005,
+        tau: float | None = None,
         gamma: float | None = None,
         train_freq: int | tuple[int, str] | None = None,
         gradient_steps: int = 1,
@@ -158,7 +158,7 @@ class IQLearn(ImitationAlgorithm):
             buffer_size=buffer_size,
             learning_starts=learning_starts,
             batch_size=chosen["batch_size"],
-            tau=tau,
+            tau=chosen["tau"],
             gamma=chosen["gamma"],
             train_freq=chosen["train_freq"],
             gradient_steps=gradient_steps,
@@ -266,7 +266,7 @@ class IQLearn(ImitationAlgorithm):
         self.terminal_v = terminal_value(self.objective, self.offline, expert_buffer.terminates)
         self.objective = replace(self.objective, terminal_v=self.terminal_v)
         buffer = None if self.offline else self.replay_buffer
-        self.sampler = Sampler(expert_buffer, buffer, env, self.objective.occupancy_term)
+        self.sampler = Sampler(expert_buffer, buffer, env, self.objective.occupancy_term, self.settings.expert_share)
         self._make_prior()
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))

@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from sb3_iq.iq_learn import sac_policy, soft_q_policy, spaces_env
+from sb3_iq.iq_learn import presets, sac_policy, soft_q_policy, spaces_env
 from sb3_iq.iq_learn.settings import OBJECTIVE_KWARGS
 
 MOVED_MODULES = {
@@ -16,14 +17,30 @@ MOVED_MODULES = {
 REMOVED = ("replay_window", "policy_delay", "pretrain_steps", "obs_noise")
 
 
+@dataclass(frozen=True)
+class QuadraticDecay:
+    """
+    A learning rate of saved models: it falls to a fiftieth, with the square of what remains.
+
+    :param initial: the value at the start
+    """
+
+    initial: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.initial * (0.02 + 0.98 * progress_remaining**2)
+
+
 @contextmanager
 def earlier_modules() -> Iterator[None]:
     """Within this context, what a saved model refers to is found where it is now."""
     missing = {name: module for name, module in MOVED_MODULES.items() if name not in sys.modules}
     sys.modules.update(missing)
+    presets.QuadraticDecay = QuadraticDecay  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        del presets.QuadraticDecay  # type: ignore[attr-defined]
         for name in missing:
             sys.modules.pop(name, None)
 

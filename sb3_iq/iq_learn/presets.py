@@ -9,10 +9,10 @@ Preset = Literal["default", "paper", "ls-iq"]
 
 
 @dataclass(frozen=True)
-class QuadraticDecay:
+class LinearDecay:
     """
-    A schedule that falls to a fiftieth over ``learn()``, with the square of what remains. With constant learning rates
-    the policy goes on moving as long as it is trained; with none at the end, ``learn()`` in small pieces would learn nothing.
+    A schedule that falls in a straight line to a fifth over ``learn()``. With constant learning rates the policy goes on
+    moving as long as it is trained; with none at the end, ``learn()`` in small pieces would learn nothing.
 
     :param initial: the value at the start
     """
@@ -20,7 +20,7 @@ class QuadraticDecay:
     initial: float
 
     def __call__(self, progress_remaining: float) -> float:
-        return self.initial * (0.02 + 0.98 * progress_remaining**2)
+        return self.initial * (0.2 + 0.8 * progress_remaining)
 
 
 Named = dict[str, Any]
@@ -51,7 +51,9 @@ class PresetRow:
 
 BASE: Named = {
     "train_freq": 1,
+    "tau": 0.005,
     "gamma": 0.99,
+    "expert_share": 1.0,
     "ent_coef": 0.01,
     "actor_learning_rate": 1e-4,
     "penalty_coef": 0.5,
@@ -83,17 +85,18 @@ DEFAULT = {
     "continuous": PresetRow(
         {
             **BASE,
-            "learning_rate": QuadraticDecay(5e-4),
-            "actor_learning_rate": QuadraticDecay(3e-4),
+            "learning_rate": LinearDecay(5e-4),
+            "actor_learning_rate": LinearDecay(3e-4),
             "batch_size": 128,
-            "train_freq": 2,
-            "gamma": 0.97,
+            "expert_share": 0.25,
+            "tau": 0.02,
             "penalty_coef": 32.0,
             "occupancy_term": "expert_bounded",
             "terminal_value": "absorbing",
             "critic_bound": "clip",
             "reward_prior": 1.0,
             "bc_coef": 1.0,
+            "policy_kwargs": {"n_critics": 2, "actor_tau": 1e-3},
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
         images={"reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},

@@ -24,6 +24,8 @@ class Sampler:
     :param replay_buffer: the transitions of the policy, None offline
     :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
     :param occupancy_term: which states are wanted for the occupancy term
+    :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy. The terms of the
+        objective are means, so that what the expert's transitions weigh stays the same
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Sampler:
         replay_buffer: ReplayBuffer | None,
         env: VecNormalize | None,
         occupancy_term: OccupancyTerm,
+        expert_share: float = 1.0,
     ) -> None:
         self.expert_buffer = expert_buffer
         self.replay_buffer = replay_buffer
         self.env = env
         self.occupancy_term = occupancy_term
+        self.expert_share = expert_share if replay_buffer is not None else 1.0
         self.prior: RewardPrior | None = None
 
     def set_prior(self, prior: RewardPrior) -> None:
@@ -53,12 +57,13 @@ class Sampler:
 
     def sample(self, batch_size: int, n_added: int, actions_of_expert: ActionsOfExpert) -> Batch:
         """
-        :param batch_size: the number of transitions of the expert and, online, of the policy
+        :param batch_size: the number of transitions of the policy; offline, of the expert
         :param n_added: how many rows were added to the replay buffer so far
         :param actions_of_expert: from transitions of the expert and of the policy to the actions that count as the expert's
         :return: a batch
         """
-        positions = th.from_numpy(self.expert_buffer.draw(batch_size)).to(self.expert_buffer.device)
+        n_expert = max(1, round(batch_size * self.expert_share))
+        positions = th.from_numpy(self.expert_buffer.draw(n_expert)).to(self.expert_buffer.device)
         expert = self.expert_buffer.at(positions, self.env)
         policy: Samples | None = None
         reward_prior: th.Tensor | float = 0.0

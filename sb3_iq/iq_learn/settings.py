@@ -35,11 +35,13 @@ class Settings:
 
     :param objective: the form of the objective, for learning online or offline as it was asked for
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
+    :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
     """
 
     learning_rate: float | Schedule
     actor_learning_rate: float | Schedule
     batch_size: int
+    tau: float
     gamma: float
     train_freq: int | tuple[int, str]
     ent_coef: str | float
@@ -49,9 +51,10 @@ class Settings:
     policy_kwargs: dict[str, Any]
     objective: Objective
     q_bound: float
+    expert_share: float
 
 
-ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound"))
+ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", "expert_share"))
 """The arguments of IQLearn that a preset sets where they are left out."""
 
 
@@ -128,7 +131,8 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     online = Objective(**own, prior_bound=prior_bound)
     # It has no part in offline training
     objective = replace(online, prior_bound=0.0) if context.offline else online
-    settings = Settings(**{name: values[name] for name in ARGUMENTS}, objective=objective, q_bound=online.value_bound)
+    derived = {"objective": objective, "q_bound": online.value_bound, "expert_share": preset["expert_share"]}
+    settings = Settings(**{name: values[name] for name in ARGUMENTS}, **derived)
     for refused, reason in refusals(settings, context, has_prior=prior is not None):
         if refused:
             raise ValueError(reason)
