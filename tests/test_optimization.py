@@ -55,7 +55,7 @@ def test_same_results_as_with_the_defaults_of_sb3():
 
 def test_no_gradient_of_the_critic_in_the_actor_step():
     """Nor through targets: the matrix products of a gradient step are those that it takes, and no more."""
-    model = make(WIDE_BOX, policy_kwargs=dict(net_arch=[16])).learn(1)
+    model = make(WIDE_BOX, policy_kwargs=dict(net_arch=[16], n_critics=1)).learn(1)
     with FlopCounterMode(display=False) as counter:
         model.train(1, 8)
     # Rows: 8 of (s, a), as many of s' and of V's states, here the expert's. One hidden layer of 16 units

@@ -49,6 +49,33 @@ def test_hand_computed_prior():
     assert moved.max() == pytest.approx(1.5 / (1 + 1 / (HALF_WAY * 3**0.5)), rel=1e-4)
 
 
+def test_expert_rows_leave_themselves_out():
+    """Each is as far as the nearest other transition more than five steps away, or of another episode."""
+    steps = np.arange(13, dtype=np.float32)
+    # A ramp, of which six steps are the nearest others, and an episode beside its first steps
+    ramp = Trajectory(np.stack([steps, 0 * steps], 1), np.zeros((12, 1), np.float32), None, False, True)
+    beside = Trajectory(np.array([[0.0, 3.0], [1.0, 3.0]], np.float32), np.zeros((1, 1), np.float32), None, False, True)
+    space = spaces.Box(-100.0, 100.0, (2,), np.float32)
+    env = RandomEnv(space, spaces.Box(-1.0, 1.0, (1,), np.float32))
+    model = IQLearn("MlpPolicy", env, [ramp, beside], learning_starts=8, seed=0).learn(1)
+    expert = model.expert_buffer.all()
+    std = expert.observations.std(dim=0, unbiased=False).numpy()
+    points = expert.observations.numpy() / std
+    nearest = [
+        min(
+            np.linalg.norm(points[i] - points[j])
+            for j in range(13)
+            if (i == 12) != (j == 12) or abs(i - j) > 5
+        )
+        for i in range(13)
+    ]
+    expected = 1 / (1 + np.array(nearest) / (HALF_WAY * 3**0.5))
+    assert model.prior.of_expert(expert).tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+    # A transition alone has no other
+    alone = IQLearn("MlpPolicy", env, [beside], learning_starts=8, seed=0).learn(1)
+    assert alone.prior.of_expert(alone.expert_buffer.all()).tolist() == [1.0]
+
+
 @pytest.mark.parametrize(
     "policy, observation_space", [(policy, space) for policy, listed in OBSERVATIONS.items() for space in listed]
 )
@@ -58,14 +85,13 @@ def test_prior_of_all_spaces(policy, observation_space, action_space, expert_act
     model = make(observation_space, action_space, policy, expert_actions=expert_actions).learn(20)
     batch = sample_batch(model, 8)
     height = 2
-    assert batch.reward_prior.shape == (16,)
+    assert batch.reward_prior.shape == (batch.n_expert + 8,)
     if isinstance(action_space, spaces.Discrete) and expert_actions == "given":
         assert batch.reward_prior.isfinite().all() and (batch.reward_prior.abs() <= height * MAX_REWARD).all()
         return
-    assert (batch.reward_prior[:8] == height).all()
     assert (batch.reward_prior > 0).all() and (batch.reward_prior <= height + 1e-6).all()
     if isinstance(action_space, spaces.Box) and expert_actions == "given":
-        assert (batch.reward_prior[8:] < height).all()
+        assert (batch.reward_prior < height).all()
 
 
 def test_actions_count_where_they_are_read():

@@ -267,6 +267,7 @@ class IQLearn(ImitationAlgorithm):
         self.objective = replace(self.objective, terminal_v=self.terminal_v)
         buffer = None if self.offline else self.replay_buffer
         self.sampler = Sampler(expert_buffer, buffer, env, self.objective.occupancy_term, self.settings.expert_share)
+        self.deterministic_share = self.settings.deterministic_share
         self._make_prior()
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))

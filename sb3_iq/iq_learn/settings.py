@@ -36,6 +36,7 @@ class Settings:
     :param objective: the form of the objective, for learning online or offline as it was asked for
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
     :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
+    :param deterministic_share: the share of episodes of training that are played deterministically
     """
 
     learning_rate: float | Schedule
@@ -52,9 +53,11 @@ class Settings:
     objective: Objective
     q_bound: float
     expert_share: float
+    deterministic_share: float
 
 
-ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", "expert_share"))
+DERIVED = ("objective", "q_bound", "expert_share", "deterministic_share")
+ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in DERIVED)
 """The arguments of IQLearn that a preset sets where they are left out."""
 
 
@@ -131,8 +134,9 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     online = Objective(**own, prior_bound=prior_bound)
     # It has no part in offline training
     objective = replace(online, prior_bound=0.0) if context.offline else online
-    derived = {"objective": objective, "q_bound": online.value_bound, "expert_share": preset["expert_share"]}
-    settings = Settings(**{name: values[name] for name in ARGUMENTS}, **derived)
+    shares = {name: preset[name] for name in ("expert_share", "deterministic_share")}
+    named = {name: values[name] for name in ARGUMENTS}
+    settings = Settings(**named, objective=objective, q_bound=online.value_bound, **shares)
     for refused, reason in refusals(settings, context, has_prior=prior is not None):
         if refused:
             raise ValueError(reason)
