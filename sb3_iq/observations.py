@@ -70,6 +70,22 @@ def rows_of(samples: Samples, rows: th.Tensor) -> Samples:
     )
 
 
+def concatenate_samples(*parts: Samples) -> Samples:
+    """
+    :param parts: transitions
+    :return: all of them
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0]._replace(
+        observations=concatenate_obs(*(part.observations for part in parts)),  # type: ignore[arg-type]
+        actions=th.cat([part.actions for part in parts]),
+        next_observations=concatenate_obs(*(part.next_observations for part in parts)),  # type: ignore[arg-type]
+        dones=th.cat([part.dones for part in parts]),
+        rewards=th.cat([part.rewards for part in parts]),
+    )
+
+
 def has_distance(observation_space: spaces.Space) -> bool:
     """
     :param observation_space: any observation space

@@ -166,7 +166,7 @@ def test_an_argument_overrides_the_preset():
 
 
 def test_every_setting_is_an_argument():
-    known = {*inspect.signature(IQLearn).parameters, *settings.OBJECTIVE_KWARGS, "expert_share", "deterministic_share"}
+    known = {*inspect.signature(IQLearn).parameters, *settings.OBJECTIVE_KWARGS, *settings.SHARES}
     for kinds in PRESETS.values():
         for row in kinds.values():
             for named in (row.settings, row.images, row.offline, row.state_only, *row.families.values()):

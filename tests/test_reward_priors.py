@@ -62,11 +62,7 @@ def test_expert_rows_leave_themselves_out():
     std = expert.observations.std(dim=0, unbiased=False).numpy()
     points = expert.observations.numpy() / std
     nearest = [
-        min(
-            np.linalg.norm(points[i] - points[j])
-            for j in range(13)
-            if (i == 12) != (j == 12) or abs(i - j) > 5
-        )
+        min(np.linalg.norm(points[i] - points[j]) for j in range(13) if (i == 12) != (j == 12) or abs(i - j) > 5)
         for i in range(13)
     ]
     expected = 1 / (1 + np.array(nearest) / (HALF_WAY * 3**0.5))

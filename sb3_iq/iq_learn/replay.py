@@ -149,6 +149,62 @@ def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormali
     return buffer.to_torch(obs)
 
 
+class Additions:
+    """
+    Tells what is new in a replay buffer.
+
+    :param buffer: the replay buffer
+    """
+
+    def __init__(self, buffer: ReplayBuffer) -> None:
+        self.buffer = buffer
+        self._n_added, self._pos = -1, 0
+
+    def rows(self, n_added: int) -> tuple[np.ndarray, bool]:
+        """
+        :param n_added: how many rows were added to the buffer so far, by any count
+        :return: the rows that are new since the last call, in the order of time, and whether these are all there are: at the
+            first call, and where the buffer was filled from outside
+        """
+        buffer = self.buffer
+        size, n_new = buffer.buffer_size, n_added - self._n_added
+        is_all = self._n_added < 0 or n_new >= size or n_new != (buffer.pos - self._pos) % size
+        if is_all:
+            n_new = buffer.size()
+        self._n_added, self._pos = n_added, buffer.pos
+        return (buffer.pos - n_new + np.arange(n_new)) % size, is_all
+
+
+def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None = None) -> Samples:
+    """
+    :param buffer: the replay buffer
+    :param rows: rows in it, shape (n,)
+    :param envs: the environment of each, shape (n,)
+    :param env: the ``VecNormalize`` to normalise observations with, if any
+    :return: these transitions, as the buffer samples them
+    """
+
+    def columns(stored: Any, rows: np.ndarray) -> Any:
+        picked = {key: part[rows, envs] for key, part in stored.items()} if isinstance(stored, dict) else stored[rows, envs]
+        normalized: Any = buffer._normalize_obs(picked, env)
+        if isinstance(normalized, dict):
+            return {key: buffer.to_torch(part) for key, part in normalized.items()}
+        return buffer.to_torch(normalized)
+
+    obs = columns(buffer.observations, rows)
+    compact = buffer.optimize_memory_usage
+    next_obs = (buffer.observations, (rows + 1) % buffer.buffer_size) if compact else (buffer.next_observations, rows)
+    kind: Any = DictReplayBufferSamples if isinstance(obs, dict) else ReplayBufferSamples
+    ended = buffer.dones[rows, envs] * (1 - buffer.timeouts[rows, envs])  # a time limit is no end
+    return kind(
+        observations=obs,
+        actions=buffer.to_torch(buffer.actions[rows, envs]),
+        next_observations=columns(*next_obs),
+        dones=buffer.to_torch(ended.reshape(-1, 1)),
+        rewards=buffer.to_torch(buffer.rewards[rows, envs].reshape(-1, 1)),
+    )
+
+
 class StoredPrior:
     """
     The prior rewards of the transitions in a replay buffer, each computed once: for a prior that doesn't change.
@@ -161,7 +217,7 @@ class StoredPrior:
         self.buffer = buffer
         self.prior = prior
         self.rewards = np.zeros_like(buffer.rewards)
-        self._n_added, self._pos = -1, 0
+        self._additions = Additions(buffer)
         self._pending: list[np.ndarray] = []
 
     def follow(self, n_added: int) -> None:
@@ -170,21 +226,19 @@ class StoredPrior:
 
         :param n_added: how many rows were added to the buffer so far, by any count
         """
-        buffer = self.buffer
-        size, n_new = buffer.buffer_size, n_added - self._n_added
-        if self._n_added < 0 or n_new >= size or n_new != (buffer.pos - self._pos) % size:
-            n_new = buffer.size()  # also where it was filled from outside
+        new, is_all = self._additions.rows(n_added)
+        if is_all:
             self._pending = []
-        self._n_added, self._pos = n_added, buffer.pos
-        new = (buffer.pos - n_new + np.arange(n_new)) % size
         self.rewards[new] = np.nan
         self._pending.append(new)
         if sum(map(len, self._pending)) < BLOCK:
             return
-        rows = np.concatenate(self._pending)[-size:]
+        rows = np.concatenate(self._pending)[-self.buffer.buffer_size :]
         self._pending = []
+        every_env = np.arange(self.buffer.n_envs)
         for piece in np.array_split(rows, -(-len(rows) // PIECE)):
-            self.rewards[piece] = self.prior(self._transitions(piece)).cpu().numpy().reshape(len(piece), -1)
+            of_all = transitions_at(self.buffer, piece.repeat(len(every_env)), np.tile(every_env, len(piece)))
+            self.rewards[piece] = self.prior(of_all).cpu().numpy().reshape(len(piece), -1)
 
     def sample(self, batch_size: int) -> tuple[Samples, th.Tensor]:
         """
@@ -197,29 +251,20 @@ class StoredPrior:
             samples = self.buffer.sample(batch_size)
         finally:
             self.buffer.rewards = rewards
-        drawn = samples.rewards.squeeze(1)
-        missing = drawn.isnan()
+        return samples, self._completed(samples.rewards.squeeze(1), samples)
+
+    def at(self, rows: np.ndarray, envs: np.ndarray, samples: Samples) -> th.Tensor:
+        """
+        :param rows: rows in the buffer, shape (n,)
+        :param envs: the environment of each, shape (n,)
+        :param samples: the transitions there
+        :return: their prior rewards, shape (n,)
+        """
+        return self._completed(self.buffer.to_torch(self.rewards[rows, envs]), samples)
+
+    def _completed(self, rewards: th.Tensor, samples: Samples) -> th.Tensor:
+        """Compute those that are not computed yet."""
+        missing = rewards.isnan()
         if missing.any():
-            drawn[missing] = self.prior(rows_of(samples, missing))
-        return samples, drawn
-
-    def _transitions(self, rows: np.ndarray) -> Samples:
-        """Return the transitions of these rows, of all environments."""
-        buffer = self.buffer
-
-        def columns(stored: Any, rows: np.ndarray) -> Any:
-            if isinstance(stored, dict):
-                return {key: columns(values, rows) for key, values in stored.items()}
-            return buffer.to_torch(stored[rows].reshape(-1, *stored.shape[2:]))
-
-        next_rows = (rows + 1) % buffer.buffer_size
-        compact = buffer.optimize_memory_usage
-        obs = columns(buffer.observations, rows)
-        kind: Any = DictReplayBufferSamples if isinstance(obs, dict) else ReplayBufferSamples
-        return kind(
-            observations=obs,
-            actions=columns(buffer.actions, rows),
-            next_observations=columns(buffer.observations, next_rows) if compact else columns(buffer.next_observations, rows),
-            dones=columns(buffer.dones, rows) * (1 - columns(buffer.timeouts, rows)),  # as the buffer samples them
-            rewards=columns(buffer.rewards, rows),
-        )
+            rewards[missing] = self.prior(rows_of(samples, missing))
+        return rewards

@@ -36,6 +36,7 @@ class Settings:
     :param objective: the form of the objective, for learning online or offline as it was asked for
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
     :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
+    :param discounted_share: online, the share of transitions that are drawn by the discounted occupancy, the others uniformly
     :param deterministic_share: the share of episodes of training that are played deterministically
     """
 
@@ -53,11 +54,13 @@ class Settings:
     objective: Objective
     q_bound: float
     expert_share: float
+    discounted_share: float
     deterministic_share: float
 
 
-DERIVED = ("objective", "q_bound", "expert_share", "deterministic_share")
-ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in DERIVED)
+SHARES = ("expert_share", "discounted_share", "deterministic_share")
+"""What presets set and no argument does."""
+ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", *SHARES))
 """The arguments of IQLearn that a preset sets where they are left out."""
 
 
@@ -134,7 +137,7 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     online = Objective(**own, prior_bound=prior_bound)
     # It has no part in offline training
     objective = replace(online, prior_bound=0.0) if context.offline else online
-    shares = {name: preset[name] for name in ("expert_share", "deterministic_share")}
+    shares = {name: preset[name] for name in SHARES}
     named = {name: values[name] for name in ARGUMENTS}
     settings = Settings(**named, objective=objective, q_bound=online.value_bound, **shares)
     for refused, reason in refusals(settings, context, has_prior=prior is not None):

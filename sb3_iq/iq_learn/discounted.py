@@ -1,0 +1,91 @@
+"""
+Transitions by the discounted occupancy (Sec. 2 of https://arxiv.org/abs/2106.12142), in which step t of an episode weighs
+gamma^t: what the objective's expectations are taken over. Drawn uniformly, the first steps of long episodes hardly ever come,
+and a policy forgets how to begin.
+"""
+
+import numpy as np
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.replay import Additions
+
+# Draws are made among so many transitions, drawn uniformly
+CANDIDATES = 1_024
+
+
+class ExpertOccupancy:
+    """
+    The discounted occupancy of demonstrations.
+
+    :param buffer: the demonstrations
+    :param gamma: the discount factor
+    """
+
+    def __init__(self, buffer: ExpertBuffer, gamma: float) -> None:
+        self.buffer = buffer
+        weights = gamma ** buffer.places()[1].astype(np.float64)
+        self._cumulative = np.cumsum(weights / weights.sum())
+
+    def draw(self, n: int) -> np.ndarray:
+        """
+        :param n: how many transitions to draw, with replacement
+        :return: their positions in the demonstrations, shape (n,), int64
+        """
+        drawn = np.searchsorted(self._cumulative, self.buffer.rng.random(n), side="right")
+        return np.minimum(drawn, len(self._cumulative) - 1)
+
+
+class ReplayOccupancy:
+    """
+    The discounted occupancy of the policies whose transitions are in a replay buffer.
+
+    :param buffer: the replay buffer
+    :param gamma: the discount factor
+    """
+
+    def __init__(self, buffer: ReplayBuffer, gamma: float) -> None:
+        self.buffer = buffer
+        self.gamma = gamma
+        self.steps = np.zeros(buffer.dones.shape, dtype=np.int32)
+        """The step in its episode of each transition"""
+        self._additions = Additions(buffer)
+
+    def follow(self, n_added: int) -> None:
+        """
+        Count the steps of what is new.
+
+        :param n_added: how many rows were added to the buffer so far, by any count
+        """
+        rows, is_all = self._additions.rows(n_added)
+        if not len(rows):
+            return
+        before = (rows - 1) % self.buffer.buffer_size
+        begins = self.buffer.dones[before] != 0
+        begins[0] |= is_all  # what came before the oldest row is gone
+        number = np.arange(len(rows))[:, None]
+        latest = np.maximum.accumulate(np.where(begins, number, -1), axis=0)
+        self.steps[rows] = np.where(latest >= 0, number - latest, self.steps[before[0]] + 1 + number)
+
+    def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param n: how many transitions to draw, with replacement
+        :return: their rows and environments in the buffer, shape (n,) each
+        """
+        buffer, n_candidates = self.buffer, max(CANDIDATES, 4 * n)
+        compact = buffer.optimize_memory_usage
+        # With memory optimised, the row that is written next has lost its observation
+        first, size = (buffer.pos + 1, buffer.size() - 1) if compact and buffer.full else (0, buffer.size())
+        rows = (first + np.random.randint(size, size=n_candidates)) % buffer.buffer_size
+        envs = np.random.randint(buffer.n_envs, size=n_candidates)
+        steps = self.steps[rows, envs]
+        # Relative to the earliest: of an episode without an end all weights would be 0
+        weights = self.gamma ** (steps - steps.min()).astype(np.float64)
+        if compact:
+            # and a transition that a time limit ended has lost its next observation
+            kept = weights * (buffer.timeouts[rows, envs] == 0)
+            weights = kept if kept.any() else weights
+        cumulative = np.cumsum(weights)
+        drawn = np.searchsorted(cumulative, np.random.random(n) * cumulative[-1], side="right")
+        drawn = np.minimum(drawn, n_candidates - 1)
+        return rows[drawn], envs[drawn]
