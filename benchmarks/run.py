@@ -57,6 +57,8 @@ class Run:
     offline: bool = False
     subsample_freq: int = 1
     eval_freq: int = 5_000
+    # So many other episodes of the same expert: at each evaluation the measures of HeldOutCallback stand beside the return
+    held_out: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
     def command(self, suite: str) -> str:
@@ -65,6 +67,7 @@ class Run:
         words += ["--demos", self.demos, "--n-trajectories", str(self.n_trajectories), "--timesteps", str(self.timesteps)]
         words += ["--seed", str(self.seed), "--subsample-freq", str(self.subsample_freq), "--eval-freq", str(self.eval_freq)]
         words += ["--offline"] if self.offline else []
+        words += ["--held-out", str(self.held_out)] if self.held_out else []
         words += ["--settings", json.dumps(self.settings)] if self.settings else []
         return 'SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 ' + shlex.join(words)
 
@@ -152,13 +155,40 @@ def logged(model: Any) -> dict[str, float]:
     return {**train, "ep_rew_mean": round(sum(returns) / len(returns), 2)} if returns else train
 
 
+@dataclass(frozen=True)
+class LatestActor:
+    """Predicts by the actor itself, where the model's own deterministic predictions are those of its moving average."""
+
+    model: Any
+
+    def predict(self, obs: Any, *_: Any, **__: Any) -> tuple[Any, None]:
+        """:return: deterministic actions, and no state"""
+        import torch as th
+
+        policy = self.model.policy
+        with th.no_grad():
+            actions = policy.actor(policy.obs_to_tensor(obs)[0], deterministic=True)
+        return policy.unscale_action(actions.cpu().numpy()), None
+
+
+def returns_of(predictor: Any, env_id: str, n_episodes: int = N_EVAL_EPISODES) -> Any:
+    """:return: returns of deterministic episodes, an array. One episode an environment: no preference for short episodes"""
+    import gymnasium as gym
+    import numpy as np
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    env = DummyVecEnv([lambda: gym.make(env_id)] * n_episodes)
+    env.seed(EVAL_SEED)
+    result = evaluate_policy(predictor, env, n_episodes, deterministic=True, return_episode_rewards=True, warn=False)
+    env.close()
+    return np.array(result[0])
+
+
 def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     """Evaluate deterministically every ``eval_freq`` steps, outside of the run's own random numbers."""
     import gymnasium as gym
-    import numpy as np
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.vec_env import DummyVecEnv
 
     class Evaluations(BaseCallback):
         eval_time = 0.0
@@ -166,15 +196,11 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
         def _on_step(self) -> bool:
             if self.num_timesteps % run.eval_freq == 0:
                 start = time.perf_counter()
-                # One episode an environment: batched predictions, and no preference for short episodes
-                env = DummyVecEnv([lambda: gym.make(run.env)] * N_EVAL_EPISODES)
-                env.seed(EVAL_SEED)
-                result = evaluate_policy(
-                    self.model, env, N_EVAL_EPISODES, deterministic=True, return_episode_rewards=True, warn=False
-                )
-                env.close()
-                returns = np.array(result[0])
+                returns = returns_of(self.model, run.env)
                 record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
+                if run.algo == "iq" and isinstance(self.model.action_space, gym.spaces.Box):
+                    latest = returns_of(LatestActor(self.model), run.env)
+                    record |= {"latest_actor_mean": latest.mean(), "latest_actor_min": latest.min()}
                 evaluations.append({key: round(float(value), 2) for key, value in record.items()})
                 if run.algo == "iq":
                     evaluations[-1]["train"] = logged(self.model)
@@ -185,25 +211,36 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     return Evaluations()
 
 
+def rounded(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """:return: the same, numbers of six digits"""
+    return [{name: float(f"{value:.6g}") for name, value in row.items()} for row in rows]
+
+
 def execute(run: Run, suite: str) -> dict[str, Any]:
     """
     Train and evaluate.
 
     :return: the line of the results file
     """
+    import numpy as np
     import torch as th
     from behavioural_cloning import train_behavioural_cloning
 
-    from sb3_iq import IQLearn, load_demonstrations
+    from sb3_iq import HeldOutCallback, IQLearn, load_demonstrations
     from sb3_iq.iq_learn import NonFiniteLossError
 
     th.set_num_threads(1)
-    demonstrations = load_demonstrations(
-        run.demos, n_trajectories=run.n_trajectories, subsample_freq=run.subsample_freq, seed=run.seed
-    )
+    demonstrations = load_demonstrations(run.demos, run.n_trajectories, run.subsample_freq, run.seed)
     model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **current_settings(run.settings))
     evaluations: list[dict[str, Any]] = []
     callback = evaluations_callback(run, evaluations)
+    callbacks, measures = [callback], None
+    if run.held_out:
+        # A smaller choice is a part of a larger one
+        more = load_demonstrations(run.demos, run.n_trajectories + run.held_out, run.subsample_freq, run.seed)
+        others = more.filter(lambda episode: not any(np.array_equal(episode.obs, chosen.obs) for chosen in demonstrations))
+        measures = HeldOutCallback(others, run.env, run.eval_freq, n_eval_episodes=5, verbose=0)
+        callbacks += [measures]
     commit = git_commit()
     start = time.perf_counter()
     error = None
@@ -211,7 +248,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
         if run.algo == "bc":
             train_behavioural_cloning(model, run.timesteps, callback)
         else:
-            model.learn(run.timesteps, callback)
+            model.learn(run.timesteps, callbacks)
     except NonFiniteLossError as exception:  # a run that diverged is a result
         error = str(exception)
     wall_time = time.perf_counter() - start
@@ -226,6 +263,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
         "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 2) if means else None,
         "best": max(means) if means else None,
         "evaluations": evaluations,
+        **({"held_out_measures": rounded(measures.evaluations)} if measures is not None else {}),
         "n_eval_episodes": N_EVAL_EPISODES,
         "error": error,
         "train_s": round(wall_time - callback.eval_time, 1),
@@ -246,8 +284,9 @@ def git_commit() -> str:
 
 
 def identity(run: dict[str, Any]) -> dict[str, Any]:
-    """:return: the fields of a run, equal for records of the same run by older names of settings"""
-    return {**run, "settings": current_settings(run["settings"])}
+    """:return: the fields of a run, equal for records of the same run from before a field or by older names of settings"""
+    fields = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
+    return {"held_out": 0, **fields, "settings": current_settings(run["settings"])}
 
 
 def work(job: tuple[Run, str, Path]) -> None:
@@ -271,6 +310,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--subsample-freq", type=int, default=1)
     parser.add_argument("--timesteps", type=int, default=20_000, help="environment steps; offline, gradient steps")
     parser.add_argument("--eval-freq", type=int, default=5_000)
+    parser.add_argument("--held-out", type=int, default=0, help="so many other episodes, to measure the policy by")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--settings", type=json.loads, default={}, help="arguments of IQLearn, as JSON")
@@ -291,7 +331,7 @@ def main() -> None:
     for suite, runs in chosen.items():
         out = arguments.out / f"{suite}.jsonl"
         lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-        done = [identity({key: line[key] for key in asdict(runs[0])}) for line in lines]
+        done = [identity(line) for line in lines]
         jobs += [(run, suite, out) for run in runs if identity(asdict(run)) not in done]
         print(f"{suite}: {len(runs)} runs, {sum(identity(asdict(run)) in done for run in runs)} done")
     if arguments.list:
