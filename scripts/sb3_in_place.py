@@ -170,6 +170,18 @@ NOT_APPLICABLE = (
         AssertionError,
     ),
     Reason(
+        r".*test_offpolicy_collect_rollout_batch_norm\[DQN\]",
+        "asks for the statistics of a random network; learn() starts discrete actions from the offline solution, and leaves its "
+        "statistics alone, which tests/test_policies.py holds",
+        AssertionError,
+    ),
+    Reason(
+        r".*test_save_load_no_target_params",
+        "makes a zip of DQN before SB3 2.4, whose optimizer has the target network too; IQLearn's has never had it on any "
+        "version, which tests/test_policies.py holds",
+        ValueError,
+    ),
+    Reason(
         r".*test_fps_logger\[DQN\]",
         "asks for 100 steps a second while it learns: of the machine, and of DQN's gradient step, which is a smaller one",
         AssertionError,

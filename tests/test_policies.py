@@ -99,6 +99,23 @@ def test_targets_have_the_statistics_of_batch_norm(action_space):
     assert th.equal(statistics.running_var, of_target.running_var)
 
 
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("reward_prior", [0.0, None])
+def test_environment_steps_leave_the_statistics_of_batch_norm_alone(action_space, reward_prior):
+    """They are those of the start, with discrete actions that of the offline solution, if there is one."""
+    kwargs = dict(features_extractor_class=BatchNormExtractor)
+    model = make_model(
+        "MlpPolicy", BOX, action_space, gradient_steps=0, learning_starts=4, reward_prior=reward_prior, policy_kwargs=kwargs
+    )
+    batch_norms = [network.features_extractor.batch_norm for network in model.policy.critic_networks()[:2]]
+    before = [{name: values.clone() for name, values in batch_norm.state_dict().items()} for batch_norm in batch_norms]
+    model.learn(30)
+    if action_space is DISCRETE and reward_prior is None:
+        before = [network.features_extractor.batch_norm.state_dict() for network in model.prior.policy.critic_networks()[:2]]
+    for batch_norm, expected in zip(batch_norms, before, strict=True):
+        assert all(th.equal(values, expected[name]) for name, values in batch_norm.state_dict().items())
+
+
 @pytest.mark.parametrize("actor_tau", [0.0, 1.5])
 def test_refused_moving_average(actor_tau):
     with pytest.raises(ValueError, match=f"`actor_tau` is {actor_tau}"):

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import migration, replay, rng, spaces_env
+from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.offline_algorithm import OfflineAlgorithm
 from sb3_iq.iq_learn.settings import check_changes
 
@@ -41,6 +43,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
         self.expert_rng = np.random.default_rng(self.seed)
         self._rng_states: dict[str, Any] | None = None
         self._starts_trained = False
+        # Of networks that nobody has changed: what a user sets before the first learn() stays
+        self._untouched: str | None = None
 
     def _setup_model(self) -> None:
         # A loaded model's generators are kept
@@ -108,6 +112,18 @@ class ImitationAlgorithm(OfflineAlgorithm):
             self._rng_states = None
             if self.expert_buffer is not None:
                 self.expert_buffer.rng = self.expert_rng
+
+    def _start_trained(self, start: Callable[[Any], bool], network: th.nn.Module) -> None:
+        """
+        Let an untrained policy start from something better, unless the user has set its parameters.
+
+        :param start: sets the parameters of a policy; whether it has something better
+        :param network: of the policy's networks the one that tells whether somebody has set parameters
+        """
+        untouched = self._n_updates == 0 and fingerprint(network) == self._untouched
+        self._starts_trained = untouched and start(self.policy)
+        if self._starts_trained:
+            self._untouched = fingerprint(network)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
