@@ -171,14 +171,14 @@ NOT_APPLICABLE = (
     ),
     Reason(
         r".*test_offpolicy_collect_rollout_batch_norm\[DQN\]",
-        "asks for the statistics of a random network; learn() starts discrete actions from the offline solution, and leaves its "
-        "statistics alone, which tests/test_policies.py holds",
+        "learn() starts discrete actions from the offline solution, which brings statistics of its own; environment steps "
+        "leave them alone, which tests/test_policies.py holds",
         AssertionError,
     ),
     Reason(
         r".*test_save_load_no_target_params",
-        "makes a zip of DQN before SB3 2.4, whose optimizer has the target network too; IQLearn's has never had it on any "
-        "version, which tests/test_policies.py holds",
+        "makes a zip as DQN did before SB3 2.4, whose optimizer has the target network too; IQLearn's never had, which "
+        "tests/test_policies.py holds",
         ValueError,
     ),
     Reason(
