@@ -182,6 +182,13 @@ NOT_APPLICABLE = (
         ValueError,
     ),
     Reason(
+        r".*test_features_extractor_target_net\[.*SAC\]",
+        "LayerNorm's weights are about 1, and a step at SAC's rate moves the target's by 0.01 times 3e-4, which is less than "
+        "torch.allclose tells",
+        AssertionError,
+        version="2.2.",
+    ),
+    Reason(
         r".*test_fps_logger\[DQN\]",
         "asks for 100 steps a second while it learns: of the machine, and of DQN's gradient step, which is a smaller one",
         AssertionError,

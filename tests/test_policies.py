@@ -166,6 +166,29 @@ def test_a_shared_extractor_is_saved_and_goes_on_learning(tmp_path):
     assert all(th.equal(*pair) for pair in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True))
 
 
+def test_a_shared_extractor_that_the_actor_learned_goes_on_with_the_critics(tmp_path):
+    """Earlier versions had it in the actor's optimizer, as SB3 has."""
+    env = RandomEnv(BOX, WIDE_BOX)
+    kwargs = dict(share_features_extractor=True, features_extractor_class=LinearExtractor)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, policy_kwargs=kwargs, **SMALL)
+    actor, critic = model.actor, model.critic
+    actor.optimizer = th.optim.Adam(actor.parameters())
+    own = [parameter for name, parameter in critic.named_parameters() if not name.startswith("features_extractor.")]
+    critic.optimizer = th.optim.Adam(own)
+    model.learn(3)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", expert_data=random_trajectories(env), device="cpu")
+    assert all(th.equal(*pair) for pair in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True))
+    for before, now, parameter in (
+        (actor.optimizer.state[actor.mu.weight], loaded.actor.optimizer.state, loaded.actor.mu.weight),
+        (critic.optimizer.state[own[-1]], loaded.critic.optimizer.state, [*loaded.critic.parameters()][-1]),
+    ):
+        assert th.equal(before["exp_avg"], now[parameter]["exp_avg"])
+    extractor = [parameter.clone() for parameter in loaded.critic.features_extractor.parameters()]
+    loaded.learn(3, reset_num_timesteps=False)
+    assert not any(th.equal(*pair) for pair in zip(extractor, loaded.critic.features_extractor.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("ent_coefs", [(0.3, 0.02), ("auto_0.3", "auto_0.02")])
 def test_the_temperature_is_part_of_the_policy(tmp_path, action_space, ent_coefs):

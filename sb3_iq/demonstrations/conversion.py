@@ -113,10 +113,13 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
         )
 
 
-def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Column:
+def action_column(
+    trajectories: tuple[Trajectory, ...], space: spaces.Space, action_range: spaces.Space | None = None
+) -> Column:
     """
     :param trajectories: the episodes, with actions in the units of the environment
     :param space: the action space
+    :param action_range: the box inside of it that continuous actions are scaled from; None for the space itself
     :return: discrete actions as int64 of shape (1,), or of shape (n_parts,) those of a MultiDiscrete or MultiBinary space;
         continuous ones as float32 of shape (action_dim,), scaled to [-1, 1] as SB3's policies use them. Actions beyond the
         bounds are clipped, and one warning tells how many and how far
@@ -135,7 +138,7 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
         return _discrete_action_column(actions, space)
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
-    return _continuous_action_column(actions, space)
+    return _continuous_action_column(actions, space, action_range if isinstance(action_range, spaces.Box) else space)
 
 
 def part_sizes(space: spaces.Space) -> tuple[int, ...]:
@@ -207,8 +210,8 @@ def _look_scaled(actions: list[np.ndarray], low: np.ndarray, high: np.ndarray) -
     return bool(inside.any() and ((farthest > 0.95) & (farthest < 1 + ROUNDING))[inside].all())
 
 
-def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> Column:
-    """Return actions scaled by the bounds, clipped to them."""
+def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box, box: spaces.Box) -> Column:
+    """Return actions scaled by the bounds of a box inside of the space, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
     n_beyond, n_total, largest = 0, 0, 0.0
@@ -250,8 +253,10 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> C
             stacklevel=4,
         )
 
+    box_low, box_high = box.low.astype(np.float64), box.high.astype(np.float64)
+
     def scale(rows: np.ndarray) -> np.ndarray:
-        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - low) / width - 1.0
+        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - box_low) / (box_high - box_low) - 1.0
         # As in SB3's buffer: one row for each action, whatever its shape
         return np.clip(scaled, -1.0, 1.0).astype(np.float32).reshape(len(rows), -1)
 
