@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_iq import IQLearn, load_demonstrations
-from sb3_iq.iq_learn.action_range import range_of_expert
+from sb3_iq.demonstrations.conversion import range_of_expert
 from tests.utils import BOX, RandomEnv
 
 
@@ -52,9 +52,9 @@ def test_only_what_is_far_too_wide():
     acts = np.array([[0.5, -50.0, 3.0], [-0.5, 50.0, 3.0]], np.float32)
     data = load_demonstrations([dict(obs=np.zeros((3, 3), np.float32), acts=acts, terminated=False, truncated=True)])
     box = spaces.Box(np.array([-1, -100, -1000], np.float32), np.array([1, 100, 1000], np.float32))
-    scaled_by = range_of_expert(box, data)
+    scaled_by = range_of_expert(box, data.trajectories)
     assert scaled_by.low.tolist() == pytest.approx([-1, -100, 3 - 0.03]) and scaled_by.high[2] == pytest.approx(3.03)
-    assert range_of_expert(spaces.Box(-1, 1, (3,)), data).low.tolist()[:2] == [-1, -1]
+    assert range_of_expert(spaces.Box(-1, 1, (3,)), data.trajectories).low.tolist()[:2] == [-1, -1]
 
 
 def test_demonstrations_are_checked_against_the_bounds_and_not_the_range(recwarn):
