@@ -295,7 +295,7 @@ class IQLearn(ImitationAlgorithm):
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
         numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, self.seed or 0
         data = self.sampler.expert_buffer, self.sampler.env
-        inputs = PriorInputs(*data, self.policy, self._reads_actions, *numbers, self.verbose)
+        inputs = PriorInputs(*data, self.policy, self._reads_actions, *numbers, verbose=self.verbose)
         # It is dear, and nothing but the statistics of VecNormalize changes it
         if self.sampler.env is not None or inputs != self._made_prior[0]:
             self._made_prior = inputs, kind(inputs)

@@ -52,16 +52,15 @@ def migrate_optimizers(parameters: Mapping[str, Any], policy: Any) -> dict[str, 
     :return: the same, for today's optimisers: earlier the actor's learned a shared features extractor, now the critics' does,
         which begins with no moments of it
     """
-    saved = [parameters.get(f"{name}.optimizer") for name in ("actor", "critic")]
-    if not getattr(policy, "share_features_extractor", False) or None in saved:
+    of_actor, of_critic = parameters.get("actor.optimizer"), parameters.get("critic.optimizer")
+    if not getattr(policy, "share_features_extractor", False) or of_actor is None or of_critic is None:
         return dict(parameters)
-    (of_actor,) = saved[0]["param_groups"]
-    n_shared = len(of_actor["params"]) - len(policy.actor.optimizer.param_groups[0]["params"])
+    n_shared = len(of_actor["param_groups"][0]["params"]) - len(policy.actor.optimizer.param_groups[0]["params"])
     if n_shared <= 0:
         return dict(parameters)
     # A network's extractor comes first
-    moved = [_shifted(state, shift) for state, shift in zip(saved, (-n_shared, n_shared), strict=True)]
-    return {**parameters, "actor.optimizer": moved[0], "critic.optimizer": moved[1]}
+    moved = {"actor.optimizer": _shifted(of_actor, -n_shared), "critic.optimizer": _shifted(of_critic, n_shared)}
+    return {**parameters, **moved}
 
 
 def _shifted(state: Mapping[str, Any], shift: int) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def check_observation_space(observation_space: spaces.Space) -> None:
                 f"{name}: only Box, Discrete, MultiDiscrete, MultiBinary and a Dict of these are supported. Wrap it in "
                 "gymnasium.wrappers.FlattenObservation, or in a gymnasium.ObservationWrapper that makes such a space of it."
             )
-        if 0 in space.shape or (isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1):
+        if 0 in (space.shape or ()) or (isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1):
             raise ValueError(
                 f"{name}, of shape {space.shape}: SB3 has no features of it. Wrap the environment in a "
                 "gymnasium.ObservationWrapper that flattens it, or leaves it out."
