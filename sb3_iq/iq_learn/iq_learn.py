@@ -293,13 +293,13 @@ class IQLearn(ImitationAlgorithm):
         if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
             return
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
-        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, self.seed or 0
-        data = self.sampler.expert_buffer, self.sampler.env
-        inputs = PriorInputs(*data, self.policy, self._reads_actions, *numbers, verbose=self.verbose)
+        sampler, seed = self.sampler, self.seed or 0
+        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
+        inputs = PriorInputs(sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers)
         # It is dear, and nothing but the statistics of VecNormalize changes it
-        if self.sampler.env is not None or inputs != self._made_prior[0]:
+        if sampler.env is not None or inputs != self._made_prior[0]:
             self._made_prior = inputs, kind(inputs)
-        self.sampler.set_prior(self._made_prior[1])
+        sampler.set_prior(self._made_prior[1])
         self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
 
     def _actions_of_expert(self, expert: Samples, policy: Samples | None) -> th.Tensor:
