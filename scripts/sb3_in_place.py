@@ -155,11 +155,6 @@ NOT_APPLICABLE = (
         pytest.fail.Exception,
     ),
     Reason(
-        r".*test_save_load\[SAC\]",
-        "gives all parameters random values, the scale of actions among them, and then goes on with the same demonstrations",
-        ValueError,
-    ),
-    Reason(
         r".*test_save_load_policy\[.*SAC\]",
         "predict asks the averaged actor, not the actor, which the test gives other parameters",
         AssertionError,
@@ -168,6 +163,25 @@ NOT_APPLICABLE = (
         r".*test_dqn_train_with_batch_norm",
         "calls DQN's own _on_step; IQLearn copies statistics in train(), which tests/test_policies.py holds",
         AssertionError,
+    ),
+    Reason(
+        r".*test_offpolicy_collect_rollout_batch_norm\[DQN\]",
+        "learn() starts discrete actions from the offline solution, which brings statistics of its own; environment steps "
+        "leave them alone, which tests/test_policies.py holds",
+        AssertionError,
+    ),
+    Reason(
+        r".*test_save_load_no_target_params",
+        "makes a zip as DQN did before SB3 2.4, whose optimizer has the target network too; IQLearn's never had, which "
+        "tests/test_policies.py holds",
+        pytest.fail.Exception,
+    ),
+    Reason(
+        r".*test_features_extractor_target_net\[.*SAC\]",
+        "LayerNorm's weights are about 1, and a step at SAC's rate moves the target's by 0.01 times 3e-4, which is less than "
+        "torch.allclose tells",
+        AssertionError,
+        version="2.2.",
     ),
     Reason(
         r".*test_fps_logger\[DQN\]",

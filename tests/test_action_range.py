@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_iq import IQLearn, load_demonstrations
-from sb3_iq.iq_learn.action_range import range_of_expert
+from sb3_iq.demonstrations.conversion import range_of_expert
 from tests.utils import BOX, RandomEnv
 
 
@@ -52,9 +52,35 @@ def test_only_what_is_far_too_wide():
     acts = np.array([[0.5, -50.0, 3.0], [-0.5, 50.0, 3.0]], np.float32)
     data = load_demonstrations([dict(obs=np.zeros((3, 3), np.float32), acts=acts, terminated=False, truncated=True)])
     box = spaces.Box(np.array([-1, -100, -1000], np.float32), np.array([1, 100, 1000], np.float32))
-    scaled_by = range_of_expert(box, data)
+    scaled_by = range_of_expert(box, data.trajectories)
     assert scaled_by.low.tolist() == pytest.approx([-1, -100, 3 - 0.03]) and scaled_by.high[2] == pytest.approx(3.03)
-    assert range_of_expert(spaces.Box(-1, 1, (3,)), data).low.tolist()[:2] == [-1, -1]
+    assert range_of_expert(spaces.Box(-1, 1, (3,)), data.trajectories).low.tolist()[:2] == [-1, -1]
+
+
+def test_demonstrations_are_checked_against_the_bounds_and_not_the_range(recwarn):
+    """Actions from -1 to 1 of a far wider box are no scaled ones, and those a little beyond the bounds are clipped."""
+    obs = np.zeros((21, 3), np.float32)
+    acts = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
+    data = dict(obs=obs, acts=acts, terminated=False, truncated=True)
+    IQLearn("MlpPolicy", RandomEnv(BOX, spaces.Box(-100.0, 100.0, (1,))), [data], offline=True)
+    assert not recwarn.list
+    data["acts"] = np.full((20, 1), 1.3, np.float32)
+    with pytest.warns(UserWarning, match=r"100.0 % .* by up to 0.3; they are clipped"):
+        model = IQLearn("MlpPolicy", RandomEnv(BOX, spaces.Box(-1.0, 1.0, (1,))), [data], offline=True)
+    assert model.policy.action_scale.unscale(model.expert_buffer.all().actions.numpy()) == pytest.approx(1.0)
+
+
+def test_bounds_as_wide_as_numbers_reach():
+    received = []
+
+    class Recorder(RandomEnv):
+        def step(self, action):
+            received.append(np.array(action))
+            return super().step(action)
+
+    env = Recorder(BOX, spaces.Box(-3e38, 3e38, (1,)))
+    IQLearn("MlpPolicy", env, imitable(40), seed=0, learning_starts=20, batch_size=8).learn(30)
+    assert len(received) == 30 and np.abs(received).max() <= 1.21
 
 
 def test_state_only_demonstrations_keep_the_bounds():

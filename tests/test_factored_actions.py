@@ -51,6 +51,7 @@ def test_values_are_those_of_all_actions(action_space, offline, tmp_path):
         (spaces.Dict(a=spaces.Discrete(2)), "MultiDiscrete"),
         (spaces.Box(0, 255, (2,), np.uint8), "Box of integers"),
         (spaces.Discrete(3, start=1), "counts? .*from 0|count actions from 0"),
+        (spaces.Box(-1, 1, (0,)), "nothing to choose.*ActionWrapper"),
     ],
     ids=str,
 )
@@ -65,6 +66,25 @@ def test_observations_that_do_not_start_at_0_are_refused():
         policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
         with pytest.raises(ValueError, match="ObservationWrapper"):
             IQLearn(policy, RandomEnv(space, spaces.Discrete(2)), None)
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    [
+        (spaces.Text(3), "space is Text.*FlattenObservation"),
+        (spaces.Sequence(spaces.Discrete(2)), "space is Sequence.*ObservationWrapper"),
+        (spaces.Tuple([spaces.Discrete(2)]), "space is Tuple.*FlattenObservation"),
+        (spaces.Dict(a=spaces.Dict(b=BOX)), "entry 'a' .* is Dict.*FlattenObservation"),
+        (spaces.MultiDiscrete(np.array([[2, 3]])), r"of shape \(1, 2\).*flattens"),
+        (spaces.Box(-1, 1, (0,)), r"of shape \(0,\)"),
+        (spaces.Dict({}), "empty Dict"),
+    ],
+    ids=["text", "sequence", "tuple", "nested", "2-d", "nothing", "empty"],
+)
+def test_observations_that_sb3_has_no_features_of_are_refused(space, message):
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    with pytest.raises(ValueError, match=message):
+        IQLearn(policy, RandomEnv(space, spaces.Discrete(2)), None)
 
 
 def test_demonstrations_that_do_not_fit_are_refused():

@@ -5,6 +5,7 @@ import warnings
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 from gymnasium import spaces
 from stable_baselines3 import DQN
@@ -463,3 +464,31 @@ def test_actions_as_replay_buffers_hold_them_are_told():
         # In the environment's own units, some of which are far wider than what the expert does
         for acts, bound in ((scaled, 1.0), (scaled, 100.0), ([-2.0, 0.3], 2.0), ([-0.5, 0.4], 2.0), ([-1.4, 0.1], 2.0)):
             make(acts, bound)
+
+
+@pytest.mark.parametrize(
+    "words", [["False", "True"], [" false", "TRUE "], [b"0", b"1"], np.array(["False", "True"]), [False, "1"]]
+)
+@pytest.mark.parametrize("name", ["dones", "terminated", "truncated"])
+def test_ends_as_words_in_columns(words, name):
+    """One reader of how an episode ended: what is read in infos is read in columns."""
+    obs = np.arange(22, dtype=np.float32).reshape(11, 2)
+    flags = [words[0]] * 9 + [words[1]]
+    (trajectory,) = load_demonstrations(
+        dict(obs=obs[:10], next_obs=obs[1:], acts=np.zeros(10, int), **{name: flags})
+    ).trajectories
+    assert (trajectory.terminated, trajectory.truncated) == (name != "truncated", name == "truncated")
+
+
+@pytest.mark.parametrize("word", ["no", None, "F", 2])
+def test_ends_that_are_no_flags_are_refused(word):
+    obs = np.arange(22, dtype=np.float32).reshape(11, 2)
+    with pytest.raises(ValueError, match=r"dones holds .*expected"):
+        load_demonstrations(dict(obs=obs[:10], next_obs=obs[1:], acts=np.zeros(10, int), dones=[word] * 9 + ["True"]))
+
+
+def test_a_data_frame_of_arrays():
+    obs = np.arange(22, dtype=np.float32).reshape(11, 2)
+    columns = dict(obs=list(obs[:10]), next_obs=list(obs[1:]), acts=[0] * 10, dones=[False] * 9 + [True])
+    (trajectory,) = load_demonstrations(pd.DataFrame(columns)).trajectories
+    assert np.array_equal(trajectory.obs, obs)

@@ -99,6 +99,23 @@ def test_targets_have_the_statistics_of_batch_norm(action_space):
     assert th.equal(statistics.running_var, of_target.running_var)
 
 
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+@pytest.mark.parametrize("reward_prior", [0.0, None])
+def test_environment_steps_leave_the_statistics_of_batch_norm_alone(action_space, reward_prior):
+    """They are those of the start, with discrete actions that of the offline solution, if there is one."""
+    kwargs = dict(features_extractor_class=BatchNormExtractor)
+    model = make_model(
+        "MlpPolicy", BOX, action_space, gradient_steps=0, learning_starts=4, reward_prior=reward_prior, policy_kwargs=kwargs
+    )
+    batch_norms = [network.features_extractor.batch_norm for network in model.policy.critic_networks()[:2]]
+    before = [{name: values.clone() for name, values in batch_norm.state_dict().items()} for batch_norm in batch_norms]
+    model.learn(30)
+    if action_space is DISCRETE and reward_prior is None:
+        before = [network.features_extractor.batch_norm.state_dict() for network in model.prior.policy.critic_networks()[:2]]
+    for batch_norm, expected in zip(batch_norms, before, strict=True):
+        assert all(th.equal(values, expected[name]) for name, values in batch_norm.state_dict().items())
+
+
 @pytest.mark.parametrize("actor_tau", [0.0, 1.5])
 def test_refused_moving_average(actor_tau):
     with pytest.raises(ValueError, match=f"`actor_tau` is {actor_tau}"):
@@ -147,6 +164,29 @@ def test_a_shared_extractor_is_saved_and_goes_on_learning(tmp_path):
     assert loaded.actor.features_extractor is loaded.critic.features_extractor
     loaded.learn(10, reset_num_timesteps=False)
     assert all(th.equal(*pair) for pair in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True))
+
+
+def test_a_shared_extractor_that_the_actor_learned_goes_on_with_the_critics(tmp_path):
+    """Earlier versions had it in the actor's optimizer, as SB3 has."""
+    env = RandomEnv(BOX, WIDE_BOX)
+    kwargs = dict(share_features_extractor=True, features_extractor_class=LinearExtractor)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, policy_kwargs=kwargs, **SMALL)
+    actor, critic = model.actor, model.critic
+    actor.optimizer = th.optim.Adam(actor.parameters())
+    own = [parameter for name, parameter in critic.named_parameters() if not name.startswith("features_extractor.")]
+    critic.optimizer = th.optim.Adam(own)
+    model.learn(3)
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", expert_data=random_trajectories(env), device="cpu")
+    assert all(th.equal(*pair) for pair in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True))
+    for before, now, parameter in (
+        (actor.optimizer.state[actor.mu.weight], loaded.actor.optimizer.state, loaded.actor.mu.weight),
+        (critic.optimizer.state[own[-1]], loaded.critic.optimizer.state, [*loaded.critic.parameters()][-1]),
+    ):
+        assert th.equal(before["exp_avg"], now[parameter]["exp_avg"])
+    extractor = [parameter.clone() for parameter in loaded.critic.features_extractor.parameters()]
+    loaded.learn(3, reset_num_timesteps=False)
+    assert not any(th.equal(*pair) for pair in zip(extractor, loaded.critic.features_extractor.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])

@@ -76,6 +76,8 @@ def test_actions():
         "shape (1,), from -2 to 2.4; 50.0 % of the components on the bounds, 25.0 % beyond them by up to 0.4"
     )
     assert "clipped" in found.consequence
+    wide = report(episode, spaces.Box(0, 9, (1,)), spaces.Box(-100.0, 100.0, (1,)))["actions"]
+    assert wide.consequence.endswith(", 1 of 1 dimensions by what the expert does, as the bounds are far wider")
     assert "50.0 % of the components on the minimum or maximum seen" in report(episode)["actions"].fact
     discrete = episode | {"acts": np.array([0, 0, 2, 0])}
     assert report(discrete, None, spaces.Discrete(4))["actions"].fact == (

@@ -1,5 +1,7 @@
 """The priors of rewards: by the distance to the demonstrations, or with discrete actions that of the offline solution."""
 
+import re
+
 import numpy as np
 import pytest
 import torch as th
@@ -244,3 +246,45 @@ def test_prior_is_not_saved(action_space, tmp_path):
     loaded.learn(9)
     batch = model.expert_buffer.all()
     assert th.allclose(model.prior(batch), loaded.prior(batch))
+
+
+def set_parameters(model, state):
+    model.set_parameters({**model.get_parameters(), "policy": state})
+
+
+def load_state_dict(model, state):
+    model.policy.load_state_dict(state)
+
+
+@pytest.mark.parametrize("give", [set_parameters, load_state_dict])
+def test_parameters_that_the_user_sets_stay(give):
+    """The offline solution is a start for what nobody has touched; learning begins at random steps then, as in SB3."""
+    model = make(BOX, DISCRETE, learning_starts=100)
+    state = {name: values + 0.1 if values.dim() else values for name, values in model.policy.state_dict().items()}
+    give(model, state)
+    model.learn(6)
+    assert isinstance(model.prior, SolutionPrior) and not model._starts_trained
+    for name, values in model.policy.q_net.state_dict().items():
+        assert th.equal(values, state[f"q_net.{name}"])
+
+
+def test_an_untrained_model_from_a_file_starts_as_if_it_had_not_been_saved(tmp_path):
+    make(BOX, DISCRETE, learning_starts=100).save(tmp_path / "model")
+    env = RandomEnv(BOX, DISCRETE)
+    model = IQLearn.load(tmp_path / "model", env=env, expert_data=random_trajectories(env, seed=1), device="cpu").learn(6)
+    assert model._starts_trained
+    for mine, solution in zip(model.policy.q_net.parameters(), model.prior.policy.q_net.parameters(), strict=True):
+        assert th.equal(mine, solution)
+    # Nothing was learned yet: other demonstrations are another start
+    model.set_expert_data(random_trajectories(env, seed=2))
+    model.learn(6, reset_num_timesteps=False)
+    for mine, solution in zip(model.policy.q_net.parameters(), model.prior.policy.q_net.parameters(), strict=True):
+        assert th.equal(mine, solution)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_what_takes_time_is_said(verbose, monkeypatch, capsys):
+    monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 50)
+    make(BOX, DISCRETE, verbose=verbose).learn(6)
+    said = r"^Learning the prior of rewards from the demonstrations alone: 50 gradient steps, about \d+ s\.$"
+    assert len(re.findall(said, capsys.readouterr().out, re.MULTILINE)) == verbose

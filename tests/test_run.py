@@ -63,6 +63,10 @@ def test_ent_coef(action_space, ent_coef, offline):
     assert_finite(model)
     if isinstance(ent_coef, str):
         assert model.log_ent_coef.exp().item() != pytest.approx(1.0 if ent_coef == "auto" else 0.1, abs=1e-6)
+    else:
+        assert model.log_ent_coef is None
+        assert model.policy.ent_coef.item() == pytest.approx(ent_coef)
+    assert model.ent_coef_tensor == model.policy.ent_coef  # its name in SAC
     if action_space is DISCRETE:
         assert 0 < model.policy.ent_coef.item() < 2
 

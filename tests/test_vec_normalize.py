@@ -1,6 +1,7 @@
 """VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
 
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -175,3 +176,52 @@ def test_evidence_of_normalisation(scale):
     few = {key: values[:10] for key, values in obs.items()}
     same = {key: np.repeat(values[:1], 100, axis=0) for key, values in obs.items()}
     assert statistics.evidence(few) == statistics.evidence(same) == 0
+
+
+class FarFromZero(RandomEnv):
+    """The first number is about 1000."""
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        return self.far(obs), info
+
+    def step(self, action):
+        obs, *rest = super().step(action)
+        return (self.far(obs), *rest)
+
+    def far(self, obs):
+        return {key: self.far(part) for key, part in obs.items()} if isinstance(obs, dict) else obs + FAR
+
+
+FAR = np.array([1000, 0, 0], np.float32)
+UNBOUNDED = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+def demonstrations(far, as_dict=False):
+    """:return: demonstrations of that environment, or of one that isn't far from zero"""
+    shown = random_trajectories(RandomEnv(UNBOUNDED, DISCRETE))
+    obs = [each.obs + FAR if far else each.obs for each in shown]
+    return [replace(each, obs={"x": part} if as_dict else part) for each, part in zip(shown, obs, strict=True)]
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("normalises", [False, True])
+@pytest.mark.parametrize("far", [False, True])
+def test_an_environment_that_begins_far_from_the_demonstrations_is_told(as_dict, normalises, far, recwarn):
+    """As where they are normalised already, or in other units."""
+    env = DummyVecEnv([lambda: FarFromZero(spaces.Dict(x=UNBOUNDED) if as_dict else UNBOUNDED, DISCRETE)])
+    policy = "MultiInputPolicy" if as_dict else "MlpPolicy"
+    data = demonstrations(far, as_dict)
+    IQLearn(policy, VecNormalize(env) if normalises else env, data, reward_prior=0.0, **SMALL).learn(2)
+    told = [str(each.message) for each in recwarn.list if "where the demonstrations never are" in str(each.message)]
+    assert len(told) == (not far)
+    if told:
+        assert "in column 0 of its observation" in told[0] and "in VecNormalize give raw ones" in told[0]
+
+
+def test_an_environment_that_normalises_by_itself_is_told():
+    """Gymnasium's wrapper normalises by statistics that nobody knows, and the demonstrations are raw."""
+    env = gym.wrappers.NormalizeObservation(FarFromZero(UNBOUNDED, DISCRETE))
+    model = IQLearn("MlpPolicy", env, demonstrations(far=True), reward_prior=0.0, **SMALL)
+    with pytest.warns(UserWarning, match="instead of gymnasium's NormalizeObservation use VecNormalize"):
+        model.learn(2)

@@ -1,6 +1,7 @@
 """Expert arrays as the spaces of an environment want them, or a message that says what differs."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from gymnasium import spaces
@@ -11,6 +12,10 @@ from sb3_iq.demonstrations.storage import Column, chunks, extremes, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 ROUNDING = 1e-6  # an excess beyond the bounds, relative to their width, that is float32 rounding and nothing to tell
+# Bounds that are more than so many times as wide as what the expert does say nothing about scale
+WIDE = 4.0
+# How far the range reaches beyond the expert's actions, as a share of their width: a tanh never gets to its bound
+MARGIN = 0.1
 
 
 def _check_observation_space(space: spaces.Space) -> None:
@@ -113,10 +118,13 @@ def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label
         )
 
 
-def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> Column:
+def action_column(
+    trajectories: tuple[Trajectory, ...], space: spaces.Space, action_range: spaces.Space | None = None
+) -> Column:
     """
     :param trajectories: the episodes, with actions in the units of the environment
     :param space: the action space
+    :param action_range: the box inside of it that continuous actions are scaled from; None for the space itself
     :return: discrete actions as int64 of shape (1,), or of shape (n_parts,) those of a MultiDiscrete or MultiBinary space;
         continuous ones as float32 of shape (action_dim,), scaled to [-1, 1] as SB3's policies use them. Actions beyond the
         bounds are clipped, and one warning tells how many and how far
@@ -135,7 +143,7 @@ def action_column(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> 
         return _discrete_action_column(actions, space)
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
         raise ValueError(f"action_space={cut(space)} has infinite or empty bounds: wrap the environment to bound them")
-    return _continuous_action_column(actions, space)
+    return _continuous_action_column(actions, space, action_range if isinstance(action_range, spaces.Box) else space)
 
 
 def part_sizes(space: spaces.Space) -> tuple[int, ...]:
@@ -207,8 +215,8 @@ def _look_scaled(actions: list[np.ndarray], low: np.ndarray, high: np.ndarray) -
     return bool(inside.any() and ((farthest > 0.95) & (farthest < 1 + ROUNDING))[inside].all())
 
 
-def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> Column:
-    """Return actions scaled by the bounds, clipped to them."""
+def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box, box: spaces.Box) -> Column:
+    """Return actions scaled by the bounds of a box inside of the space, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
     n_beyond, n_total, largest = 0, 0, 0.0
@@ -250,9 +258,39 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box) -> C
             stacklevel=4,
         )
 
+    box_low, box_high = box.low.astype(np.float64), box.high.astype(np.float64)
+
     def scale(rows: np.ndarray) -> np.ndarray:
-        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - low) / width - 1.0
+        scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - box_low) / (box_high - box_low) - 1.0
         # As in SB3's buffer: one row for each action, whatever its shape
         return np.clip(scaled, -1.0, 1.0).astype(np.float32).reshape(len(rows), -1)
 
     return Column(actions, (low.size,), np.dtype(np.float32), scale)
+
+
+def range_of_expert(action_space: spaces.Box, trajectories: Sequence[Trajectory]) -> spaces.Box:
+    """
+    Networks see actions scaled to [-1, 1]. With bounds of +-100 around actions of +-1 these are all but equal there, so that
+    such dimensions are scaled by what the expert does. The environment receives actions in its own units all the same, and
+    never one that is outside of this range.
+
+    :param action_space: the environment's action space
+    :param trajectories: the episodes
+    :return: the box to scale actions by, inside of the action space
+    """
+    low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
+    found = [trajectory.acts for trajectory in trajectories]
+    pieces = [np.asarray(acts).reshape(-1, *action_space.shape) for acts in found if acts is not None]
+    if not pieces:
+        return action_space
+    least = np.clip(np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
+    greatest = np.clip(np.max([piece.max(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
+    width = greatest - least
+    # Of an action that never changes, a tenth of its magnitude
+    width = np.where(width > 0, width, 0.1 * np.maximum(np.abs(least), 1.0))
+    wide = high - low > WIDE * width
+    if not wide.any():
+        return action_space
+    narrow_low = np.where(wide, np.maximum(low, least - MARGIN * width), low)
+    narrow_high = np.where(wide, np.minimum(high, greatest + MARGIN * width), high)
+    return spaces.Box(narrow_low.astype(np.float32), narrow_high.astype(np.float32), dtype=np.float32)

@@ -41,7 +41,7 @@ def flag_of_info(name: str, info: object) -> bool | None:
     if value is None:
         final = _single(info.get(_FINAL_INFO))
         return flag_of_info(name, final) if isinstance(final, Mapping) else None
-    flag = _as_flag(value)
+    flag = as_flag(value)
     if flag is None:
         _warn_unreadable(name, value)
     return flag
@@ -54,8 +54,11 @@ def _warn_unreadable(name: str, value: object) -> None:
     )
 
 
-def _as_flag(value: Any) -> bool | None:
-    """Return what says yes or no as a bool, None for anything else."""
+def as_flag(value: Any) -> bool | None:
+    """
+    :param value: what may say yes or no: a bool, a number, a word, an array of one of these
+    :return: that as a bool, None for anything else
+    """
     value = _single(value)
     if isinstance(value, str):
         return _WORDS.get(value.strip().lower())

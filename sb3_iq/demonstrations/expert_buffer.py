@@ -44,6 +44,7 @@ class ExpertBuffer:
     :param with_rewards: keep the rewards of the data. Without them, which saves memory and time, those of a batch are zeros
     :param with_actions: keep the actions of the data. Without them, for state-only data and where they are never read, they
         are not checked, and those of a batch are zeros
+    :param action_range: the box inside of the action space that continuous actions are scaled from; None for the space itself
     :raises TypeError: if ``demonstrations`` is not :class:`Demonstrations`
     :raises ValueError: if observations or actions don't fit the spaces, with what differs and the likely cause
     """
@@ -57,6 +58,7 @@ class ExpertBuffer:
         rng: np.random.Generator | None = None,
         with_rewards: bool = True,
         with_actions: bool = True,
+        action_range: spaces.Space | None = None,
     ) -> None:
         if not isinstance(demonstrations, Demonstrations):
             raise TypeError(f"demonstrations is {shorten(demonstrations)}: pass it through load_demonstrations first")
@@ -69,7 +71,7 @@ class ExpertBuffer:
 
         trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
         observations = observation_columns(trajectories, observation_space)
-        actions = action_column(trajectories, action_space) if with_actions else None
+        actions = action_column(trajectories, action_space, action_range) if with_actions else None
         rewards = _reward_column(trajectories) if with_rewards else None
         columns = [*observations.values(), *(column for column in (actions, rewards) if column is not None)]
         mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)

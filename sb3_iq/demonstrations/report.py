@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
-from sb3_iq.demonstrations.conversion import ROUNDING
+from sb3_iq.demonstrations.conversion import ROUNDING, range_of_expert
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Ending, Trajectory
@@ -182,7 +182,12 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     fact += f"; {_percent(on_bounds)} of the components on the bounds"
     if beyond:
         fact += f", {_percent(beyond)} beyond them by up to {np.maximum(low - minimum, maximum - high).max():.3g}"
-    use = "scaled to [-1, 1] by the bounds" + ("; those beyond are clipped, with a warning" if beyond else "")
+    fitted = range_of_expert(space, trajectories)
+    n_fitted = int(((fitted.low > space.low) | (fitted.high < space.high)).sum())
+    use = "scaled to [-1, 1] by the bounds"
+    if n_fitted:
+        use += f", {n_fitted} of {low.size} dimensions by what the expert does, as the bounds are far wider"
+    use += "; those beyond are clipped, with a warning" if beyond else ""
     return Finding("actions", fact, use)
 
 

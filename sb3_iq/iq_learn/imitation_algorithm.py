@@ -3,6 +3,7 @@
 import io
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import migration, replay, rng, spaces_env
+from sb3_iq.iq_learn.networks import fingerprint
+from sb3_iq.iq_learn.obs_statistics import warn_if_far
 from sb3_iq.iq_learn.offline_algorithm import OfflineAlgorithm
 from sb3_iq.iq_learn.settings import check_changes
 
@@ -44,6 +48,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
         self.deterministic_share = 0.0
         """The share of episodes of training that are played by what ``predict(deterministic=True)`` says"""
         self._n_ended = np.zeros(0, dtype=np.int64)  # episodes, of each environment
+        # Of networks that nobody has changed: what a user sets before the first learn() stays
+        self._untouched: str | None = None
 
     def _setup_model(self) -> None:
         # A loaded model's generators are kept
@@ -59,15 +65,16 @@ class ImitationAlgorithm(OfflineAlgorithm):
         :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
         """
         demonstrations = read_expert_data(expert_data, *self._env_spec)
-        action_space = self._fit_actions(demonstrations)
+        action_range = self._fit_actions(demonstrations)
         self.expert_buffer = ExpertBuffer(
             demonstrations,
             self.observation_space,
-            action_space,
+            self.action_space,
             device=self.device,
             rng=self.expert_rng,
             with_rewards=False,
             with_actions=self._reads_actions,
+            action_range=action_range,
         )
         # A reference is only kept where it brings back the same data: a selection made by the caller is not in it
         self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None
@@ -112,6 +119,18 @@ class ImitationAlgorithm(OfflineAlgorithm):
             if self.expert_buffer is not None:
                 self.expert_buffer.rng = self.expert_rng
 
+    def _start_trained(self, start: Callable[[Any], bool], network: th.nn.Module) -> None:
+        """
+        Let an untrained policy start from something better, unless the user has set its parameters.
+
+        :param start: sets the parameters of a policy; whether it has something better
+        :param network: of the policy's networks the one that tells whether somebody has set parameters
+        """
+        untouched = self._n_updates == 0 and fingerprint(network) == self._untouched
+        self._starts_trained = untouched and start(self.policy)
+        if self._starts_trained:
+            self._untouched = fingerprint(network)
+
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +147,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
             buffer_action[plays] = self.policy.scale_action(played) if isinstance(self.action_space, spaces.Box) else played
         if isinstance(self.action_space, spaces.Box) and np.abs(buffer_action).max() > 1:
             # Random actions of a box that is wider than what the policy uses of it
-            fraction = (action - self.action_space.low) / (self.action_space.high - self.action_space.low)
+            low, high = (bound.astype(np.float64) for bound in (self.action_space.low, self.action_space.high))
+            fraction = (action - low) / (high - low)
             buffer_action = (2.0 * fraction - 1.0).astype(np.float32)
             action = self.policy.unscale_action(buffer_action)
         return action, buffer_action
@@ -167,6 +187,9 @@ class ImitationAlgorithm(OfflineAlgorithm):
         )
         if isinstance(self._replay_buffer, replay.CompactReplayBuffer):
             self._replay_buffer.cut()
+        if self._n_updates == 0 and not self.offline:
+            first = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
+            warn_if_far(first, expert_buffer.all(at_most=2_000).observations)  # type: ignore[arg-type]
         if self._rng_states is not None and not reset_num_timesteps:
             rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None
@@ -178,6 +201,12 @@ class ImitationAlgorithm(OfflineAlgorithm):
 
         :param expert_buffer: the demonstrations
         """
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
+        parameters = load_path_or_dict
+        if not isinstance(parameters, dict):
+            _, parameters, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
+        super().set_parameters(migration.migrate_optimizers(parameters, self.policy), exact_match, device)
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption

@@ -18,6 +18,7 @@ from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
+from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
 from sb3_iq.iq_learn.presets import Preset
@@ -218,6 +219,7 @@ class IQLearn(ImitationAlgorithm):
         if self.expert_actions == "inverse_dynamics":
             self.inverse_dynamics = InverseDynamics(self.policy, self.lr_schedule(1)).to(self.device)
         critic, critic_target, _ = self.policy.critic_networks()
+        self._untouched = self._untouched or fingerprint(critic)  # of a loaded model, it is in the zip
         self._critic_parameters = list(critic.parameters()), list(critic_target.parameters())
         # Running mean and running var
         self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
@@ -235,6 +237,11 @@ class IQLearn(ImitationAlgorithm):
         log_ent_coef = self.policy.log_ent_coef.requires_grad_(learned)
         self.log_ent_coef: th.Tensor | None = log_ent_coef if learned else None
         self.ent_coef_optimizer = th.optim.Adam([log_ent_coef], lr=self.lr_schedule(1)) if learned else None
+
+    @property
+    def ent_coef_tensor(self) -> th.Tensor:
+        """The temperature, by its name in SAC."""
+        return self.policy.ent_coef
 
     def _resolve_settings(self) -> None:
         """Find out what is in force: from what the user gave, online or offline."""
@@ -268,9 +275,9 @@ class IQLearn(ImitationAlgorithm):
         buffer = None if self.offline else self.replay_buffer
         self.sampler = Sampler(expert_buffer, buffer, env, self.settings)
         self.deterministic_share = self.settings.deterministic_share
-        self._make_prior()
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))
+        self._make_prior()
 
     def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
         # Once they have learned, the networks know their range of actions
@@ -283,19 +290,18 @@ class IQLearn(ImitationAlgorithm):
         return None if self.sampler is None else self.sampler.prior
 
     def _make_prior(self) -> None:
-        given = self.expert_actions == "given"
-        kind = prior_class(self.observation_space, self.action_space, given)
+        kind = prior_class(self.observation_space, self.action_space, self._reads_actions)
         if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
             return
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
-        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, self.seed or 0
-        inputs = PriorInputs(self.sampler.expert_buffer, self.sampler.env, self.policy, given, *numbers)
+        sampler, seed = self.sampler, self.seed or 0
+        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
+        inputs = PriorInputs(sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers)
         # It is dear, and nothing but the statistics of VecNormalize changes it
-        if self.sampler.env is not None or inputs != self._made_prior[0]:
+        if sampler.env is not None or inputs != self._made_prior[0]:
             self._made_prior = inputs, kind(inputs)
-        prior = self._made_prior[1]
-        self.sampler.set_prior(prior)
-        self._starts_trained = self._n_updates == 0 and prior.start(self.policy)
+        sampler.set_prior(self._made_prior[1])
+        self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
 
     def _actions_of_expert(self, expert: Samples, policy: Samples | None) -> th.Tensor:
         """Return the actions that count as the expert's; the inverse dynamics are fitted to the policy's first."""
@@ -372,9 +378,9 @@ class IQLearn(ImitationAlgorithm):
                 self.training_log.fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
                 self._record_means()
                 # The statistics of VecNormalize have changed
-                if self.prior is not None and self._vec_normalize_env is not None and n_updates > 0:
-                    if self.prior.follows_statistics(n_updates):
-                        self._make_prior()
+                prior = self.prior if self._vec_normalize_env is not None and n_updates > 0 else None
+                if prior is not None and prior.follows_statistics(n_updates):
+                    self._make_prior()
 
     def _record_means(self) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -408,14 +414,12 @@ class IQLearn(ImitationAlgorithm):
         next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
         if not vectorized:
             raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
-        q_actions = self.policy.network_actions(actions)
         dones = th.as_tensor(np.asarray(terminated, dtype=np.float32).reshape(-1), device=self.device)
-        lengths = [batch_length(obs_tensor), len(q_actions), batch_length(next_obs_tensor), len(dones)]
+        transitions = obs_tensor, self.policy.network_actions(actions), next_obs_tensor, dones
+        lengths = [batch_length(values) for values in transitions]
         if len(set(lengths)) > 1:
             raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
-        transitions = obs_tensor, q_actions, next_obs_tensor, dones
-        rewards = updates.recovered_reward(self.policy, *transitions, self.gamma, self.terminal_v)
-        return rewards.cpu().numpy()
+        return updates.recovered_reward(self.policy, *transitions, self.gamma, self.terminal_v).cpu().numpy()
 
     @classmethod
     def load(  # type: ignore[override]
@@ -439,8 +443,7 @@ class IQLearn(ImitationAlgorithm):
         return [*super()._excluded_save_params(), *networks, *made_again]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts = ["policy"]
-        state_dicts += ["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"]
+        state_dicts = ["policy", *(["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"])]
         if self.inverse_dynamics is not None:
             state_dicts += ["inverse_dynamics", "inverse_dynamics.optimizer"]
         if self.ent_coef_optimizer is not None:

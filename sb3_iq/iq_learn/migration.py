@@ -1,7 +1,7 @@
-"""Models saved by earlier versions: where classes were, and what arguments were called."""
+"""Models saved by earlier versions: where classes were, what arguments were called, and which optimiser learned what."""
 
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,3 +60,28 @@ def migrate(attributes: MutableMapping[str, Any]) -> None:
         policy_kwargs["actor_tau"] = actor_tau
     for name in REMOVED:
         attributes.pop(name, None)
+
+
+def migrate_optimizers(parameters: Mapping[str, Any], policy: Any) -> dict[str, Any]:
+    """
+    :param parameters: what was saved of networks and optimisers, by name
+    :param policy: the policy that they are for
+    :return: the same, for today's optimisers: earlier the actor's learned a shared features extractor, now the critics' does,
+        which begins with no moments of it
+    """
+    of_actor, of_critic = parameters.get("actor.optimizer"), parameters.get("critic.optimizer")
+    if not getattr(policy, "share_features_extractor", False) or of_actor is None or of_critic is None:
+        return dict(parameters)
+    n_shared = len(of_actor["param_groups"][0]["params"]) - len(policy.actor.optimizer.param_groups[0]["params"])
+    if n_shared <= 0:
+        return dict(parameters)
+    # A network's extractor comes first
+    moved = {"actor.optimizer": _shifted(of_actor, -n_shared), "critic.optimizer": _shifted(of_critic, n_shared)}
+    return {**parameters, **moved}
+
+
+def _shifted(state: Mapping[str, Any], shift: int) -> dict[str, Any]:
+    """Return the state of an optimiser of as many parameters more or fewer, at the front."""
+    (group,) = state["param_groups"]
+    moments = {idx + shift: values for idx, values in state["state"].items() if idx + shift >= 0}
+    return {"state": moments, "param_groups": [{**group, "params": list(range(len(group["params"]) + shift))}]}

@@ -1,11 +1,24 @@
 """Layers and networks that SB3 doesn't have."""
 
+import hashlib
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.sac.policies import Actor
 from torch import nn
+
+
+def fingerprint(module: nn.Module) -> str:
+    """
+    :param module: networks
+    :return: a SHA-256 of their parameters and statistics, which tells whether anybody has changed them
+    """
+    digest = hashlib.sha256()
+    for name, values in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class ScaledTanh(nn.Module):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 Obs: TypeAlias = np.ndarray | dict[str, np.ndarray]
@@ -16,6 +17,9 @@ MIN_ROWS = 16
 MARGIN = 0.5
 # How much one number can count
 MOST = 2.0
+# Of the demonstrations, how many standard deviations, of at least so much, beyond their range is another place
+FAR = 10.0
+LEAST_STD = 0.1
 # Where the mean and the logarithm of the standard deviation are nearer to 0, normalised numbers are as they were
 SAME = 0.3
 
@@ -91,6 +95,33 @@ class ObsStatistics:
                 gains.append((2.5 * np.log(normalised / raw) - np.log(std))[:, tells].ravel())
         found = np.concatenate([*gains, []])
         return float(found.clip(-MOST, MOST).mean()) if len(found) else 0.0
+
+
+def warn_if_far(obs: Obs, demonstrations: PyTorchObs) -> None:
+    """
+    Warn if an environment begins far from all that the demonstrations hold: they are in other units, or of other wrappers.
+
+    :param obs: the first observations of the environments, raw, batch first
+    :param demonstrations: observations of the demonstrations, raw, batch first
+    """
+    for key, values in obs.items() if isinstance(obs, dict) else [("", obs)]:
+        if values.dtype.kind != "f":
+            continue
+        shown = demonstrations[key] if isinstance(demonstrations, dict) else demonstrations
+        known = shown.flatten(1).cpu().numpy().astype(np.float64)
+        rows = values.astype(np.float64).reshape(len(values), -1)
+        low, high = known.min(axis=0), known.max(axis=0)
+        excess = np.maximum(low - rows, rows - high) / np.maximum(known.std(axis=0), LEAST_STD)
+        if excess.max(initial=0.0) > FAR:
+            row, column = np.unravel_index(excess.argmax(), excess.shape)
+            name = f"its observation {key!r}" if key else "its observation"
+            warnings.warn(
+                f"`env` begins where the demonstrations never are: in column {column} of {name} it gives "
+                f"{rows[row, column]:.4g}, and they lie between {low[column]:.4g} and {high[column]:.4g}. Give demonstrations "
+                "as the environment's observations are, recorded with the same wrappers; in VecNormalize give raw ones, and "
+                "instead of gymnasium's NormalizeObservation use VecNormalize."
+            )
+            return
 
 
 class RawObservationsWarning:

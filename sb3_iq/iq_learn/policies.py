@@ -151,10 +151,9 @@ def policy_class(
     :param policy_kwargs: the user's argument
     :return: the policy's class
     :raises ValueError: if an argument is of no use for these actions, the alias is unknown, the class does not go with the
-        action space, or a space is not served
+        action space, or this is not served
     """
     check_action_space(action_space)
-    check_observation_space(observation_space)
     row = next(row for kind, row in POLICIES.items() if isinstance(action_space, kind))
     if row is SOFT_Q:
         check_discrete(action_noise, policy_kwargs or {})
@@ -200,6 +199,8 @@ def check_action_space(action_space: spaces.Space) -> None:
     if not isinstance(action_space, tuple(POLICIES)):
         known = ", ".join(kind.__name__ for kind in POLICIES)
         raise ValueError(f"{name}: only {known} are supported.")
+    if 0 in (action_space.shape or ()):
+        raise ValueError(f"{name}: there is nothing to choose. Use a gymnasium.ActionWrapper with another.")
     if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
         raise ValueError(
             f"{name}: a Box of integers would lose what is between them. Wrap the environment in a gymnasium.ActionWrapper "
@@ -219,12 +220,25 @@ def check_action_space(action_space: spaces.Space) -> None:
 
 
 def check_observation_space(observation_space: spaces.Space) -> None:
-    """:raises ValueError: if SB3 cannot preprocess observations of this space, with the wrapper that cures it"""
+    """:raises ValueError: if SB3 has no features of observations of this space, with the wrapper that cures it"""
     named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    if not named:
+        raise ValueError("The environment's observation space is an empty Dict: there is nothing to learn from.")
     for key, space in named.items():
-        if np.asarray(getattr(space, "start", 0)).any():
-            where = f"the entry {key!r} of the observation space" if key else "the observation space"
+        name = f"The entry {key!r} of the environment's observation space" if key else "The environment's observation space"
+        name = f"{name} is {str(space)[:80]}"
+        if not isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
             raise ValueError(
-                f"{where} is {str(space)[:80]}: SB3's one-hot codes count from 0. Wrap the environment in a "
-                "gymnasium.ObservationWrapper that subtracts the start, with a space without it."
+                f"{name}: only Box, Discrete, MultiDiscrete, MultiBinary and a Dict of these are supported. Wrap it in "
+                "gymnasium.wrappers.FlattenObservation, or in a gymnasium.ObservationWrapper that makes such a space of it."
+            )
+        if 0 in (space.shape or ()) or (isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1):
+            raise ValueError(
+                f"{name}, of shape {space.shape}: SB3 has no features of it. Wrap the environment in a "
+                "gymnasium.ObservationWrapper that flattens it, or leaves it out."
+            )
+        if np.asarray(getattr(space, "start", 0)).any():
+            raise ValueError(
+                f"{name}: SB3's one-hot codes count from 0. Wrap the environment in a gymnasium.ObservationWrapper that "
+                "subtracts the start, with a space without it."
             )

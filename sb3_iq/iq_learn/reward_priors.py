@@ -8,8 +8,9 @@ it is the reward of the offline solution. As the coherent reward of a clone (htt
 the demonstrations alone say the policy to start from, and the one to return to.
 """
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -44,11 +45,14 @@ OFFLINE_TAU = 0.005
 OFFLINE_ENT_COEF = 0.01  # where the temperature is learned
 # The demonstrations' own rewards are within 1/c; where nothing was learned they are whatever the network makes of it
 MAX_REWARD = 1.0
+# How long it takes is told from these gradient steps, at half of which everything that is done once has been done
+TIMED_STEPS = 40
 # Transitions of the expert whose rewards are computed at a time
 PIECE = 4_096
 
 
-class PriorInputs(NamedTuple):
+@dataclass(frozen=True)
+class PriorInputs:
     """
     What a prior is made of.
 
@@ -62,6 +66,7 @@ class PriorInputs(NamedTuple):
     :param ent_coef: the temperature alpha
     :param batch_size: the number of the expert's transitions in a gradient step
     :param seed: seed of what is random in it
+    :param verbose: from 1 on, it is said what takes time
     """
 
     expert_buffer: ExpertBuffer
@@ -74,6 +79,7 @@ class PriorInputs(NamedTuple):
     ent_coef: float
     batch_size: int
     seed: int
+    verbose: int = field(default=0, compare=False)
 
 
 class RewardPrior(Protocol):
@@ -201,7 +207,14 @@ class SolutionPrior:
             th.manual_seed(inputs.seed)
             self.policy = inputs.policy.untrained(OFFLINE_RATE, inputs.ent_coef)
             q_net, q_net_target, optimizer = self.policy.critic_networks()
+            started = 0.0
             for n_updates in range(OFFLINE_STEPS):
+                if n_updates == TIMED_STEPS // 2:
+                    started = time.perf_counter()
+                elif n_updates == TIMED_STEPS and inputs.verbose >= 1:
+                    seconds = (time.perf_counter() - started) * 2 / TIMED_STEPS * OFFLINE_STEPS
+                    steps = f"{OFFLINE_STEPS} gradient steps, about {seconds:.0f} s"
+                    print(f"Learning the prior of rewards from the demonstrations alone: {steps}.", flush=True)
                 expert = expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
                 batch = assemble(expert, None, expert.actions, objective.occupancy_term)
                 loss, info = critic_loss(self.policy, batch, self.policy.ent_coef, objective, bc_coef=0.0)

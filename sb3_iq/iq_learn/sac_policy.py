@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_iq.demonstrations import Demonstrations
-from sb3_iq.iq_learn.action_range import ActionScale, range_of_expert
+from sb3_iq.demonstrations.conversion import range_of_expert
+from sb3_iq.iq_learn.action_range import ActionScale
 from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature
 from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
@@ -72,8 +73,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         if not 0 < actor_tau <= 1:
             raise ValueError(f"`actor_tau` is {actor_tau}: it must be in (0, 1].")
         self.actor_tau = actor_tau
-        self.critic_aggregation = critic_aggregation
-        self.layer_norm = layer_norm
+        self.critic_aggregation, self.layer_norm = critic_aggregation, layer_norm
         self.q_bound = q_bound
         self.normalize_obs = normalize_obs
         super().__init__(
@@ -142,7 +142,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         :return: the box that actions are scaled to [-1, 1] from, inside of the action space
         """
         if demonstrations is not None:
-            self.action_scale.set(range_of_expert(self.action_space, demonstrations))
+            self.action_scale.set(range_of_expert(self.action_space, demonstrations.trajectories))
         return self.action_scale.box
 
     def scale_action(self, action: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper,
 from sb3_iq.demonstrations import load_demonstrations
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.reference import SCHEMES
+from sb3_iq.iq_learn.policies import check_observation_space
 
 
 class SpacesEnv(gym.Env):
@@ -149,7 +150,8 @@ def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data:
     :param verbose: verbosity level
     :param expert_data: without an environment, the demonstrations, which may carry the spaces (Minari, a replay buffer)
     :return: the environment, offline a stand-in that cannot be stepped, and what is known of it
-    :raises ValueError: if there is neither an environment nor spaces, or offline no demonstrations
+    :raises ValueError: if there is neither an environment nor spaces, or offline no demonstrations, or SB3 has no features of
+        its observations
     :raises TypeError: if it is no environment
     """
     if offline and expert_data is None:
@@ -162,9 +164,11 @@ def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data:
         env = _spaces_of_data(expert_data)
         if not offline:
             raise ValueError("`env` is None: only offline=True learns without an environment.")
-    if isinstance(env, SpacesEnv):
-        return BaseAlgorithm._wrap_env(env, 0, monitor_wrapper=False), EnvSpec(None, None)
-    vec_env = BaseAlgorithm._wrap_env(maybe_make_env(env, verbose), verbose)
+    made = maybe_make_env(env, verbose)
+    check_observation_space(made.observation_space)
+    if isinstance(made, SpacesEnv):
+        return BaseAlgorithm._wrap_env(made, 0, monitor_wrapper=False), EnvSpec(None, None)
+    vec_env = BaseAlgorithm._wrap_env(made, verbose)
     spec = env_spec(vec_env)
     if not offline:
         return vec_env, spec

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.endings import info_at
+from sb3_iq.demonstrations.endings import as_flag, info_at
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.sources import Select
 from sb3_iq.demonstrations.sources.notes import Notes
@@ -54,7 +54,7 @@ def read_flat(
             )
     told.n_rows += n_steps
     rews = None if arrays.get("rews") is None else _column("rews", arrays["rews"], n_steps)
-    flags = {name: _as_bool(name, _column(name, arrays[name], n_steps)) for name in FLAGS if arrays.get(name) is not None}
+    flags = {name: _as_bool(name, arrays[name], n_steps) for name in FLAGS if arrays.get(name) is not None}
     if not flags and has_next:
         raise ValueError("no array tells where episodes end: expected dones, or terminated and truncated")
     truncated = flags.get("truncated", np.zeros(n_steps, dtype=bool))
@@ -174,6 +174,8 @@ def _pairs(obs: Observations, next_obs: Observations) -> Iterator[tuple[str, np.
 def _array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
+        if array.dtype.kind == "O" and array.ndim == 1 and len(array) and all(np.ndim(row) for row in array):
+            array = np.stack([np.asarray(row) for row in array])  # a column of arrays, as of a DataFrame
     except Exception as error:  # a ragged list, a tensor on a GPU, an object of the user
         raise ValueError(f"{name} is not an array of numbers ({error})") from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
@@ -189,7 +191,16 @@ def _column(name: str, value: Any, n_steps: int) -> np.ndarray:
     return array.reshape(n_steps)
 
 
-def _as_bool(name: str, array: np.ndarray) -> np.ndarray:
+def _as_bool(name: str, value: Any, n_steps: int) -> np.ndarray:
+    """Return one flag for each transition; words are read as those in infos are."""
+    words = np.asarray(value, dtype=object) if np.asarray(value).dtype.kind in "OSU" else None
+    if words is not None:
+        read = [as_flag(word.decode() if isinstance(word, bytes) else word) for word in words.reshape(-1)]
+        if None in read:
+            unread = shorten(words.reshape(-1)[read.index(None)])
+            raise ValueError(f"{name} holds {unread}: expected True or False for each transition")
+        value = np.array(read).reshape(words.shape)
+    array = _column(name, value, n_steps)
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"{name} holds numbers other than 0 and 1: expected one flag for each transition")
     return array.astype(bool)
