@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
@@ -24,6 +25,8 @@ class Sampler:
     :param replay_buffer: the transitions of the policy, None offline
     :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
     :param occupancy_term: which states are wanted for the occupancy term
+    :param augment: how the observations of a batch are changed at random; prior rewards, and the actions that are told for
+        demonstrations without, are those of the observations as they are
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class Sampler:
         replay_buffer: ReplayBuffer | None,
         env: VecNormalize | None,
         occupancy_term: OccupancyTerm,
+        augment: Callable[[PyTorchObs], PyTorchObs] | None = None,
     ) -> None:
         self.expert_buffer = expert_buffer
         self.replay_buffer = replay_buffer
         self.env = env
         self.occupancy_term = occupancy_term
+        self.augment = augment
         self.prior: RewardPrior | None = None
 
     def set_prior(self, prior: RewardPrior) -> None:
@@ -76,4 +81,4 @@ class Sampler:
         initial_obs = None
         if self.occupancy_term == "start_states":
             initial_obs = sample_initial_observations(batch_size, self.expert_buffer, self.replay_buffer, self.env)
-        return assemble(expert, policy, actions, self.occupancy_term, initial_obs, reward_prior)
+        return assemble(expert, policy, actions, self.occupancy_term, initial_obs, reward_prior, self.augment)
