@@ -6,8 +6,9 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory
+from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.frame_stacks import StackedRows
+from sb3_iq.demonstrations.saving import save_trajectories
 from tests.utils import DISCRETE
 
 SIDE = 24
@@ -137,3 +138,21 @@ def test_drawn_as_before():
     positions = stacked.draw(20)
     for name in ("observations", "next_observations", "dones"):
         assert th.equal(getattr(stacked.at(positions), name), getattr(plain.at(positions), name))
+
+
+@pytest.mark.parametrize("max_memory_gb", [0.0, 2.0])
+@pytest.mark.parametrize("name", ["folder", "file.parquet"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
+def test_on_disk_images_take_no_more_than_their_numbers(tmp_path, monkeypatch, name, dtype, max_memory_gb):
+    monkeypatch.setattr("sb3_iq.demonstrations.saving.MAX_NUMBERS", 60_000)  # several pieces
+    episodes = [
+        Trajectory((obs[:, :8, :8] > 127).astype(dtype), np.arange(len(obs) - 1), None, True, False) for obs in GREY * 9
+    ]
+    save_trajectories(episodes, tmp_path / name)
+    loaded = load_demonstrations(tmp_path / name, max_memory_gb=max_memory_gb)
+    for one, other in zip(episodes, loaded, strict=True):
+        np.testing.assert_array_equal(one.obs, other.obs, strict=False)
+        assert one.obs.dtype == other.obs.dtype
+    if name == "folder" and dtype == np.float32:
+        written = sum(file.stat().st_size for file in (tmp_path / name).glob("*.arrow"))
+        assert written < 1.4 * sum(episode.obs.nbytes for episode in episodes)  # with actions, infos and the schema
