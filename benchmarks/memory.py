@@ -3,7 +3,8 @@ Memory: demonstrations larger than memory, what mapping them costs, and what a r
 
 ``vectors`` and ``images`` write a data set of ``--gb`` GB, train on it offline and report the peak of the resident memory;
 ``speed`` trains on a small one, in memory and mapped; ``growth`` compares a model that learns online with the sizes of its
-replay buffer and demonstrations; ``stacks`` measures what 100,000 transitions of four stacked frames take. Each run is a process of its own, and a line of ``results/memory.jsonl``. Linux only.
+replay buffer and demonstrations; ``stacks`` measures what 100,000 transitions of four stacked frames take. Each run is a
+process of its own, and a line of ``results/memory.jsonl``. Linux only.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py --folder FOLDER     # with room for the data, which is deleted again
 """
