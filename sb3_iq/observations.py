@@ -85,6 +85,14 @@ def is_image(space: spaces.Space) -> bool:
     return bool(np.isfinite([low, high]).all() and (space.low == low).all() and (space.high == high).all())
 
 
+def channels_first(space: spaces.Box) -> bool:
+    """
+    :param space: the space of an image
+    :return: whether its first axis is that of the channels, the shorter one of the first and the last
+    """
+    return space.shape[0] <= space.shape[-1]
+
+
 def images_of(observation_space: spaces.Space) -> dict[str, spaces.Box]:
     """
     :param observation_space: any observation space

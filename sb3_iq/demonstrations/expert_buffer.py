@@ -70,7 +70,7 @@ class ExpertBuffer:
         """What the demonstrations are, in one line for the log."""
 
         trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
-        observations = observation_columns(trajectories, observation_space)
+        observations = observation_columns(trajectories, observation_space, demonstrations.card)
         actions = action_column(trajectories, action_space) if with_actions else None
         rewards = _reward_column(trajectories) if with_rewards else None
         columns = [*observations.values(), *(column for column in (actions, rewards) if column is not None)]

@@ -5,18 +5,10 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.demonstrations.errors import check_integer
-from sb3_iq.observations import images_of
+from sb3_iq.observations import channels_first, images_of
 
 # DrQ shifts images of 84 pixels by up to 4
 PART_OF_SIDE = 20
-
-
-def channels_first(space: spaces.Box) -> bool:
-    """
-    :param space: the space of an image
-    :return: whether its first axis is that of the channels, the shorter one of the first and the last
-    """
-    return space.shape[0] <= space.shape[-1]
 
 
 class RandomShift:
