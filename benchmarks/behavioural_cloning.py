@@ -25,10 +25,11 @@ def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallba
     for step in range(1, n_steps + 1):
         model.policy.set_training_mode(True)
         batch = model.expert_buffer.sample(model.batch_size)
+        observations = model.policy.random_shift(batch.observations)
         if model.actor is None:
-            loss = F.cross_entropy(model.q_net(batch.observations), batch.actions.flatten())
+            loss = F.cross_entropy(model.q_net(observations), batch.actions.flatten())
         else:
-            loss = -model.policy.log_likelihood(batch.observations, batch.actions).mean()
+            loss = -model.policy.log_likelihood(observations, batch.actions).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,7 +3,8 @@ Memory: demonstrations larger than memory, what mapping them costs, and what a r
 
 ``vectors`` and ``images`` write a data set of ``--gb`` GB, train on it offline and report the peak of the resident memory;
 ``speed`` trains on a small one, in memory and mapped; ``growth`` compares a model that learns online with the sizes of its
-replay buffer and demonstrations. Each run is a process of its own, and a line of ``results/memory.jsonl``. Linux only.
+replay buffer and demonstrations; ``stacks`` measures what 100,000 transitions of four stacked frames take. Each run is a
+process of its own, and a line of ``results/memory.jsonl``. Linux only.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py --folder FOLDER     # with room for the data, which is deleted again
 """
@@ -215,6 +216,52 @@ def growth(folder: Path, warm_up_folder: Path) -> dict[str, Any]:
     }
 
 
+def stacks(n_episodes: int, episode_length: int, n_stack: int) -> dict[str, Any]:
+    """Compare the demonstrations of an environment in VecFrameStack with their single frames."""
+    import torch as th
+    from gymnasium import spaces
+    from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+    from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory
+
+    th.set_num_threads(1)
+    kind, rng = KINDS["images"], np.random.default_rng(0)
+    frame_space = spaces.Box(0, 255, (84, 84, 1), np.uint8)
+    episodes, frame_bytes = [], 0
+    for _ in range(n_episodes):
+        frames = rng.integers(0, 256, (episode_length + 1, *frame_space.shape), dtype=np.uint8)
+        stack = StackedObservations(1, n_stack, frame_space)
+        obs = np.empty((episode_length + 1, 84, 84, n_stack), np.uint8)
+        obs[0] = stack.reset(frames[:1])[0]
+        for t, frame in enumerate(frames[1:], start=1):
+            obs[t] = stack.update(frame[None], np.array([False]), [{}])[0][0]
+        frame_bytes += frames.nbytes
+        episodes.append(Trajectory(obs, rng.integers(0, 6, episode_length), None, True, False))
+    del frames, obs
+    demonstrations = Demonstrations(tuple(episodes))
+    stacked_bytes = sum(episode.obs.nbytes for episode in episodes)  # type: ignore[union-attr]
+    gc.collect()
+    before, start = status(), times()
+    buffer = ExpertBuffer(demonstrations, spaces.Box(0, 255, kind.obs_shape, np.uint8), spaces.Discrete(6), with_rewards=False)
+    building, after = times() - start, status()
+    start = times()
+    for _ in range(N_SAMPLED):
+        buffer.sample(kind.batch_size)
+    sampling = (times() - start) / N_SAMPLED
+    observation_bytes = buffer._observations[""].nbytes
+    return {
+        "n_transitions": buffer.size(),
+        "frames_mb": round(frame_bytes / 1e6, 1),
+        "stacks_mb": round(stacked_bytes / 1e6, 1),
+        "observations_mb": round(observation_bytes / 1e6, 1),
+        "observations_by_frames": round(observation_bytes / frame_bytes, 4),
+        "growth_mb": round(after["resident"] - before["resident"], 1),
+        "batch_size": kind.batch_size,
+        **{f"build_{name}": round(seconds, 2) for name, seconds in zip(TIMES, building, strict=True)},
+        **{f"sample_{name}": round(seconds, 5) for name, seconds in zip(TIMES, sampling, strict=True)},
+    }
+
+
 def in_child(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Return what a process of its own computes."""
     with mp.get_context("spawn").Pool(1) as pool:
@@ -226,6 +273,8 @@ def run_part(part: str, folder: Path, gb: float, steps: int | None) -> list[dict
         write(folder / "growth", KINDS["hopper"], 200_000 * KINDS["hopper"].bytes_per_step())
         write(folder / "warm-up", KINDS["hopper"], 1)
         return [in_child(growth, folder / "growth", folder / "warm-up")]
+    if part == "stacks":
+        return [in_child(stacks, n_episodes, 100_000 // n_episodes, 4) for n_episodes in (100, 1_000)]
     if part == "speed":
         lines = []
         for name in ("vectors", "images"):
@@ -241,7 +290,7 @@ def run_part(part: str, folder: Path, gb: float, steps: int | None) -> list[dict
 
 
 def main() -> None:
-    parts = ("vectors", "images", "speed", "growth")
+    parts = ("vectors", "images", "speed", "growth", "stacks")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all if none is given")
     parser.add_argument("--folder", type=Path, required=True, help="where the data are written, and deleted afterwards")

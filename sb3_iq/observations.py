@@ -1,8 +1,9 @@
-"""Observations as tensors or dictionaries of tensors: map, concatenate, take."""
+"""Observations as tensors or dictionaries of tensors: map, concatenate, take, and which of them are images."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -86,10 +87,40 @@ def concatenate_samples(*parts: Samples) -> Samples:
     )
 
 
+def is_image(space: spaces.Space) -> bool:
+    """
+    :param space: a space without parts
+    :return: whether its elements are images: what SB3 takes for one (uint8, 0 to 255), or floats on three axes with one
+        finite range for all pixels, e.g. [0, 1], which SB3's networks take with ``normalize_images=False``
+    """
+    if is_image_space(space):
+        return True
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or space.dtype.kind != "f":
+        return False
+    low, high = space.low.flat[0], space.high.flat[0]
+    return bool(np.isfinite([low, high]).all() and (space.low == low).all() and (space.high == high).all())
+
+
+def channels_first(space: spaces.Box) -> bool:
+    """
+    :param space: the space of an image
+    :return: whether its first axis is that of the channels, the shorter one of the first and the last
+    """
+    return space.shape[0] <= space.shape[-1]
+
+
+def images_of(observation_space: spaces.Space) -> dict[str, spaces.Box]:
+    """
+    :param observation_space: any observation space
+    :return: the spaces of its images by their keys, under "" that of an observation without keys
+    """
+    named: Any = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    return {key: space for key, space in named.items() if is_image(space)}
+
+
 def has_distance(observation_space: spaces.Space) -> bool:
     """
     :param observation_space: any observation space
     :return: whether the distance of two observations says how alike they are, which that of two images does not
     """
-    named = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
-    return not any(is_image_space(space) for space in named)
+    return not images_of(observation_space)

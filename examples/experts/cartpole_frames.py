@@ -5,14 +5,22 @@ CartPole from pixels: two frames of 42x42 grey pixels, and a balance controller 
 
 The frames are drawn by a few lines of numpy, so that nothing but gymnasium is needed, and thousands of them take a second.
 The channels are the frame before and the frame now, so that velocities show. ``make_env()`` makes the environment, and
-``gym.make("CartPoleFrames-v0")`` too once this module is imported.
+``gym.make("CartPoleFrames-v0")`` too once this module is imported. The hand slips now and then (``--slip``): without that, the
+pole hardly leaves the vertical, and the demonstrations don't show how to bring it back.
+
+``MotionCNN`` is a features extractor to learn them with, much smaller than SB3's::
+
+    IQLearn("CnnPolicy", make_env(), "demos/CartPoleFrames", policy_kwargs=dict(features_extractor_class=MotionCNN))
 """
 
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from _common import check_arguments, make_parser, run
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 ENV_ID = "CartPoleFrames-v0"
 MAX_EPISODE_STEPS = 500
@@ -92,32 +100,64 @@ class Balancer:
     A linear controller: push to the side to which the pole falls.
 
     :param env: the environment
+    :param slip: how often its hand slips, and pushes to either side
     """
 
-    def __init__(self, env: gym.Env) -> None:
+    def __init__(self, env: gym.Env, slip: float = 0.2) -> None:
         self.env: Any = env.unwrapped
+        self.slip = slip
+        self.reset(0)
 
     def reset(self, seed: int) -> None:
         """
-        :param seed: not used: the controller draws no random numbers
+        :param seed: the seed of the slips
         """
+        self.rng = np.random.default_rng(seed)
 
     def __call__(self, obs: Any) -> int:
         """
         :param obs: not used: the state says the same in numbers
         :return: the action
         """
+        if self.rng.random() < self.slip:
+            return int(self.rng.integers(2))
         return int(GAINS @ np.array(self.env.state) > 0.0)
+
+
+class MotionCNN(BaseFeaturesExtractor):
+    """
+    Features of two frames: of the newer one, and of how it differs from the older, which is little from one step to the next.
+
+    :param observation_space: the observation space
+    :param features_dim: the number of features
+    """
+
+    def __init__(self, observation_space: gym.spaces.Box, features_dim: int = 64) -> None:
+        super().__init__(observation_space, features_dim)
+        self.cnn = nn.Sequential(
+            nn.Conv2d(2, 16, kernel_size=5, stride=3), nn.ReLU(), nn.Conv2d(16, 32, kernel_size=3, stride=2), nn.ReLU()
+        )
+        self.linear = nn.Sequential(nn.Flatten(), nn.Linear(32 * 6 * 6, features_dim), nn.LayerNorm(features_dim), nn.Tanh())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: frames, shape (batch, 2, 42, 42), of brightness 0 to 1
+        :return: features, shape (batch, features_dim)
+        """
+        before, now = observations[:, :1], observations[:, 1:]
+        return self.linear(self.cnn(th.cat([now, 4.0 * (now - before)], dim=1)))
 
 
 def main() -> None:
     parser = make_parser(__doc__, episodes=10)
+    parser.add_argument("--slip", type=float, default=0.2, help="share of the steps with a slip (default 0.2)")
     args = parser.parse_args()
     check_arguments(parser, args)
     env = gym.make(ENV_ID)
-    command = f"python examples/experts/cartpole_frames.py --episodes {args.episodes} --seed {args.seed}"
+    options = f"--episodes {args.episodes} --seed {args.seed} --slip {args.slip}"
+    command = f"python examples/experts/cartpole_frames.py {options}"
     card = {"env_id": ENV_ID, "env_kwargs": {}, "made_by": command}
-    run(args, env, Balancer(env), card)
+    run(args, env, Balancer(env, args.slip), card)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Pong from pixels: a scripted player of ``ALE/Pong-v5`` that reads the ball and t
     python examples/experts/pong.py --episodes 20 --out demos/Pong
 
 The environment is that of the literature: SB3's ``AtariWrapper`` (84x84 grey frames, four frames a step, up to 30 idle
-frames at the start), four frames stacked, no sticky actions. All that the player decides by can be seen in four frames:
-where ball and paddles are, and how they move. It aims where the opponent can't get in time. While the ball flies away from
-it, its hand slips now and then (``--slip``): without that, all games would be nearly the same, as the game is deterministic.
+frames at the start), four frames stacked, no sticky actions (``repeat_action_probability=0``, said in the card). What the
+player decides by shows in four frames: where ball and paddles are, and how they move. It aims where the opponent can't get in
+time. While the ball flies away from it, its hand slips now and then (``--slip``): without that, all games would be nearly the
+same, as the game is deterministic.
 """
 
 from typing import Any
@@ -29,10 +30,11 @@ ACTIONS = {0: 1, -1: 4, 1: 5}  # stay, up, down, always with the button pressed:
 
 # Bytes of the console's memory
 BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y = 49, 54, 50, 51
+KNOB, FRAME = 4, 8  # each player's knob is read in every second frame; the player's paddle moves after even ones
 # Where things happen, in the units of these bytes; each paddle's y is its upper end
 BALL_TOP, BALL_BOTTOM = 46, 205
 PADDLE_TOP, PADDLE_BOTTOM = 38, 204
-KNOB_TOP, KNOB_BOTTOM = 8, 235
+KNOB_TOP, KNOB_BOTTOM = 14, 204
 PLAYER_X = 188
 FLIGHT = 28  # frames from one paddle to the other, at full speed
 ENEMY_SPEED = 1.75
@@ -123,6 +125,7 @@ class PongPlayer:
         self.before: tuple[int, int, int] | None = None
         self.last = 0
         self.knob = 0.0
+        self.aim = 0
 
     def __call__(self, obs: Any) -> int:
         """
@@ -132,15 +135,16 @@ class PongPlayer:
         ram = self.ale.getRAM()
         x, y, enemy, player = (int(ram[i]) for i in (BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y))
         before, self.before = self.before, (x, y, player)
-        self._estimate_knob(player, None if before is None else before[2])
+        self._follow_knob(ram, None if before is None else before[2])
         move = 0
         if y > 0:  # there is a ball
             seen_before = before is not None and before[1] > 0
             dx = x - before[0] if before is not None and seen_before else 0
             if dx > 0 and x < PLAYER_X:
                 assert before is not None
-                move = self._meet(x, y, max(1, round(dx / FRAMES_PER_STEP)), _speed(before[1], y), player, enemy)
+                move = self._meet(x, y, max(1, round(dx / FRAMES_PER_STEP)), _speed(before[1], y), ram, enemy)
             elif dx <= 0:
+                self.aim = int(self.rng.choice(SPEEDS))  # of the next hit: always the same one can go on for ever
                 away = y - 8 - self.knob
                 move = int(np.sign(away)) if abs(away) > 13 else 0
                 if dx < 0 and self.rng.random() < self.slip:
@@ -148,33 +152,34 @@ class PongPlayer:
         self.last = move
         return ACTIONS[move]
 
-    def _estimate_knob(self, player: int, player_before: int | None) -> None:
-        """The paddle follows the knob with a lag: each second frame it goes half of the way."""
+    def _follow_knob(self, ram: np.ndarray, player_before: int | None) -> None:
+        """Keep an account of the knob, which the paddle goes half of the way to after each even frame."""
         turned = KNOB_SPEED * self.last
+        self.knob = float(np.clip(self.knob + FRAMES_PER_STEP * turned, KNOB_TOP, KNOB_BOTTOM))
         if player_before is None:
-            self.knob = float(player)
-            return
-        self.knob += FRAMES_PER_STEP * turned
-        if 40 < player < 200:
-            seen = (player - player_before / 4 - 1.75 * turned) / 0.75 + FRAMES_PER_STEP * turned + 0.5
-            self.knob += 0.4 * (seen - self.knob)
-        self.knob = float(np.clip(self.knob, KNOB_TOP, KNOB_BOTTOM))
+            self.knob = float(ram[PLAYER_Y])
+        elif ram[FRAME] % 2 == 0:
+            if PADDLE_TOP < ram[KNOB] < PADDLE_BOTTOM:
+                self.knob = float(np.clip(self.knob, ram[KNOB], ram[KNOB] + 1.0))
+        elif 40 < ram[PLAYER_Y] < 200:
+            # It was read one frame ago, and three
+            seen = (float(ram[PLAYER_Y]) + 0.5 - player_before / 4 + 1.25 * turned) / 0.75
+            self.knob = float(np.clip(self.knob, seen - 1.0, seen + 1.0))
 
-    def _paddle(self, player: int, n_frames: int) -> np.ndarray:
-        """Return where the paddle is around a frame, shape (frames, plans): when exactly it meets the ball is not known."""
-        paddle = np.full(len(self.costs), float(player))
+    def _paddle(self, ram: np.ndarray, n_frames: int) -> np.ndarray:
+        """Return where the paddle is in a frame, the one before and the one after, shape (3, plans)."""
+        paddle = np.full(len(self.costs), float(ram[PLAYER_Y]))
         knob = np.full(len(self.costs), self.knob)
-        positions = []
-        for frame in range(n_frames + 3):
-            if frame >= n_frames - 1:
-                positions.append(paddle)
-            if frame % 2 == 1:
-                paddle = np.floor((paddle + np.clip(knob, PADDLE_TOP, PADDLE_BOTTOM)) / 2)
+        positions = [paddle]
+        for frame in range(n_frames + 1):
+            if (frame + int(ram[FRAME])) % 2 == 0:
+                paddle = np.floor((paddle + np.clip(np.floor(knob), PADDLE_TOP, PADDLE_BOTTOM)) / 2)
             plan = self.plans[min(frame // FRAMES_PER_STEP, HORIZON - 1)]
             knob = np.clip(knob + KNOB_SPEED * plan, KNOB_TOP, KNOB_BOTTOM)
-        return np.array(positions)
+            positions.append(paddle)
+        return np.array(positions[-3:])
 
-    def _meet(self, x: int, y: int, dx: int, dy: float, player: int, enemy: int) -> int:
+    def _meet(self, x: int, y: int, dx: int, dy: float, ram: np.ndarray, enemy: int) -> int:
         """Return the next move of the plan that hits the ball best."""
         n_frames = -(-(PLAYER_X - x) // dx)
         meeting, opponent = float(y), float(enemy)
@@ -182,8 +187,8 @@ class PongPlayer:
             meeting, dy = fly(meeting, dy, 1)
             opponent += np.clip(meeting - opponent, -ENEMY_SPEED, ENEMY_SPEED)
         wins = np.array([_margin(meeting, speed, opponent) for speed in SPEEDS]) > 0.2
-        offset = np.round(meeting - self._paddle(player, min(n_frames, HORIZON * FRAMES_PER_STEP))).astype(int)
-        around = offset if dx == 1 else offset[:3]
+        offset = np.round(meeting - self._paddle(ram, min(n_frames, HORIZON * FRAMES_PER_STEP))).astype(int)
+        around = offset[1:2] if dx == 4 else offset
         least, most = around.min(axis=0), around.max(axis=0)
         speed = SPEED_AFTER_HIT[np.clip(offset - FIRST_OFFSET, 0, len(SPEED_AFTER_HIT) - 1)]
         cost = self.costs + 0.3 * (most - least)
@@ -191,7 +196,7 @@ class PongPlayer:
         cost += np.where((least < 0) | (most > 14), 4.0, 0.0)  # a close one
         cost += 10.0 * np.maximum(np.abs((least + most) / 2 - 7) - 7, 0)  # if it can't be reached: come near
         cost -= np.where(wins[speed[1] + 2], 20.0, 0.0)
-        cost += 1.5 * np.abs(speed[1] - 2)  # otherwise downwards, where the opponent lags most
+        cost += 1.5 * np.abs(speed[1] - self.aim)
         return int(self.plans[0, np.argmin(cost)])
 
 

@@ -1,15 +1,18 @@
 """Expert arrays as the spaces of an environment want them, or a message that says what differs."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sb3_iq.demonstrations.errors import cut
+from sb3_iq.demonstrations.image_checks import check_range, of_card, why_shapes_differ
 from sb3_iq.demonstrations.storage import Column, chunks, extremes, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.observations import is_image
 
 ROUNDING = 1e-6  # an excess beyond the bounds, relative to their width, that is float32 rounding and nothing to tell
 # Bounds that are more than so many times as wide as what the expert does say nothing about scale
@@ -26,10 +29,13 @@ def _check_observation_space(space: spaces.Space) -> None:
             raise ValueError(f"{label} is {type(part).__name__}: Box, Discrete, MultiDiscrete, MultiBinary or Dict is needed")
 
 
-def observation_columns(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> dict[str, Column]:
+def observation_columns(
+    trajectories: tuple[Trajectory, ...], space: spaces.Space, card: Mapping[str, Any] | None = None
+) -> dict[str, Column]:
     """
     :param trajectories: the episodes
     :param space: the observation space
+    :param card: the card beside the data, which may name the wrappers of the recording
     :return: the observations by the keys of a Dict space, under "" for any other: rows of the shape and dtype that SB3's
         ``ReplayBuffer`` holds them in
     :raises ValueError: if keys, shapes, dtypes or discrete values don't fit the space
@@ -41,29 +47,34 @@ def observation_columns(trajectories: tuple[Trajectory, ...], space: spaces.Spac
             if isinstance(trajectory.obs, dict):
                 raise ValueError(
                     f"expert_data, episode {index}: the observations are a dictionary with the keys "
-                    f"{sorted(trajectory.obs)}, but the environment's observation space is {type(space).__name__}"
+                    f"{sorted(trajectory.obs)}, but the environment's observation space is {type(space).__name__}: look at "
+                    f"the wrapper that flattens them (gymnasium.wrappers.FlattenObservation){of_card(card)}"
                 )
             arrays.append(trajectory.obs)
-        return {"": _observation_column(arrays, space, "observations")}
+        return {"": _observation_column(arrays, space, "observations", card)}
     columns: dict[str, list[np.ndarray]] = {key: [] for key in space.spaces}
     for index, trajectory in enumerate(trajectories):
         if not isinstance(trajectory.obs, dict):
             raise ValueError(
                 f"expert_data, episode {index}: the observations are one array, but the environment's observation space is a "
-                f"Dict with the keys {sorted(columns)}"
+                f"Dict with the keys {sorted(columns)}: look at the wrapper that flattens them in the recording, or adds "
+                f"keys in the environment (gymnasium.wrappers.FlattenObservation, AddRenderObservation){of_card(card)}"
             )
         if trajectory.obs.keys() != columns.keys():
             missing, extra = sorted(columns.keys() - trajectory.obs.keys()), sorted(trajectory.obs.keys() - columns.keys())
             raise ValueError(
                 f"expert_data, episode {index}: the observation keys differ from the environment's Dict space: missing "
-                f"{missing}, extra {extra}"
+                f"{missing}, extra {extra}. Look at the wrapper that chooses them (gymnasium.wrappers.FilterObservation), or "
+                f"leave keys out of the data{of_card(card)}"
             )
         for key, column in columns.items():
             column.append(trajectory.obs[key])
-    return {key: _observation_column(column, space.spaces[key], f"observations[{key!r}]") for key, column in columns.items()}
+    return {
+        key: _observation_column(column, space.spaces[key], f"observations[{key!r}]", card) for key, column in columns.items()
+    }
 
 
-def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str) -> Column:
+def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str, card: Mapping[str, Any] | None) -> Column:
     """Return the observations of one (sub)space."""
     shape: tuple[int, ...] = get_obs_shape(space)  # type: ignore[assignment]
     dtype = np.dtype(space.dtype)
@@ -79,17 +90,23 @@ def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str
     for index, array in enumerate(arrays):
         found = array.shape[1:]
         if fit(array[:1]).shape[1:] != shape:
+            why = why_shapes_differ(found, space) or (
+                "either this is data of another environment, or it was recorded with other environment wrappers (flattening, "
+                "frame stacking, time feature, resizing): use the same ones"
+            )
             raise ValueError(
                 f"expert_data, episode {index}: {name} of shape {found}, but the environment's observation space has shape "
-                f"{shape}. Either this is data of another environment, or it was recorded with other environment wrappers "
-                "(flattening, frame stacking, time feature, resizing): use the same ones"
+                f"{shape}: {why}{of_card(card)}"
             )
         _check_values(array, space, dtype, f"expert_data, episode {index}: {name}")
     return Column(arrays, shape, dtype, fit)
 
 
 def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label: str) -> None:
-    """Refuse observations that a cast to the space's dtype would change, and codes outside a discrete space."""
+    """Refuse observations that a cast to the space's dtype would change, codes outside a discrete space, scaled images."""
+    if is_image(space) and array.dtype != dtype:
+        minimum, maximum = extremes(array)
+        check_range(label, array.dtype, float(minimum.min()), float(maximum.max()), space)
     if isinstance(space, spaces.Box) and (np.can_cast(array.dtype, dtype) or (dtype.kind == "f" and array.dtype.kind != "f")):
         return
     minimum, maximum = extremes(array)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_iq.demonstrations.conversion import action_column, observation_columns, part_sizes
 from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.frame_stacks import StackedRows, stacked_rows
 from sb3_iq.demonstrations.storage import Column, MappedRows, RowFile, Rows, RowsInMemory, is_mapped, one_in_a_row
 from sb3_iq.demonstrations.trajectory import Trajectory
 
@@ -25,7 +26,8 @@ class ExpertBuffer:
     """
     Expert transitions, ready to be sampled.
 
-    Each observation is stored once and raw; it is normalised when sampled, as SB3's own buffer does. The data lives on
+    Each observation is stored once and raw; it is normalised when sampled, as SB3's own buffer does. Of images that are stacks
+    of frames each frame is stored once. The data lives on
     ``device`` below 1 GB, and is moved there batch by batch above. Episodes that are memory-mapped (see
     :func:`load_demonstrations`) stay in their files, and only what is sampled is read. Of any others the buffer makes a
     copy of its own: it doesn't keep ``demonstrations``.
@@ -70,7 +72,7 @@ class ExpertBuffer:
         """What the demonstrations are, in one line for the log."""
 
         trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
-        observations = observation_columns(trajectories, observation_space)
+        observations = observation_columns(trajectories, observation_space, demonstrations.card)
         actions = action_column(trajectories, action_space, action_range) if with_actions else None
         rewards = _reward_column(trajectories) if with_rewards else None
         columns = [*observations.values(), *(column for column in (actions, rewards) if column is not None)]
@@ -80,7 +82,10 @@ class ExpertBuffer:
         def rows(column: Column, every: int = 1) -> Rows:
             return MappedRows(column, files, every) if mapped else RowsInMemory(column, every)
 
-        self._observations = {key: rows(column) for key, column in observations.items()}
+        def observation_rows(column: Column) -> Rows | StackedRows:
+            return (None if mapped else stacked_rows(column)) or rows(column)
+
+        self._observations = {key: observation_rows(column) for key, column in observations.items()}
         self._actions = None if actions is None else rows(actions, self._freq)
         self._rewards = None if rewards is None else rows(rewards, self._freq)
         stores = [*self._observations.values(), *(store for store in (self._actions, self._rewards) if store is not None)]
@@ -90,7 +95,7 @@ class ExpertBuffer:
         """What is not in memory but in mapped files, in bytes."""
         self._home = th.device("cpu") if mapped or self.nbytes >= MAX_DEVICE_BYTES else self.device
         for store in stores:
-            if isinstance(store, RowsInMemory):
+            if isinstance(store, (RowsInMemory, StackedRows)):
                 store.to(self._home)
 
         lengths = np.array([len(trajectory) for trajectory in trajectories])
@@ -206,7 +211,8 @@ class ExpertBuffer:
     def scan_observations(self, key: str = "") -> Iterator[np.ndarray]:
         """
         :param key: a key of a Dict space
-        :return: the raw observations of all transitions once, in order: at once, but in pieces if they are memory-mapped
+        :return: the raw observations of all transitions once, in order: at once, but in pieces if they are memory-mapped, or
+            stacks of frames
         """
         return self._observations[key].scan(self._freq)
 

@@ -4,7 +4,9 @@ Episodes on disk: a folder in the format of ``imitation.data.serialize``, or a P
 One row for each episode of T steps: ``obs`` (T + 1 observations), ``acts`` (T actions; state-only data lack the
 column, which imitation then refuses), ``infos`` (T texts of plain JSON),
 ``terminal`` (whether it ended, in either way) and, where all episodes have them, ``rews`` (T rewards). Dict observations, for
-which imitation has no format, take a column for each key in the place of ``obs``: ``obs.image``, ``obs.desired_goal``.
+which imitation has no format, take a column for each key in the place of ``obs``: ``obs.image``, ``obs.desired_goal``. Images
+are lists of a fixed size, which take no more than their numbers; others take an offset for each list, twice as much for
+frames of a few channels.
 
 What imitation's columns can't tell is in the infos. The last one of an episode whose end is known holds
 ``{"TimeLimit.truncated": true}`` or ``false``, which imitation reads right too; the first one of an episode that doesn't start
@@ -24,8 +26,9 @@ from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.storage import chunks, is_mapped
 from sb3_iq.demonstrations.trajectory import Trajectory
 
-if TYPE_CHECKING:  # it is only imported when something is written
+if TYPE_CHECKING:  # they are only imported when something is written
     import datasets
+    import pyarrow as pa
 
 OBS_PREFIX = "obs."
 MAX_NUMBERS = 2**27  # in a column of a table: an Arrow array holds at most 2^31 numbers
@@ -92,10 +95,11 @@ def _table(pieces: list[list[Trajectory]], folder: Path) -> "datasets.Dataset":
     """Return the table of all pieces. If there are several, they are written to the folder, one at a time, and mapped."""
     import datasets
 
+    images = _images([trajectory for piece in pieces for trajectory in piece])
     if len(pieces) == 1:
-        return datasets.Dataset.from_dict(_columns(pieces[0]))
+        return datasets.Dataset.from_dict(_columns(pieces[0], images))
     for number, piece in enumerate(pieces):
-        datasets.Dataset.from_dict(_columns(piece)).save_to_disk(str(folder / str(number)))
+        datasets.Dataset.from_dict(_columns(piece, images)).save_to_disk(str(folder / str(number)))
     return datasets.concatenate_datasets([datasets.load_from_disk(str(folder / str(n))) for n in range(len(pieces))])
 
 
@@ -114,15 +118,42 @@ def _pieces(trajectories: Sequence[Trajectory]) -> list[list[Trajectory]]:
     return pieces
 
 
-def _columns(trajectories: Sequence[Trajectory]) -> dict[str, list[Any]]:
-    """Return the columns of a table, one entry for each episode."""
-    columns: dict[str, list[Any]] = {}
+def _parts(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Return the observations by the names of their columns."""
+    if isinstance(trajectory.obs, dict):
+        return {f"{OBS_PREFIX}{key}": array for key, array in trajectory.obs.items()}
+    return {"obs": trajectory.obs}
+
+
+def _images(trajectories: Sequence[Trajectory]) -> list[str]:
+    """Return the columns of images that are alike in all episodes."""
+    kinds: dict[str, set[Any]] = {}
     for trajectory in trajectories:
-        parts = trajectory.obs if isinstance(trajectory.obs, dict) else {"": trajectory.obs}
-        for key, array in parts.items():
-            columns.setdefault(f"{OBS_PREFIX}{key}" if key else "obs", []).append(_in_memory(array))
+        for name, array in _parts(trajectory).items():
+            kinds.setdefault(name, set()).add((array.shape[1:], array.dtype))
+    return [name for name, found in kinds.items() if len(found) == 1 and len(next(iter(found))[0]) >= 3]
+
+
+def _of_fixed_size(arrays: list[np.ndarray]) -> "pa.Array":
+    """Return the images of some episodes as a column of lists, of which only the outermost differ in length."""
+    import pyarrow as pa
+
+    values: Any = pa.array(np.concatenate([array.reshape(-1) for array in arrays]))
+    for length in arrays[0].shape[:0:-1]:
+        values = pa.FixedSizeListArray.from_arrays(values, length)
+    ends = np.cumsum([0, *map(len, arrays)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
+
+
+def _columns(trajectories: Sequence[Trajectory], images: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of a table, one entry for each episode."""
+    columns: dict[str, Any] = {}
+    for trajectory in trajectories:
+        for name, array in _parts(trajectory).items():
+            columns.setdefault(name, []).append(_in_memory(array))
         if trajectory.acts is not None:
             columns.setdefault("acts", []).append(_in_memory(trajectory.acts))
+    columns |= {name: _of_fixed_size(columns[name]) for name in images}
     columns |= {
         "infos": [_infos(trajectory) for trajectory in trajectories],
         "terminal": [trajectory.terminated or trajectory.truncated for trajectory in trajectories],

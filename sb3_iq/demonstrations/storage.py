@@ -131,6 +131,15 @@ class Column:
         return th.from_numpy(np.empty(0, self.dtype)).dtype
 
 
+def stored_dtype(column: Column) -> np.dtype:
+    """
+    :param column: what is stored
+    :return: the dtype that it was read in, where that is narrower than the one that is handed out, and torch can index it
+    """
+    read = np.result_type(*(column.convert(episode[:1]).dtype for episode in column.episodes))
+    return read if read in _COMPACT and np.can_cast(read, column.dtype) else column.dtype
+
+
 def one_in_a_row(numbers: np.ndarray) -> np.ndarray:
     """:return: single numbers, shape (n,) or (n, 1), as rows of shape (1,)"""
     return numbers.reshape(-1, 1)
@@ -150,9 +159,7 @@ class RowsInMemory:
         lengths = np.array([-(-len(episode) // every) for episode in column.episodes])
         self._ends = np.cumsum(lengths)
         self._dtype, self._torch_dtype = column.dtype, column.torch_dtype
-        read = np.result_type(*(column.convert(episode[:1]).dtype for episode in column.episodes))
-        compact = read in _COMPACT and np.can_cast(read, column.dtype)
-        self.array = np.empty((int(lengths.sum()), *column.shape), read if compact else column.dtype)
+        self.array = np.empty((int(lengths.sum()), *column.shape), stored_dtype(column))
         for episode, end, length in zip(column.episodes, self._ends, lengths, strict=True):
             self.array[end - length : end] = column.convert(episode[::every])
         self.nbytes = self.array.nbytes

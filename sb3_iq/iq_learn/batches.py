@@ -1,5 +1,6 @@
 """What a gradient step is made of: transitions of the expert and of the policy, and the states of the occupancy term."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch as th
@@ -47,6 +48,7 @@ def assemble(
     occupancy_term: OccupancyTerm,
     initial_obs: PyTorchObs | None = None,
     reward_prior: th.Tensor | float = 0.0,
+    augment: Callable[[PyTorchObs], PyTorchObs] | None = None,
 ) -> Batch:
     """
     :param expert: transitions of the demonstrations
@@ -55,17 +57,22 @@ def assemble(
     :param occupancy_term: which states are wanted for the occupancy term E_mu[V(s) - gamma V(s')]
     :param initial_obs: initial observations, for ``"start_states"``
     :param reward_prior: the prior reward of each transition, shape (batch,)
+    :param augment: how observations are changed at random, if they are; those of s and s' differ
     :return: one batch
     """
     parts = [expert] if policy is None else [expert, policy]
     obs = concatenate_obs(*(part.observations for part in parts))
+    next_obs = concatenate_obs(*(part.next_observations for part in parts))
+    if augment is not None:
+        obs, next_obs = augment(obs), augment(next_obs)
+        initial_obs = None if initial_obs is None else augment(initial_obs)
     n_expert = len(expert_actions)
     terminated = th.cat([part.dones for part in parts]).flatten()
     n_value = {"policy_mix": len(terminated), "policy": 0, "start_states": 0}.get(occupancy_term, n_expert)
     return Batch(
         obs,
         th.cat([expert_actions, *(part.actions for part in parts[1:])]),
-        concatenate_obs(*(part.next_observations for part in parts)),
+        next_obs,
         terminated,
         n_expert,
         n_value,

@@ -37,8 +37,8 @@ def gradient_penalty(
     (offline: between the expert's). The gradient is that with respect to observations and continuous actions; each critic
     counts.
 
-    Observations count in standard deviations of the demonstrations, images in units of 255. K is such that Q changes by no
-    more than its bound on the way from one transition of the expert to the next one in the batch, or over a distance of
+    Observations count in standard deviations of the demonstrations, images in units of their range. K is such that Q changes
+    by no more than its bound on the way from one transition of the expert to the next one in the batch, or over a distance of
     sqrt(d), one unit for each of the d numbers, where that is less: what lies between its own samples is not told from them.
 
     :param policy: the policy

@@ -273,7 +273,7 @@ class IQLearn(ImitationAlgorithm):
         self.terminal_v = terminal_value(self.objective, self.offline, expert_buffer.terminates)
         self.objective = replace(self.objective, terminal_v=self.terminal_v)
         buffer = None if self.offline else self.replay_buffer
-        self.sampler = Sampler(expert_buffer, buffer, env, self.settings)
+        self.sampler = Sampler(expert_buffer, buffer, env, self.settings, self.policy.random_shift)
         self.deterministic_share = self.settings.deterministic_share
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))

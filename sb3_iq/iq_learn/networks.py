@@ -4,9 +4,14 @@ import hashlib
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import ContinuousCritic
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel, ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor
 from torch import nn
+
+from sb3_iq.iq_learn.normalization import ObservationNormalizer
+from sb3_iq.iq_learn.random_shift import RandomShift
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -86,3 +91,33 @@ class Temperature(nn.Module):
         """
         with th.no_grad():
             self.log_ent_coef.copy_(th.tensor([ent_coef]).log())
+
+
+class TreatedObservations(BaseModel):
+    """
+    What a policy does with observations: its features extractors get standardised vectors, and the batches that it learns
+    from hold shifted images.
+    """
+
+    normalizer: ObservationNormalizer
+
+    def _treat_observations(self, observation_space: spaces.Space, normalize_obs: bool, random_shift: int | None) -> None:
+        self.normalize_obs = normalize_obs
+        self.max_shift = random_shift
+        self.random_shift = RandomShift(observation_space, random_shift)
+
+    def _make_normalizer(self) -> None:
+        self.normalizer = ObservationNormalizer(self.observation_space)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """
+        :return: a features extractor of the policy's kind, of normalised observations
+        """
+        extractor = super().make_features_extractor()
+        if self.normalize_obs:
+            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
+        return extractor
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {"normalize_obs": self.normalize_obs, "random_shift": self.max_shift}
+        return {**super()._get_constructor_parameters(), **own}

@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
+
+from sb3_iq.observations import is_image
 
 # What is far from the demonstrations stays in a network's range
 MAX_MAGNITUDE = 10.0
@@ -89,9 +90,10 @@ class ObservationNormalizer(nn.Module):
     def __init__(self, observation_space: spaces.Space) -> None:
         super().__init__()
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
-        vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image_space(space)}
+        vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image(space)}
         self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
-        self.images = [key for key, space in named.items() if is_image_space(space)]
+        images = {key: space for key, space in named.items() if is_image(space)}
+        self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 
     def units(self) -> dict[str, th.Tensor | float]:
         """
@@ -99,7 +101,7 @@ class ObservationNormalizer(nn.Module):
             demonstrations' standard deviations, shape of the entry, the range of images
         """
         stds = {key: part.std for key, part in self.parts.items()}
-        return {**stds, **dict.fromkeys(self.images, 255.0)}  # type: ignore[dict-item]
+        return {**stds, **self.ranges}  # type: ignore[dict-item]
 
     @property
     def fitted(self) -> bool:

@@ -15,6 +15,7 @@ from torch import nn
 from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.iq_learn.normalization import ObservationNormalizer
 from sb3_iq.iq_learn.objective import Rows, SoftValues
+from sb3_iq.iq_learn.random_shift import RandomShift
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
 
@@ -30,6 +31,8 @@ class SoftPolicy(Protocol):
     continuous: ClassVar[bool]
     """Whether Q has a gradient in the actions, and an actor follows it"""
     normalizer: ObservationNormalizer
+    random_shift: RandomShift
+    """What changes the images of a batch at random; predictions and rewards are those of images as they are"""
 
     @property
     def action_space(self) -> spaces.Space:

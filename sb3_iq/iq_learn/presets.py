@@ -120,9 +120,9 @@ PAPER = {
             "occupancy_term": "expert",
             "penalty": "expert",
             "use_target": False,
-            "policy_kwargs": {"net_arch": [64, 64], "activation_fn": nn.ELU, "normalize_obs": False},
+            "policy_kwargs": {"net_arch": [64, 64], "activation_fn": nn.ELU, "normalize_obs": False, "random_shift": 0},
         },
-        images={"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {"normalize_obs": False}},
+        images={"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {"normalize_obs": False, "random_shift": 0}},
         families={"CartPole": {"ent_coef": 1e-3}, "LunarLander": {"ent_coef": 1e-3}},
     ),
     # Soft actor-critic: one critic, a slow actor, the penalty of both batches, every expert state counted as an initial one
@@ -133,7 +133,13 @@ PAPER = {
             "actor_learning_rate": 3e-5,
             "batch_size": 256,
             "occupancy_term": "expert_states",
-            "policy_kwargs": {"n_critics": 1, "layer_norm": False, "normalize_obs": False, "actor_tau": 1.0},
+            "policy_kwargs": {
+                "n_critics": 1,
+                "layer_norm": False,
+                "normalize_obs": False,
+                "random_shift": 0,
+                "actor_tau": 1.0,
+            },
         },
         families={
             "LunarLander": {"ent_coef": 1e-3},
@@ -157,11 +163,17 @@ LS_IQ_SETTINGS: Named = {
     "expert_target": "fixed",
 }
 LS_IQ = {
-    "discrete": PresetRow({**LS_IQ_SETTINGS, "policy_kwargs": {"normalize_obs": False}}),
+    "discrete": PresetRow({**LS_IQ_SETTINGS, "policy_kwargs": {"normalize_obs": False, "random_shift": 0}}),
     "continuous": PresetRow(
         {
             **LS_IQ_SETTINGS,
-            "policy_kwargs": {"n_critics": 1, "layer_norm": False, "normalize_obs": False, "actor_tau": 1.0},
+            "policy_kwargs": {
+                "n_critics": 1,
+                "layer_norm": False,
+                "normalize_obs": False,
+                "random_shift": 0,
+                "actor_tau": 1.0,
+            },
         }
     ),
 }

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.demonstrations.conversion import range_of_expert
 from sb3_iq.iq_learn.action_range import ActionScale
-from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature
-from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
+from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature, TreatedObservations
+from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs, first_rows
@@ -33,7 +33,7 @@ Aggregation = Literal["min", "mean"]
 MAX_ACTION = 0.999
 
 
-class SACPolicy(Temperature, sac.SACPolicy):
+class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
     """
     Policy for continuous actions: SAC's actor and critics, and a moving average of the actor for deterministic prediction
     (exploration samples from the actor itself). A shared features extractor is learned by the critics' loss, and the actor
@@ -44,6 +44,8 @@ class SACPolicy(Temperature, sac.SACPolicy):
     :param layer_norm: whether the critics' hidden layers are normalised (LayerNorm); typically True
     :param q_bound: bound Q to this size by a tanh, if given
     :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations
+    :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
+        :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
     :param actor_tau: coefficient of the moving average of the actor which deterministic predictions are made by, in (0, 1],
         typically 2e-4 (before 4 / ``actor_tau`` updates it is the average of about the last quarter); 1 for the actor itself
     """
@@ -65,6 +67,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         layer_norm: bool = True,
         q_bound: float | None = None,
         normalize_obs: bool = True,
+        random_shift: int | None = None,
         actor_tau: float = 2e-4,
         **kwargs: Any,
     ) -> None:
@@ -75,7 +78,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         self.actor_tau = actor_tau
         self.critic_aggregation, self.layer_norm = critic_aggregation, layer_norm
         self.q_bound = q_bound
-        self.normalize_obs = normalize_obs
+        self._treat_observations(observation_space, normalize_obs, random_shift)
         super().__init__(
             observation_space,
             action_space,
@@ -86,7 +89,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.normalizer = ObservationNormalizer(self.observation_space)
+        self._make_normalizer()
         self._make_temperature()
         super()._build(lr_schedule)
         if self.share_features_extractor:
@@ -105,12 +108,6 @@ class SACPolicy(Temperature, sac.SACPolicy):
         actors = (self.actor, self.averaged_actor)
         self._averaging = [list(a.parameters()) for a in actors] + [list(a.buffers()) for a in actors]
 
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        extractor = super().make_features_extractor()
-        if self.normalize_obs:
-            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
-        return extractor
-
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> sac.Actor:
         actor_class = FollowingActor if self.share_features_extractor else sac.Actor
         return actor_class(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
@@ -127,7 +124,7 @@ class SACPolicy(Temperature, sac.SACPolicy):
         return critic
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = ("critic_aggregation", "layer_norm", "q_bound", "normalize_obs", "actor_tau", "share_features_extractor")
+        own = ("critic_aggregation", "layer_norm", "q_bound", "actor_tau", "share_features_extractor")
         return {**super()._get_constructor_parameters(), **{name: getattr(self, name) for name in own}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
@@ -26,10 +27,17 @@ class Sampler:
     :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
     :param settings: which states are wanted for the occupancy term, how many of the expert's transitions are drawn for each of
         the policy's, and which share of both by the discounted occupancy
+    :param augment: how the observations of a batch are changed at random; prior rewards, and the actions that are told for
+        demonstrations without, are those of the observations as they are
     """
 
     def __init__(
-        self, expert_buffer: ExpertBuffer, replay_buffer: ReplayBuffer | None, env: VecNormalize | None, settings: Settings
+        self,
+        expert_buffer: ExpertBuffer,
+        replay_buffer: ReplayBuffer | None,
+        env: VecNormalize | None,
+        settings: Settings,
+        augment: Callable[[PyTorchObs], PyTorchObs] | None = None,
     ) -> None:
         self.expert_buffer = expert_buffer
         self.replay_buffer = replay_buffer
@@ -41,6 +49,7 @@ class Sampler:
         if replay_buffer is not None and self.discounted_share > 0:
             self.expert_occupancy = ExpertOccupancy(expert_buffer, settings.gamma)
             self.replay_occupancy = ReplayOccupancy(replay_buffer, settings.gamma)
+        self.augment = augment
         self.prior: RewardPrior | None = None
         self.stored_prior: StoredPrior | None = None
 
@@ -75,7 +84,7 @@ class Sampler:
         initial_obs = None
         if self.occupancy_term == "start_states":
             initial_obs = sample_initial_observations(batch_size, self.expert_buffer, self.replay_buffer, self.env)
-        return assemble(expert, policy, actions, self.occupancy_term, initial_obs, reward_prior)
+        return assemble(expert, policy, actions, self.occupancy_term, initial_obs, reward_prior, self.augment)
 
     def _draw_of_expert(self, n: int) -> th.Tensor:
         n_discounted = round(n * self.discounted_share)

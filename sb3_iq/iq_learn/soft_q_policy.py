@@ -18,8 +18,8 @@ from torch import nn
 
 from sb3_iq.demonstrations import Demonstrations
 from sb3_iq.demonstrations.conversion import part_sizes
-from sb3_iq.iq_learn.networks import ScaledTanh, Temperature
-from sb3_iq.iq_learn.normalization import ObservationNormalizer, current_names
+from sb3_iq.iq_learn.networks import ScaledTanh, Temperature, TreatedObservations
+from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs
@@ -27,7 +27,7 @@ from sb3_iq.observations import batch_length, concatenate_obs
 SelfSoftQPolicy = TypeVar("SelfSoftQPolicy", bound="SoftQPolicy")
 
 
-class SoftQPolicy(Temperature, dqn.DQNPolicy):
+class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
     """
     Policy for discrete actions: SB3's Q-network, softmax(Q / alpha) as stochastic and argmax Q as deterministic prediction.
     An action has one part, or several of which each has values of its own.
@@ -36,6 +36,8 @@ class SoftQPolicy(Temperature, dqn.DQNPolicy):
 
     :param q_bound: bound Q to this size by a tanh, if given
     :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations
+    :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
+        :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
     """
 
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -51,10 +53,11 @@ class SoftQPolicy(Temperature, dqn.DQNPolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         q_bound: float | None = None,
         normalize_obs: bool = True,
+        random_shift: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.q_bound = q_bound
-        self.normalize_obs = normalize_obs
+        self._treat_observations(observation_space, normalize_obs, random_shift)
         self.sizes = list(part_sizes(action_space))
         super().__init__(
             observation_space,
@@ -65,7 +68,7 @@ class SoftQPolicy(Temperature, dqn.DQNPolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.normalizer = ObservationNormalizer(self.observation_space)
+        self._make_normalizer()
         self._make_temperature()
         # One output for each choice of each part
         self.net_args["action_space"] = spaces.Discrete(sum(self.sizes))
@@ -74,12 +77,6 @@ class SoftQPolicy(Temperature, dqn.DQNPolicy):
         self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
             self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
-
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        extractor = super().make_features_extractor()
-        if self.normalize_obs:
-            extractor.register_forward_pre_hook(self.normalizer.before_extractor)
-        return extractor
 
     def make_q_net(self) -> dqn.QNetwork:
         q_net = super().make_q_net()
@@ -101,7 +98,7 @@ class SoftQPolicy(Temperature, dqn.DQNPolicy):
         return policy
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "q_bound": self.q_bound, "normalize_obs": self.normalize_obs}
+        return {**super()._get_constructor_parameters(), "q_bound": self.q_bound}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().load_state_dict(current_names(state_dict), *args, **kwargs)
