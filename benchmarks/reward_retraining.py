@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from reward_models import SOURCES, trained
+from reward_models import SOURCES, trained, untrained
 from run import RESULTS, git_commit
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,12 +26,15 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq import IQLearn
+from sb3_iq.iq_learn.reward_priors import PRIORS
 from sb3_iq.rewards import LearnedReward, LearnedRewardVecEnv
 
 N_EVAL_EPISODES = 20
-# A reward: its form and what is paid at a terminal state; "true" is the environment's own
+# A reward: its form and what is paid at a terminal state; "true" is the environment's own, "prior" that of the model before
+# its first step: with discrete actions the offline solution
 REWARDS = {
     "true": None,
+    "prior": ("bounded", "absorbing"),
     "bellman": ("bellman", "absorbing"),
     "bellman-once": ("bellman", "once"),
     "advantage": ("advantage", "absorbing"),
@@ -69,6 +72,13 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC}
 
 
+def prior_name(env_id: str) -> str | None:
+    """:return: which prior of rewards is the default there; None if there is none"""
+    env = gym.make(env_id)
+    applies = (name for name, row in PRIORS.items() if row.applies(env.observation_space, env.action_space, True))
+    return next(applies, None)
+
+
 def run(
     env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dict[str, float], timesteps: int
 ) -> dict[str, Any]:
@@ -88,7 +98,8 @@ def run(
     gamma = model.gamma
     venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
     if (form := REWARDS[reward]) is not None:
-        venv = LearnedRewardVecEnv(venv, LearnedReward(model, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
+        source = untrained(env_id, mode, seed).learn(0) if reward == "prior" else model
+        venv = LearnedRewardVecEnv(venv, LearnedReward(source, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
     # The scale of rewards is arbitrary, also that of the true ones: each agent sees them at variance 1
     venv = VecNormalize(venv, norm_obs=False, gamma=gamma)
     learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)  # type: ignore[call-arg]
@@ -127,6 +138,8 @@ def main() -> None:
     for mode, seed, reward in itertools.product(args.modes, args.seeds, args.rewards):
         key = {"env": args.env, "mode": mode, "agent": args.agent, "reward": reward, "seed": seed, "physics": args.physics}
         key["timesteps"] = timesteps
+        # There are lines of models with an earlier default
+        key["model_prior"] = prior_name(args.env) if mode == "online" else None
         if any(all(line[name] == value for name, value in key.items()) for line in lines):
             continue
         command = (
