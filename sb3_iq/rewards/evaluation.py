@@ -17,12 +17,12 @@ class Evaluation(NamedTuple):
     """
     :param rewards: r(s, a, s'), shape (batch,)
     :param absorbing: the reward of each further step in an absorbing state, if s' is one, shape (batch,)
-    :param errors: the standard errors of the rewards, shape (batch,)
+    :param errors: the standard errors of the rewards, shape (batch,); None with discrete actions, where V is exact
     """
 
     rewards: np.ndarray
     absorbing: np.ndarray
-    errors: np.ndarray
+    errors: np.ndarray | None
 
 
 class Evaluator:
@@ -102,20 +102,22 @@ class Evaluator:
     def of_outputs(self, outputs: np.ndarray, actions: np.ndarray, next_outputs: np.ndarray, over: np.ndarray) -> Evaluation:
         """:return: as ``evaluate``, of discrete actions, from what ``outputs`` returns for s and s'"""
         values = self.value_of(next_outputs if self.parts.form == "bellman" else outputs)
-        return self._combined(self.q_of(outputs, actions), values, np.zeros_like(values), over)
+        return self._combined(self.q_of(outputs, actions), values, None, over)
 
-    def _combined(self, q: np.ndarray, v: np.ndarray, errors: np.ndarray, over: np.ndarray) -> Evaluation:
+    def _combined(self, q: np.ndarray, v: np.ndarray, errors: np.ndarray | None, over: np.ndarray) -> Evaluation:
         """Return rewards from Q(s, a) and V: that of s' in the form bellman, that of s in the others."""
         parts = self.parts
-        terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
+        terminal_v = q if parts.terminal_v is None else np.float32(parts.terminal_v)
         if parts.form == "bellman":
             rewards = q - parts.gamma * np.where(over, terminal_v, v)
-            return Evaluation(rewards, (1 - parts.gamma) * terminal_v, np.where(over, 0.0, parts.gamma * errors))
+            errors = None if errors is None else np.where(over, 0.0, parts.gamma * errors)
+            return Evaluation(rewards, np.broadcast_to((1 - parts.gamma) * terminal_v, q.shape), errors)
         if self._typical is None:
             return Evaluation(q - v, np.zeros_like(q), errors)
         unit = max(self._typical.regret, MIN_UNIT)
-        absorbing = np.clip((terminal_v - self._typical.value) / unit, -1.0, 0.0)
-        return Evaluation(np.clip((q - v) / unit, -1.0, 1.0), absorbing, errors / unit)
+        absorbing = np.minimum(np.maximum((terminal_v - self._typical.value) / unit, -1.0), 0.0)
+        rewards = np.minimum(np.maximum((q - v) / unit, -1.0), 1.0)
+        return Evaluation(rewards, np.broadcast_to(absorbing, q.shape), None if errors is None else errors / unit)
 
     def _tensor(self, rows: Obs) -> Any:
         normalized = self.normalized(rows)
