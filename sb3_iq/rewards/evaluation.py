@@ -64,8 +64,9 @@ class Evaluator:
 
     def value_of(self, outputs: np.ndarray) -> np.ndarray:
         """:return: V(s) = alpha logsumexp(Q(s, .) / alpha) of discrete actions, the sum over their parts, shape (batch,)"""
-        parts = np.split(outputs, self._starts[1:], axis=1) if len(self._starts) > 1 else [outputs]
-        return sum(self._soft_maximum(values) for values in parts)  # type: ignore[return-value]
+        if len(self._starts) == 1:
+            return self._soft_maximum(outputs)
+        return np.sum([self._soft_maximum(values) for values in np.split(outputs, self._starts[1:], axis=1)], axis=0)
 
     def _soft_maximum(self, values: np.ndarray) -> np.ndarray:
         highest = values.max(axis=1)
@@ -107,17 +108,17 @@ class Evaluator:
     def _combined(self, q: np.ndarray, v: np.ndarray, errors: np.ndarray | None, over: np.ndarray) -> Evaluation:
         """Return rewards from Q(s, a) and V: that of s' in the form bellman, that of s in the others."""
         parts = self.parts
-        terminal_v = q if parts.terminal_v is None else np.float32(parts.terminal_v)
+        terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
         if parts.form == "bellman":
             rewards = q - parts.gamma * np.where(over, terminal_v, v)
             errors = None if errors is None else np.where(over, 0.0, parts.gamma * errors)
-            return Evaluation(rewards, np.broadcast_to((1 - parts.gamma) * terminal_v, q.shape), errors)
+            return Evaluation(rewards, (1 - parts.gamma) * terminal_v, errors)
         if self._typical is None:
             return Evaluation(q - v, np.zeros_like(q), errors)
         unit = max(self._typical.regret, MIN_UNIT)
         absorbing = np.minimum(np.maximum((terminal_v - self._typical.value) / unit, -1.0), 0.0)
         rewards = np.minimum(np.maximum((q - v) / unit, -1.0), 1.0)
-        return Evaluation(rewards, np.broadcast_to(absorbing, q.shape), None if errors is None else errors / unit)
+        return Evaluation(rewards, absorbing, None if errors is None else errors / unit)
 
     def _tensor(self, rows: Obs) -> Any:
         normalized = self.normalized(rows)
