@@ -15,7 +15,7 @@ from pathlib import Path
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq import Demonstrations, IQLearn, load_demonstrations
 
 MODELS = Path(__file__).parent / "models"
 # Checkpoints at these shares of the training: the graded half of the mixtures that rewards are tested on
@@ -72,8 +72,16 @@ def untrained(env_id: str, mode: str, seed: int) -> IQLearn:
     :param seed: the seed of the training and of the choice of demonstrations
     :return: the model before its training; of discrete actions, ``learn(0)`` makes it what the prior of rewards stands for
     """
-    demonstrations = load_demonstrations(f"demos:{env_id}", n_trajectories=SOURCES[env_id].n_trajectories, seed=seed)
-    return IQLearn("MlpPolicy", env_id, demonstrations, offline=mode == "offline", seed=seed, device="cpu")
+    return IQLearn("MlpPolicy", env_id, demonstrations_of(env_id, seed), offline=mode == "offline", seed=seed, device="cpu")
+
+
+def loaded(env_id: str, mode: str, seed: int) -> IQLearn:
+    """:return: the trained model and its demonstrations; the arguments are those of ``trained``"""
+    return IQLearn.load(trained(env_id, mode, seed), expert_data=demonstrations_of(env_id, seed), device="cpu")
+
+
+def demonstrations_of(env_id: str, seed: int) -> Demonstrations:
+    return load_demonstrations(f"demos:{env_id}", n_trajectories=SOURCES[env_id].n_trajectories, seed=seed)
 
 
 def trained(env_id: str, mode: str, seed: int) -> Path:

@@ -17,15 +17,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from reward_models import SOURCES, trained, untrained
+from reward_models import SOURCES, loaded, untrained
 from run import RESULTS, git_commit
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq import IQLearn
 from sb3_iq.iq_learn.reward_priors import PRIORS
 from sb3_iq.rewards import LearnedReward, LearnedRewardVecEnv
 
@@ -72,6 +72,25 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC}
 
 
+class Curve(BaseCallback):
+    """
+    The mean true return of the latest episodes at each tenth of the training.
+
+    :param timesteps: of the training
+    """
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.every = timesteps // 10
+        self.returns: list[float] = []
+
+    def _on_step(self) -> bool:
+        infos: Any = self.model.ep_info_buffer
+        if self.num_timesteps >= self.every * (len(self.returns) + 1) and infos:
+            self.returns.append(round(float(np.mean([info["r"] for info in infos])), 1))
+        return True
+
+
 def prior_name(env_id: str) -> str | None:
     """:return: which prior of rewards is the default there; None if there is none"""
     env = gym.make(env_id)
@@ -94,7 +113,7 @@ def run(
     """
     settings = {name: value for name, value in AGENTS[env_id, agent].items() if name not in ("timesteps", "n_envs")}
     n_envs = AGENTS[env_id, agent]["n_envs"]
-    model = IQLearn.load(trained(env_id, mode, seed), device="cpu")
+    model = loaded(env_id, mode, seed)
     gamma = model.gamma
     venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
     if (form := REWARDS[reward]) is not None:
@@ -103,8 +122,9 @@ def run(
     # The scale of rewards is arbitrary, also that of the true ones: each agent sees them at variance 1
     venv = VecNormalize(venv, norm_obs=False, gamma=gamma)
     learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)  # type: ignore[call-arg]
+    curve = Curve(timesteps)
     start = time.perf_counter()
-    learner.learn(timesteps)
+    learner.learn(timesteps, curve)
     seconds = time.perf_counter() - start
     eval_env = make_vec_env(env_id, N_EVAL_EPISODES, seed=10_000 + seed, env_kwargs=physics)
     returns = evaluate_policy(learner, eval_env, N_EVAL_EPISODES, return_episode_rewards=True)[0]
@@ -113,6 +133,7 @@ def run(
     return {
         "return": round(float(np.mean(returns)), 1),
         "worst": round(float(np.min(returns)), 1),
+        "curve": curve.returns,
         "imitator": round(float(np.mean(imitator)), 1),
         "gamma": gamma,
         "seconds": round(seconds),

@@ -38,7 +38,9 @@ class Evaluator:
         self.continuous = is_continuous(parts.policy)
         self._device = parts.policy.device  # which a policy looks for among its parameters each time
         self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
-        self._typical = typical(parts.policy, self._ent_coef) if parts.form == "bounded" else None
+        self._typical = parts.typical
+        if parts.form == "bounded" and self._typical is None:
+            self._typical = typical(parts.policy, self._ent_coef, None)
         self._q_function = None if self.continuous else q_function(parts.policy)
         networks: Any = parts.policy
         self._starts = [0] if self.continuous else [0, *np.cumsum(networks.sizes)[:-1].tolist()]
@@ -113,8 +115,9 @@ class Evaluator:
             rewards = q - parts.gamma * np.where(over, terminal_v, v)
             errors = None if errors is None else np.where(over, 0.0, parts.gamma * errors)
             return Evaluation(rewards, (1 - parts.gamma) * terminal_v, errors)
-        if self._typical is None:
+        if parts.form == "advantage":
             return Evaluation(q - v, np.zeros_like(q), errors)
+        assert self._typical is not None
         unit = max(self._typical.regret, MIN_UNIT)
         absorbing = np.minimum(np.maximum((terminal_v - self._typical.value) / unit, -1.0), 0.0)
         rewards = np.minimum(np.maximum((q - v) / unit, -1.0), 1.0)

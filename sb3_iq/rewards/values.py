@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -11,10 +11,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn import functional as F
 
-from sb3_iq.observations import concatenate_obs, map_obs
+from sb3_iq.observations import batch_length, concatenate_obs, has_distance, map_obs
+from sb3_iq.rewards.parts import Typical
 
 # Draws of the policy's noise for each state, in antithetic pairs: those that the model itself takes
 N_SAMPLES = 16
+N_TYPICAL = 512
 
 
 def is_continuous(policy: BasePolicy) -> bool:
@@ -85,26 +87,21 @@ def _in_pairs(q: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor) -> th.Tens
     return (values[: N_SAMPLES // 2] + values[N_SAMPLES // 2 :]) / 2
 
 
-class Typical(NamedTuple):
-    """
-    What is typical of states like those of the demonstrations.
-
-    :param value: the mean of V
-    :param regret: the mean of V - Q for random actions: how much one of them costs
-    """
-
-    value: float
-    regret: float
+def n_typical(space: spaces.Space) -> int:
+    """:return: how many states tell what is typical: few where there are images"""
+    return N_TYPICAL if has_distance(space) else N_TYPICAL // 8
 
 
-def typical(policy: BasePolicy, ent_coef: th.Tensor, n: int = 512) -> Typical:
+def typical(policy: BasePolicy, ent_coef: th.Tensor, obs: PyTorchObs | None) -> Typical:
     """
     :param policy: the networks
     :param ent_coef: the temperature alpha
-    :param n: the number of states and actions that are drawn, the same in each call
-    :return: what is typical of states with the mean and standard deviation of the demonstrations
+    :param obs: observations of the demonstrations, batch first; None: draws with their mean and standard deviation
+    :return: what is typical of these states, for actions that are drawn, the same in each call
     """
-    obs = _typical_observations(policy, n)
+    if obs is None:
+        obs = _typical_observations(policy, n_typical(policy.observation_space))
+    n = batch_length(obs)
     generator = th.Generator().manual_seed(1)
     space: Any = policy.action_space
     if is_continuous(policy):
