@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC}
 
 
+def changed(env: gym.Env, physics: dict[str, float]) -> gym.Env:
+    """:return: the environment with other physics"""
+    for name, value in physics.items():
+        assert hasattr(env.unwrapped, name), f"the environment has no {name}"
+        setattr(env.unwrapped, name, value)
+    return env
+
+
 class Curve(BaseCallback):
     """
     The mean true return of the latest episodes at each tenth of the training.
@@ -107,7 +116,7 @@ def run(
     :param seed: the seed of model and agent
     :param agent: ``"ppo"``, ``"dqn"`` or ``"sac"``
     :param reward: a key of ``REWARDS``
-    :param physics: arguments of the environment that the agent learns and is evaluated in, such as gravity
+    :param physics: attributes of the environment that the agent learns and is evaluated in, such as gravity
     :param timesteps: environment steps of the agent's training
     :return: the true returns of the agent, and of the imitator in the same environment
     """
@@ -115,7 +124,8 @@ def run(
     n_envs = AGENTS[env_id, agent]["n_envs"]
     model = loaded(env_id, mode, seed)
     gamma = model.gamma
-    venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
+    changes = partial(changed, physics=physics)
+    venv: Any = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=changes)
     if (form := REWARDS[reward]) is not None:
         source = untrained(env_id, mode, seed).learn(0) if reward == "prior" else model
         venv = LearnedRewardVecEnv(venv, LearnedReward(source, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
@@ -126,7 +136,7 @@ def run(
     start = time.perf_counter()
     learner.learn(timesteps, curve)
     seconds = time.perf_counter() - start
-    eval_env = make_vec_env(env_id, N_EVAL_EPISODES, seed=10_000 + seed, env_kwargs=physics)
+    eval_env = make_vec_env(env_id, N_EVAL_EPISODES, seed=10_000 + seed, wrapper_class=changes)
     returns = evaluate_policy(learner, eval_env, N_EVAL_EPISODES, return_episode_rewards=True)[0]
     eval_env.seed(10_000 + seed)
     imitator = evaluate_policy(model, eval_env, N_EVAL_EPISODES, return_episode_rewards=True)[0]
@@ -149,7 +159,7 @@ def main() -> None:
     parser.add_argument("--rewards", nargs="+", choices=sorted(REWARDS), default=["true", "bellman", "bounded"])
     parser.add_argument("--timesteps", type=int, help="environment steps of the agents; by default those of AGENTS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--physics", type=json.loads, default={}, help="arguments of the environment, as JSON")
+    parser.add_argument("--physics", type=json.loads, default={}, help="attributes of the environment, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "reward-retraining.jsonl")
     args = parser.parse_args()
     th.set_num_threads(1)
@@ -159,9 +169,13 @@ def main() -> None:
     for mode, seed, reward in itertools.product(args.modes, args.seeds, args.rewards):
         key = {"env": args.env, "mode": mode, "agent": args.agent, "reward": reward, "seed": seed, "physics": args.physics}
         key["timesteps"] = timesteps
-        # There are lines of models with an earlier default
-        key["model_prior"] = prior_name(args.env) if mode == "online" else None
-        if any(all(line[name] == value for name, value in key.items()) for line in lines):
+        if reward != "true":
+            # There are lines of models with an earlier default
+            key["model_prior"] = prior_name(args.env) if mode == "online" else None
+        if REWARDS[reward] == ("bounded", "absorbing"):
+            # Which states were typical ones: in earlier lines, draws with the demonstrations' mean and standard deviation
+            key["typical"] = "demonstrations"
+        if any(all(line.get(name) == value for name, value in key.items()) for line in lines):
             continue
         command = (
             f"python benchmarks/reward_retraining.py --env {args.env} --modes {mode} --agent {args.agent} "
