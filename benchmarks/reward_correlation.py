@@ -15,7 +15,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import torch as th
-from reward_models import SOURCES, trained
+from reward_models import SOURCES, loaded, trained
 from run import RESULTS, git_commit
 
 from sb3_iq import IQLearn
@@ -41,7 +41,7 @@ def main() -> None:
     for seed in args.seeds:
         path = trained(args.env, args.mode, seed)
         steps = sorted(path.parent.glob("checkpoint-*.zip"), key=lambda file: int(file.stem.split("-")[1]))
-        reward = LearnedReward(IQLearn.load(path, device="cpu"))
+        reward = LearnedReward(loaded(args.env, args.mode, seed))
         checkpoints = [LearnedReward(IQLearn.load(file, device="cpu")) for file in steps]
         first = report(reward, args.env, args.n_episodes, checkpoints, seed=20_000)
         for form in FORMS:

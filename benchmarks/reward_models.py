@@ -15,7 +15,7 @@ from pathlib import Path
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq import Demonstrations, IQLearn, load_demonstrations
 
 MODELS = Path(__file__).parent / "models"
 # Checkpoints at these shares of the training: the graded half of the mixtures that rewards are tested on
@@ -38,7 +38,7 @@ class Source:
 
 
 SOURCES = {
-    "CartPole-v1": Source(5, 20_000),
+    "CartPole-v1": Source(5, 15_000),
     "LunarLander-v3": Source(10, 15_000),
     "Pendulum-v1": Source(5, 20_000, 2_000),
     "MountainCar-v0": Source(5, 15_000, 2_000),
@@ -65,6 +65,25 @@ class Checkpoints(BaseCallback):
         return True
 
 
+def untrained(env_id: str, mode: str, seed: int) -> IQLearn:
+    """
+    :param env_id: one of ``SOURCES``
+    :param mode: ``"online"`` or ``"offline"``
+    :param seed: the seed of the training and of the choice of demonstrations
+    :return: the model before its training; of discrete actions, ``learn(0)`` makes it what the prior of rewards stands for
+    """
+    return IQLearn("MlpPolicy", env_id, demonstrations_of(env_id, seed), offline=mode == "offline", seed=seed, device="cpu")
+
+
+def loaded(env_id: str, mode: str, seed: int) -> IQLearn:
+    """:return: the trained model and its demonstrations; the arguments are those of ``trained``"""
+    return IQLearn.load(trained(env_id, mode, seed), expert_data=demonstrations_of(env_id, seed), device="cpu")
+
+
+def demonstrations_of(env_id: str, seed: int) -> Demonstrations:
+    return load_demonstrations(f"demos:{env_id}", n_trajectories=SOURCES[env_id].n_trajectories, seed=seed)
+
+
 def trained(env_id: str, mode: str, seed: int) -> Path:
     """
     :param env_id: one of ``SOURCES``
@@ -78,8 +97,7 @@ def trained(env_id: str, mode: str, seed: int) -> Path:
         return path
     source = SOURCES[env_id]
     timesteps = source.online if mode == "online" else source.offline
-    demonstrations = load_demonstrations(f"demos:{env_id}", n_trajectories=source.n_trajectories, seed=seed)
-    model = IQLearn("MlpPolicy", env_id, demonstrations, offline=mode == "offline", seed=seed, device="cpu")
+    model = untrained(env_id, mode, seed)
     start = time.perf_counter()
     model.learn(timesteps, callback=Checkpoints(folder, [int(share * timesteps) for share in SHARES]))
     model.save(path)

@@ -11,27 +11,31 @@ import argparse
 import itertools
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch as th
-from reward_models import SOURCES, trained
+from reward_models import SOURCES, loaded, untrained
 from run import RESULTS, git_commit
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq import IQLearn
+from sb3_iq.iq_learn.reward_priors import PRIORS
 from sb3_iq.rewards import LearnedReward, LearnedRewardVecEnv
 
 N_EVAL_EPISODES = 20
-# A reward: its form and what is paid at a terminal state; "true" is the environment's own
+# A reward: its form and what is paid at a terminal state; "true" is the environment's own, "prior" that of the model before
+# its first step: with discrete actions the offline solution
 REWARDS = {
     "true": None,
+    "prior": ("bounded", "absorbing"),
     "bellman": ("bellman", "absorbing"),
     "bellman-once": ("bellman", "once"),
     "advantage": ("advantage", "absorbing"),
@@ -69,6 +73,40 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "dqn": DQN, "sac": SAC}
 
 
+def changed(env: gym.Env, physics: dict[str, float]) -> gym.Env:
+    """:return: the environment with other physics"""
+    for name, value in physics.items():
+        assert hasattr(env.unwrapped, name), f"the environment has no {name}"
+        setattr(env.unwrapped, name, value)
+    return env
+
+
+class Curve(BaseCallback):
+    """
+    The mean true return of the latest episodes at each tenth of the training.
+
+    :param timesteps: of the training
+    """
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.every = timesteps // 10
+        self.returns: list[float] = []
+
+    def _on_step(self) -> bool:
+        infos: Any = self.model.ep_info_buffer
+        if self.num_timesteps >= self.every * (len(self.returns) + 1) and infos:
+            self.returns.append(round(float(np.mean([info["r"] for info in infos])), 1))
+        return True
+
+
+def prior_name(env_id: str) -> str | None:
+    """:return: which prior of rewards is the default there; None if there is none"""
+    env = gym.make(env_id)
+    applies = (name for name, row in PRIORS.items() if row.applies(env.observation_space, env.action_space, True))
+    return next(applies, None)
+
+
 def run(
     env_id: str, mode: str, seed: int, agent: str, reward: str, physics: dict[str, float], timesteps: int
 ) -> dict[str, Any]:
@@ -78,30 +116,34 @@ def run(
     :param seed: the seed of model and agent
     :param agent: ``"ppo"``, ``"dqn"`` or ``"sac"``
     :param reward: a key of ``REWARDS``
-    :param physics: arguments of the environment that the agent learns and is evaluated in, such as gravity
+    :param physics: attributes of the environment that the agent learns and is evaluated in, such as gravity
     :param timesteps: environment steps of the agent's training
     :return: the true returns of the agent, and of the imitator in the same environment
     """
     settings = {name: value for name, value in AGENTS[env_id, agent].items() if name not in ("timesteps", "n_envs")}
     n_envs = AGENTS[env_id, agent]["n_envs"]
-    model = IQLearn.load(trained(env_id, mode, seed), device="cpu")
+    model = loaded(env_id, mode, seed)
     gamma = model.gamma
-    venv: Any = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=physics)
+    changes = partial(changed, physics=physics)
+    venv: Any = make_vec_env(env_id, n_envs, seed=seed, wrapper_class=changes)
     if (form := REWARDS[reward]) is not None:
-        venv = LearnedRewardVecEnv(venv, LearnedReward(model, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
+        source = untrained(env_id, mode, seed).learn(0) if reward == "prior" else model
+        venv = LearnedRewardVecEnv(venv, LearnedReward(source, form[0]), gamma=gamma, terminal_reward=form[1])  # type: ignore
     # The scale of rewards is arbitrary, also that of the true ones: each agent sees them at variance 1
     venv = VecNormalize(venv, norm_obs=False, gamma=gamma)
     learner = ALGORITHMS[agent]("MlpPolicy", venv, gamma=gamma, seed=seed, device="cpu", **settings)  # type: ignore[call-arg]
+    curve = Curve(timesteps)
     start = time.perf_counter()
-    learner.learn(timesteps)
+    learner.learn(timesteps, curve)
     seconds = time.perf_counter() - start
-    eval_env = make_vec_env(env_id, N_EVAL_EPISODES, seed=10_000 + seed, env_kwargs=physics)
+    eval_env = make_vec_env(env_id, N_EVAL_EPISODES, seed=10_000 + seed, wrapper_class=changes)
     returns = evaluate_policy(learner, eval_env, N_EVAL_EPISODES, return_episode_rewards=True)[0]
     eval_env.seed(10_000 + seed)
     imitator = evaluate_policy(model, eval_env, N_EVAL_EPISODES, return_episode_rewards=True)[0]
     return {
         "return": round(float(np.mean(returns)), 1),
         "worst": round(float(np.min(returns)), 1),
+        "curve": curve.returns,
         "imitator": round(float(np.mean(imitator)), 1),
         "gamma": gamma,
         "seconds": round(seconds),
@@ -117,7 +159,7 @@ def main() -> None:
     parser.add_argument("--rewards", nargs="+", choices=sorted(REWARDS), default=["true", "bellman", "bounded"])
     parser.add_argument("--timesteps", type=int, help="environment steps of the agents; by default those of AGENTS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--physics", type=json.loads, default={}, help="arguments of the environment, as JSON")
+    parser.add_argument("--physics", type=json.loads, default={}, help="attributes of the environment, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "reward-retraining.jsonl")
     args = parser.parse_args()
     th.set_num_threads(1)
@@ -127,7 +169,13 @@ def main() -> None:
     for mode, seed, reward in itertools.product(args.modes, args.seeds, args.rewards):
         key = {"env": args.env, "mode": mode, "agent": args.agent, "reward": reward, "seed": seed, "physics": args.physics}
         key["timesteps"] = timesteps
-        if any(all(line[name] == value for name, value in key.items()) for line in lines):
+        if reward != "true":
+            # There are lines of models with an earlier default
+            key["model_prior"] = prior_name(args.env) if mode == "online" else None
+        if REWARDS[reward] == ("bounded", "absorbing"):
+            # Which states were typical ones: in earlier lines, draws with the demonstrations' mean and standard deviation
+            key["typical"] = "demonstrations"
+        if any(all(line.get(name) == value for name, value in key.items()) for line in lines):
             continue
         command = (
             f"python benchmarks/reward_retraining.py --env {args.env} --modes {mode} --agent {args.agent} "

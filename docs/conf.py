@@ -2,8 +2,10 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -100,3 +102,15 @@ lines = {
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())
+
+
+def execute_notebooks(_: Any) -> None:
+    """Notebooks become pages in processes of their own; one that fails ends the build."""
+    folder = ROOT / "docs" / "notebooks"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for notebook in sorted(folder.glob("*.ipynb")):
+        subprocess.run([sys.executable, folder / "execute.py", notebook], check=True, env=environment)
+
+
+def setup(app: Any) -> None:
+    app.connect("builder-inited", execute_notebooks)

@@ -108,6 +108,14 @@ def test_standard_error():
         LearnedReward(make())(*batch_of(BOX, DISCRETE), standard_error=True)
 
 
+@pytest.mark.parametrize("activation_fn", [nn.Tanh, nn.GELU])
+def test_networks_of_known_and_of_other_layers(activation_fn):
+    """Small networks of known layers are evaluated by NumPy, all others by PyTorch: the same rewards."""
+    model = make(policy_kwargs=dict(activation_fn=activation_fn, q_bound=3.0, net_arch=[8, 8]))
+    batch = batch_of(BOX, DISCRETE)
+    assert LearnedReward(model)(*batch) == pytest.approx(model.predict_reward(*batch), abs=1e-5)
+
+
 def test_is_frozen_and_keeps_nothing_of_the_training():
     model = make()
     reward, batch = LearnedReward(model), batch_of(BOX, DISCRETE)
@@ -228,6 +236,8 @@ def test_bad_batches():
         reward.predict_value({"a": obs})
     with pytest.raises(ValueError, match=r"`actions` holds 3, which is not in Discrete\(3\)"):
         reward(obs, np.full(10, 3), next_obs, terminated)
+    with pytest.raises(ValueError, match=r"`actions` holds 0.5, which is not in Discrete\(3\)"):
+        reward(obs, np.full(10, 0.5), next_obs, terminated)
     with pytest.raises(ValueError, match=r"different numbers of rows: `obs` 10, `actions` 10, `next_obs` 10, `terminated` 9"):
         reward(obs, acts, next_obs, terminated[:9])
     with pytest.raises(ValueError, match=r"`terminated` is .*: give a batch of booleans"):

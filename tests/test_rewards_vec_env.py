@@ -196,6 +196,47 @@ def test_agents_of_one_environment_by_its_id():
     assert returns and all(r == round(r) and r >= 5 for r in returns)  # the Monitor's: true rewards of 1 a step
 
 
+class Reuses(DummyVecEnv):
+    """Returns its own buffers, and writes to them at the next step."""
+
+    def step_wait(self):
+        obs, rewards, dones, infos = super().step_wait()
+        self.kept[:] = obs
+        return self.kept, rewards, dones, infos
+
+    def reset(self):
+        self.kept = super().reset()
+        return self.kept
+
+
+@pytest.mark.parametrize("form", ["bellman", "bounded"])
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_buffers_that_are_written_to_again(action_space, form):
+    reward = make_reward(action_space=action_space, form=form)
+    makers = [lambda length=length: Walk(length, action_space=action_space) for length in (2, 3)]
+    reuses, twin = (LearnedRewardVecEnv(made, reward, reward.gamma) for made in (Reuses(makers), DummyVecEnv(makers)))
+    reuses.reset()
+    twin.reset()
+    for _ in range(6):
+        actions = np.stack([np.asarray(action_space.sample()) for _ in range(2)])
+        assert reuses.step(actions)[1] == pytest.approx(twin.step(actions)[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("action_space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
+def test_actions_of_several_parts(action_space):
+    """Q is the sum over the parts, and so is V: beside the model's own, across automatic and other resets."""
+    env = Walk(3, action_space=action_space)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).learn(20)
+    venv = LearnedRewardVecEnv(DummyVecEnv([lambda: Walk(3, action_space=action_space)]), LearnedReward(model))
+    for _ in range(2):
+        obs = venv.reset()
+        for _ in range(5):
+            actions = action_space.sample()[None]
+            last, (obs, rewards, dones, infos) = obs, venv.step(actions)
+            next_obs = infos[0]["terminal_observation"][None] if dones[0] else obs
+            assert rewards == pytest.approx(model.predict_reward(last, actions, next_obs, dones), abs=1e-4)
+
+
 class Forgetful(DummyVecEnv):
     def step_wait(self):
         obs, rewards, dones, infos = super().step_wait()

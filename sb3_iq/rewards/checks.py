@@ -73,12 +73,14 @@ def checked_actions(actions: Any, space: spaces.Space) -> np.ndarray:
         # As demonstrations are: Q is only defined on the box
         return np.clip(rows, space.low, space.high)
     low, high = _discrete_bounds(space)
-    valid = (rows >= low) & (rows <= high)
-    if not valid.all():
+    invalid = (rows < low) | (rows > high)
+    if rows.dtype.kind == "f":
+        invalid |= rows != np.floor(rows)
+    if invalid.any():
         raise ValueError(
-            f"`actions` holds {rows[~valid][0]}, which is not in {_short(space)}: give the environment's own actions."
+            f"`actions` holds {rows[invalid][0]}, which is not in {_short(space)}: give the environment's own actions."
         )
-    return rows.astype(np.int64)
+    return rows.astype(np.int64, copy=False)
 
 
 def _discrete_bounds(space: spaces.Space) -> tuple[Any, Any]:

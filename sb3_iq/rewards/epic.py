@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from sb3_iq.rewards.episodes import Episode, concatenated, rows_of
-from sb3_iq.rewards.parts import Obs
+from sb3_iq.rewards.episodes import Episode
+from sb3_iq.rewards.parts import Obs, concatenated, rows_of
 from sb3_iq.rewards.statistics import pearson
 
 RewardFunction: TypeAlias = Callable[[Obs, np.ndarray, Obs, np.ndarray], np.ndarray]

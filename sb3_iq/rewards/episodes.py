@@ -107,19 +107,6 @@ def play_all(env: gym.Env, actors: Sequence[Actor], n_episodes: int, seed: int) 
     return [play(env, actor, seed + index) for index, actor in enumerate(chosen)]
 
 
-def concatenated(observations: Sequence[Obs]) -> Obs:
-    """:return: batches of observations as one"""
-    first = observations[0]
-    if isinstance(first, dict):
-        return {key: np.concatenate([obs[key] for obs in observations]) for key in first}  # type: ignore[call-overload]
-    return np.concatenate(observations)  # type: ignore[arg-type]
-
-
-def rows_of(obs: Obs, rows: np.ndarray) -> Obs:
-    """:return: some rows of a batch of observations"""
-    return {key: values[rows] for key, values in obs.items()} if isinstance(obs, dict) else obs[rows]
-
-
 def _stack(observations: list[Any]) -> Obs:
     if isinstance(observations[0], dict):
         return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}

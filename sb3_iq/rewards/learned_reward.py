@@ -12,16 +12,12 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn.obs_statistics import MARGIN
 from sb3_iq.rewards import checks, storage
+from sb3_iq.rewards.evaluation import Evaluation, Evaluator
 from sb3_iq.rewards.model_parts import parts_of
 from sb3_iq.rewards.parts import Form, Obs, RewardParts
-from sb3_iq.rewards.values import is_continuous, q_values, typical, value_samples
 
 if TYPE_CHECKING:
     from sb3_iq.iq_learn import IQLearn
-
-
-# A Q-function that is the same for all actions has no unit of its own
-MIN_UNIT = 1e-6
 
 
 class Tail(NamedTuple):
@@ -71,9 +67,7 @@ class LearnedReward:
         return reward
 
     def _set_parts(self, parts: RewardParts) -> None:
-        self._device = parts.policy.device  # which a policy looks for among its parameters each time
-        self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
-        self._typical = typical(parts.policy, self._ent_coef) if parts.form == "bounded" else None
+        self._evaluator = Evaluator(parts)
         self._parts = parts
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -121,7 +115,7 @@ class LearnedReward:
         :return: rewards, shape (batch,); with ``standard_error`` a pair of rewards and standard errors
         :raises ValueError: if the arguments are no batches of the spaces of the reward
         """
-        if standard_error and not is_continuous(self._parts.policy):
+        if standard_error and not self._evaluator.continuous:
             raise ValueError("`standard_error` is True, but V is exact with discrete actions: leave it False.")
         rewards, _, errors = self._evaluate(obs, actions, next_obs, terminated)
         self._check_raw(obs)
@@ -149,19 +143,17 @@ class LearnedReward:
         rows = checks.checked_obs(obs, self.observation_space, "obs")
         action_rows = checks.checked_actions(actions, self.action_space)
         checks.check_lengths(obs=checks.number_of_rows(rows), actions=len(action_rows))
-        with th.no_grad():
-            self._check_raw(rows)
-            return q_values(self._parts.policy, self._tensor(rows), self._q_actions(action_rows)).cpu().numpy()
+        self._check_raw(rows)
+        return self._evaluator.q(rows, action_rows)
 
     def predict_value(self, obs: Obs) -> np.ndarray:
         """
         :param obs: raw observations, shape (batch, \\*obs_shape), or a dictionary of such
         :return: V(s), shape (batch,)
         """
-        with th.no_grad():
-            tensor = self._tensor(checks.checked_obs(obs, self.observation_space, "obs"))
-            self._check_raw(obs)
-            return value_samples(self._parts.policy, tensor, self._ent_coef).mean(dim=0).cpu().numpy()
+        rows = checks.checked_obs(obs, self.observation_space, "obs")
+        self._check_raw(rows)
+        return self._evaluator.value(rows)
 
     def predict(
         self, observation: Obs, state: None = None, episode_start: np.ndarray | None = None, deterministic: bool = False
@@ -175,7 +167,7 @@ class LearnedReward:
         :param deterministic: whether to take the most likely action or to draw one
         :return: actions in the environment's units, shape (batch, \\*action_shape), and None
         """
-        rows = self._normalized(checks.checked_obs(observation, self.observation_space, "observation"))
+        rows = self._evaluator.normalized(checks.checked_obs(observation, self.observation_space, "observation"))
         return self._parts.policy.predict(rows, deterministic=deterministic)[0], None
 
     def save(self, path: str | pathlib.Path) -> None:
@@ -200,34 +192,14 @@ class LearnedReward:
         """
         return cls._from_parts(storage.load(pathlib.Path(path), device, custom_objects or {}))
 
-    def _evaluate(
-        self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rewards, rewards of absorbing states, and standard errors of the rewards, each of shape (batch,)."""
-        parts = self._parts
+    def _evaluate(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Evaluation:
         rows = checks.checked_obs(obs, self.observation_space, "obs")
         next_rows = checks.checked_obs(next_obs, self.observation_space, "next_obs")
         action_rows = checks.checked_actions(actions, self.action_space)
         over = checks.checked_terminated(terminated)
         n, n_next = checks.number_of_rows(rows), checks.number_of_rows(next_rows)
         checks.check_lengths(obs=n, actions=len(action_rows), next_obs=n_next, terminated=len(over))
-        bellman = parts.form == "bellman"
-        with th.no_grad():
-            tensor = self._tensor(rows)
-            q = q_values(parts.policy, tensor, self._q_actions(action_rows)).cpu().numpy()
-            value_obs = self._tensor(next_rows) if bellman else tensor
-            samples = value_samples(parts.policy, value_obs, self._ent_coef).cpu().numpy()
-        v = samples.mean(axis=0)
-        errors = samples.std(axis=0, ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.zeros_like(v)
-        terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
-        if bellman:
-            rewards = q - parts.gamma * np.where(over, terminal_v, v)
-            return rewards, (1 - parts.gamma) * terminal_v, np.where(over, 0.0, parts.gamma * errors)
-        if self._typical is None:
-            return q - v, np.zeros_like(q), errors
-        unit = max(self._typical.regret, MIN_UNIT)
-        absorbing = np.clip((terminal_v - self._typical.value) / unit, -1.0, 0.0)
-        return np.clip((q - v) / unit, -1.0, 1.0), absorbing, errors / unit
+        return self._evaluator.evaluate(rows, action_rows, next_rows, over)
 
     def _check_raw(self, obs: Obs) -> None:
         statistics = self._parts.statistics
@@ -236,19 +208,3 @@ class LearnedReward:
                 "`obs` looks as if VecNormalize had normalised it, and the reward does so itself: rewards of what is "
                 "normalised twice mean nothing. Give raw observations, env.get_original_obs() or env.unnormalize_obs(obs)."
             )
-
-    def _normalized(self, obs: Obs) -> Obs:
-        return obs if self._parts.statistics is None else self._parts.statistics(obs)
-
-    def _tensor(self, obs: Obs) -> Any:
-        normalized, device = self._normalized(obs), self._device
-        if isinstance(normalized, dict):
-            return {key: th.as_tensor(values, device=device) for key, values in normalized.items()}
-        return th.as_tensor(normalized, device=device)
-
-    def _q_actions(self, actions: np.ndarray) -> th.Tensor:
-        """Return actions as the Q-function takes them, shape (batch, action_dim)."""
-        policy = self._parts.policy
-        if is_continuous(policy):
-            actions = policy.scale_action(actions).astype(np.float32)
-        return th.as_tensor(actions.reshape(len(actions), -1), device=self._device)

@@ -1,15 +1,29 @@
 """What a reward is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_iq.iq_learn.obs_statistics import Obs, ObsStatistics
 
-__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts"]
+__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts", "Typical", "concatenated", "rows_of"]
 
 Form = Literal["bellman", "advantage", "bounded"]
+
+
+class Typical(NamedTuple):
+    """
+    What is typical of the demonstrations' states, or of states like these.
+
+    :param value: the mean of V
+    :param regret: the mean of V - Q for random actions: how much one of them costs
+    """
+
+    value: float
+    regret: float
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class RewardParts:
     :param terminal_v: V of terminal states; None: an absorbing state in which the last transition repeats, V = Q(s, a)
     :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param statistics: what observations are normalised by before the networks, if by anything
+    :param typical: what is typical of the demonstrations' states; None where these are not known any more
     """
 
     policy: BasePolicy
@@ -31,7 +46,21 @@ class RewardParts:
     terminal_v: float | None
     form: Form = "bellman"
     statistics: ObsStatistics | None = None
+    typical: Typical | None = None
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
             raise ValueError(f"`form` is {str(self.form)[:80]!r}: choose one of {', '.join(get_args(Form))}.")
+
+
+def concatenated(observations: Sequence[Obs]) -> Obs:
+    """:return: batches of observations as one"""
+    first = observations[0]
+    if isinstance(first, dict):
+        return {key: np.concatenate([obs[key] for obs in observations]) for key in first}  # type: ignore[call-overload]
+    return np.concatenate(observations)  # type: ignore[arg-type]
+
+
+def rows_of(obs: Obs, rows: np.ndarray) -> Obs:
+    """:return: some rows of a batch of observations"""
+    return {key: values[rows] for key, values in obs.items()} if isinstance(obs, dict) else obs[rows]

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from sb3_iq.rewards.parts import ObsStatistics, RewardParts
+from sb3_iq.rewards.parts import ObsStatistics, RewardParts, Typical
 
 VERSION = 1
 # Only classes of these packages are looked up by their names
@@ -79,6 +79,7 @@ def save(parts: RewardParts, path: pathlib.Path) -> None:
         "terminal_v": parts.terminal_v,
         "form": parts.form,
         "statistics": statistics,
+        "typical": parts.typical,
     }
     path = path if path.suffix else path.with_suffix(".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,8 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
             {key: value.numpy() for key, value in _part(tensors, f"statistics.{name}.").items()} for name in ("mean", "var")
         )
         statistics = ObsStatistics(mean, var, **data["statistics"])
-    return RewardParts(policy, data["gamma"], data["ent_coef"], data["terminal_v"], data["form"], statistics)
+    typical = Typical(*data["typical"]) if data.get("typical") else None
+    return RewardParts(policy, data["gamma"], data["ent_coef"], data["terminal_v"], data["form"], statistics, typical)
 
 
 def _part(tensors: dict[str, th.Tensor], prefix: str) -> dict[str, th.Tensor]:

@@ -1,7 +1,8 @@
 """Q and V of a policy's networks, for batches of tensors."""
 
 import copy
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -10,8 +11,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn import functional as F
 
+from sb3_iq.observations import batch_length, concatenate_obs, has_distance, map_obs
+from sb3_iq.rewards.parts import Typical
+
 # Draws of the policy's noise for each state, in antithetic pairs: those that the model itself takes
 N_SAMPLES = 16
+N_TYPICAL = 512
 
 
 def is_continuous(policy: BasePolicy) -> bool:
@@ -43,43 +48,60 @@ def value_samples(policy: BasePolicy, obs: PyTorchObs, ent_coef: th.Tensor) -> t
     networks: Any = policy
     if not is_continuous(policy):
         return networks.expected_state_value(obs, ent_coef)[None]
+    actions, log_prob = _drawn_actions(policy, obs)
+    q = q_values(policy, map_obs(_repeat, obs), actions.flatten(0, 1))
+    return _in_pairs(q, log_prob, ent_coef)
+
+
+def q_and_value_samples(
+    policy: BasePolicy, obs: PyTorchObs, actions: th.Tensor, value_obs: PyTorchObs, ent_coef: th.Tensor
+) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Q and V of continuous actions in one pass of the critics.
+
+    :param policy: the networks
+    :param obs: observations, batch first
+    :param actions: actions as the Q-function takes them, shape (batch, action_dim)
+    :param value_obs: observations whose value is asked for, batch first
+    :param ent_coef: the temperature alpha
+    :return: Q(s, a), shape (batch,), and estimates of V(s) as ``value_samples`` has them
+    """
+    drawn, log_prob = _drawn_actions(policy, value_obs)
+    q = q_values(policy, concatenate_obs(obs, map_obs(_repeat, value_obs)), th.cat([actions.to(drawn), drawn.flatten(0, 1)]))
+    return q[: len(actions)], _in_pairs(q[len(actions) :], log_prob, ent_coef)
+
+
+def _drawn_actions(policy: BasePolicy, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+    """Return actions by fixed noise, shape (N_SAMPLES, batch, action_dim), the second half of them antithetic, and log pi."""
+    networks: Any = policy
     mean_actions, log_std, kwargs = networks.actor.get_action_dist_params(obs)
     gaussian = networks.actor.action_dist.proba_distribution(mean_actions, log_std, **kwargs).distribution
-    noise = _noise(N_SAMPLES // 2, mean_actions.shape[1]).to(mean_actions)
-    eps = th.cat([noise, -noise])[:, None]
-    pre_tanh = gaussian.mean + gaussian.stddev * eps
+    pre_tanh = gaussian.mean + gaussian.stddev * _noise(mean_actions.shape[1]).to(mean_actions)
     # log(1 - tanh(x)^2) without cancellation
     log_det = 2 * (np.log(2.0) - pre_tanh - F.softplus(-2 * pre_tanh))
-    log_prob = (gaussian.log_prob(pre_tanh) - log_det).sum(dim=2)
-    n_samples, batch = log_prob.shape
-    many_obs = (
-        {key: _repeat(values, n_samples) for key, values in obs.items()} if isinstance(obs, dict) else _repeat(obs, n_samples)
-    )
-    q = q_values(policy, many_obs, th.tanh(pre_tanh).flatten(0, 1)).reshape(n_samples, batch)
-    values = q - ent_coef * log_prob
-    return (values[: n_samples // 2] + values[n_samples // 2 :]) / 2
+    return th.tanh(pre_tanh), (gaussian.log_prob(pre_tanh) - log_det).sum(dim=2)
 
 
-class Typical(NamedTuple):
-    """
-    What is typical of states like those of the demonstrations.
-
-    :param value: the mean of V
-    :param regret: the mean of V - Q for random actions: how much one of them costs
-    """
-
-    value: float
-    regret: float
+def _in_pairs(q: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+    values = q.reshape(log_prob.shape) - ent_coef * log_prob
+    return (values[: N_SAMPLES // 2] + values[N_SAMPLES // 2 :]) / 2
 
 
-def typical(policy: BasePolicy, ent_coef: th.Tensor, n: int = 512) -> Typical:
+def n_typical(space: spaces.Space) -> int:
+    """:return: how many states tell what is typical: few where there are images"""
+    return N_TYPICAL if has_distance(space) else N_TYPICAL // 8
+
+
+def typical(policy: BasePolicy, ent_coef: th.Tensor, obs: PyTorchObs | None) -> Typical:
     """
     :param policy: the networks
     :param ent_coef: the temperature alpha
-    :param n: the number of states and actions that are drawn, the same in each call
-    :return: what is typical of states with the mean and standard deviation of the demonstrations
+    :param obs: observations of the demonstrations, batch first; None: draws with their mean and standard deviation
+    :return: what is typical of these states, for actions that are drawn, the same in each call
     """
-    obs = _typical_observations(policy, n)
+    if obs is None:
+        obs = _typical_observations(policy, n_typical(policy.observation_space))
+    n = batch_length(obs)
     generator = th.Generator().manual_seed(1)
     space: Any = policy.action_space
     if is_continuous(policy):
@@ -110,9 +132,13 @@ def _typical_observations(policy: BasePolicy, n: int) -> PyTorchObs:
     return tensors if named is not None else tensors["obs"]
 
 
-def _noise(n: int, action_dim: int) -> th.Tensor:
-    return th.randn(n, action_dim, generator=th.Generator().manual_seed(0))
+@functools.lru_cache
+def _noise(action_dim: int) -> th.Tensor:
+    """Return the draws of the policy's noise and their antithetic ones, shape (N_SAMPLES, 1, action_dim)."""
+    with th.inference_mode(False):  # also where it is first asked for within inference
+        noise = th.randn(N_SAMPLES // 2, action_dim, generator=th.Generator().manual_seed(0))
+        return th.cat([noise, -noise])[:, None]
 
 
-def _repeat(values: th.Tensor, n: int) -> th.Tensor:
-    return values.repeat(n, *[1] * (values.dim() - 1))
+def _repeat(values: th.Tensor) -> th.Tensor:
+    return values.repeat(N_SAMPLES, *[1] * (values.dim() - 1))

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_iq.rewards.learned_reward import LearnedReward
+from sb3_iq.rewards.steps import Steps
 
 TerminalReward = Literal["absorbing", "once"]
 
@@ -67,15 +68,17 @@ class LearnedRewardVecEnv(VecEnvWrapper):
         self.reward = reward
         self.gamma = gamma
         self.terminal_reward = terminal_reward
-        self._obs: VecEnvObs | None = None
+        self._steps: Steps | None = None
         self._actions: np.ndarray | None = None
 
     def reset(self) -> VecEnvObs:
-        self._obs = self.venv.reset()
-        return self._obs
+        obs = self.venv.reset()
+        self._steps = self._steps or Steps(self.reward)
+        self._steps.reset(obs)  # type: ignore[arg-type]
+        return obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        if self._obs is None:
+        if self._steps is None:
             raise ValueError("The environment was stepped before it was reset: call reset() first.")
         self._actions = np.array(actions)
         self.venv.step_async(actions)
@@ -83,14 +86,13 @@ class LearnedRewardVecEnv(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         obs, true_rewards, dones, infos = self.venv.step_wait()
         next_obs, terminated = _before_reset(obs, dones, infos)
-        assert self._obs is not None and self._actions is not None
-        rewards, absorbing = self.reward.with_tail(self._obs, self._actions, next_obs, terminated)  # type: ignore[arg-type]
+        assert self._steps is not None and self._actions is not None
+        rewards, absorbing = self._steps.step(self._actions, next_obs, terminated, obs, dones)  # type: ignore[arg-type]
         if self.terminal_reward == "absorbing" and terminated.any():
             rewards = rewards + np.where(terminated, self.gamma / (1 - self.gamma) * absorbing, 0.0)
-        for info, true_reward in zip(infos, true_rewards, strict=True):
-            info["original_reward"] = float(true_reward)
-        self._obs = obs
-        return obs, rewards.astype(np.float32), dones, infos
+        for info, true_reward in zip(infos, true_rewards.tolist(), strict=True):
+            info["original_reward"] = true_reward
+        return obs, rewards.astype(np.float32, copy=False), dones, infos
 
 
 def _before_reset(obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
