@@ -57,7 +57,7 @@ def test_without_imitation(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     kept, note = without_imitation(parse(["iq", "gail", "airl"]))
     assert [algorithm.name for algorithm in kept] == ["iq", "sb3/gail"]
-    assert "imitation/gail, imitation/airl: left out" in note and 'pip install "sb3-iq[imitation,compare]"' in note
+    assert "imitation/gail, imitation/airl: left out" in note and 'pip install ".[imitation,compare]"' in note
     assert without_imitation(parse(["iq"])) == (parse(["iq"]), "")
 
 
@@ -224,7 +224,7 @@ def test_report_without_the_extra(tmp_path, monkeypatch):
     assert "no run has ended well" in write_report(results)
     results.append(make_row("iq", 0, UP))
     monkeypatch.setitem(sys.modules, "rliable", None)
-    assert 'pip install "sb3-iq[compare]"' in write_report(results)
+    assert 'pip install ".[compare]"' in write_report(results)
     with pytest.raises(ValueError, match="holds no comparison"):
         write_report(Results(tmp_path / "none"))
 
