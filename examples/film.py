@@ -2,10 +2,10 @@
 Learn from demonstrations, print what the policy returns, and film it as a GIF: the picture of the README is made by this.
 
     pip install pillow
-    MUJOCO_GL=egl python examples/film.py --env Hopper-v5 --demos "demos:?n_trajectories=10" --steps 10000 --offline \\
-        --out docs/_static/hopper.gif
+    python examples/film.py --env LunarLander-v3 --demos "demos:?n_trajectories=3" --steps 5000 --offline \\
+        --out docs/_static/lunarlander.gif
 
-MuJoCo draws without a display by OSMesa or EGL: set ``MUJOCO_GL`` to ``osmesa`` or ``egl``. Other environments need neither.
+MuJoCo draws without a display where ``MUJOCO_GL`` is ``egl``, or ``osmesa``. Other environments need neither.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_iq import IQLearn
 
 FPS = 20
-SECONDS_PER_STEP = 0.05  # where the environment does not say
 
 
 def film(model: IQLearn, env_id: str, seed: int, seconds: float, width: int) -> list[Image.Image]:
@@ -33,7 +32,7 @@ def film(model: IQLearn, env_id: str, seed: int, seconds: float, width: int) -> 
     :return: the frames, with the return so far in a corner
     """
     env = gym.make(env_id, render_mode="rgb_array")
-    every = max(1, round(1 / (FPS * getattr(env.unwrapped, "dt", SECONDS_PER_STEP))))
+    every = max(1, round(env.metadata.get("render_fps", FPS) / FPS))
     obs, _ = env.reset(seed=seed)
     frames: list[Image.Image] = []
     step, total = 0, 0.0
@@ -60,8 +59,8 @@ def main() -> None:
     parser.add_argument("--offline", action="store_true", help="learn from the demonstrations alone")
     parser.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
     parser.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes of the evaluation (default 20)")
-    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="length of the film (default 4)")
-    parser.add_argument("--width", type=int, default=240, help="width of the film in pixels (default 240)")
+    parser.add_argument("--seconds", type=float, default=8.0, metavar="S", help="length of the film (default 8)")
+    parser.add_argument("--width", type=int, default=300, help="width of the film in pixels (default 300)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GIF to write")
     args = parser.parse_args()
 

@@ -13,10 +13,10 @@ from sb3_iq.compare import statistics, tables
 from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.plots import Curve, figure, on_common_steps
 from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, missing
 from sb3_iq.compare.settings import BASELINES, read
+from sb3_iq.plots import Curve, Panel, figure, on_common_steps
 from tests.compare_utils import PROTOCOL, make_row, make_run
 
 UP = [20.0, 200.0, 460.0, 400.0, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0]
@@ -237,8 +237,10 @@ def test_curves_on_common_steps(tmp_path):
         Curve(np.arange(3), np.zeros((2, 4)))
     pytest.importorskip("matplotlib")
     many = {f"algorithm {i}": curve for i in range(10)}  # more than there are colours
-    figure({"a": many}, {"expert": 6.0}, "return", "steps", tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").exists()
+    panels = [Panel("a", many, {"expert": 6.0}, "return"), Panel("b", {"one": curve})]
+    figure([panels, panels], "steps", tmp_path / "curves.png")
+    figure([panels], "steps", tmp_path / "log.png", xscale="log")
+    assert (tmp_path / "curves.png").exists() and (tmp_path / "log.png").exists()
 
 
 def test_command_repeats_a_run():

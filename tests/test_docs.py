@@ -123,9 +123,9 @@ def test_table_of_spaces(name, offline):
 
     text = (ROOT / "docs" / "modules" / "iq_learn.md").read_text()
     as_action, as_observation = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", text, flags=re.MULTILINE).groups()
-    assert usable(BOX, SPACES[name]) == (as_action == "✔️")
+    assert usable(BOX, SPACES[name]) == (as_action == "yes")
     for action_space in (DISCRETE, BOX):
-        assert usable(SPACES[name], action_space) == (as_observation == "✔️")
+        assert usable(SPACES[name], action_space) == (as_observation == "yes")
 
 
 def named_tests():
