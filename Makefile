@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
-# Two stacks, see README: today's Stable-Baselines3, and the older one that the library imitation lives with
+# Two stacks, see docs/guide/install.md: today's Stable-Baselines3, and the older one that the library imitation lives with
 VENV := .venv
 VENV_IMITATION := .venv-imitation
 BIN := $(VENV)/bin
