@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
-# Two stacks, see README: today's Stable-Baselines3, and the older one that the library imitation lives with
+# Two stacks, see docs/guide/install.md: today's Stable-Baselines3, and the older one that the library imitation lives with
 VENV := .venv
 VENV_IMITATION := .venv-imitation
 BIN := $(VENV)/bin
@@ -71,6 +71,13 @@ test-sb3: $(SETUP) $(SETUP_IMITATION)
 	$(BIN)/python scripts/test_sb3.py
 	$(VENV_IMITATION)/bin/python scripts/test_sb3.py
 
+# The source distribution and the wheel, in dist/, checked as a package index would
+package: $(SETUP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints/current.txt twine
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
 type: $(SETUP)
 	$(BIN)/python -m mypy $(LINT_PATHS)
 
@@ -90,4 +97,4 @@ commit-checks: format type lint
 clean:
 	rm -rf build dist demo docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all setup demo test pytest pytest-fast pytest-imitation test-distributed test-sb3 doc type lint format check-codestyle commit-checks clean
+.PHONY: all setup demo test pytest pytest-fast pytest-imitation test-distributed test-sb3 doc package type lint format check-codestyle commit-checks clean

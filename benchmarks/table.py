@@ -10,13 +10,100 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import trim_mean
 
 RESULTS = Path(__file__).parent / "results"
 
 
+NAMES = {"iq": "IQ-Learn", "bc": "cloning"}
+# Mean returns of uniformly random actions, see benchmarks/README.md
+RANDOM = {
+    "CartPole-v1": 21.4,
+    "Acrobot-v1": -500.0,
+    "MountainCar-v0": -200.0,
+    "LunarLander-v3": -179.9,
+    "LunarLanderContinuous-v3": -169.5,
+    "BipedalWalker-v3": -102.3,
+    "Pendulum-v1": -1241.7,
+    "Hopper-v5": 16.6,
+    "Walker2d-v5": 2.0,
+    "Ant-v5": -40.6,
+    "HalfCheetah-v5": -263.0,
+}
+N_BOOTSTRAP = 5_000
+
+
 def label(line: dict) -> str:
     """:return: the algorithm, with the settings that differ from the default"""
-    return " ".join([line["algo"], *(f"{name}={value}" for name, value in line["settings"].items())])
+    settings = (f"{name}={value}" for name, value in line["settings"].items())
+    return " ".join([NAMES.get(line["algo"], line["algo"]), *settings])
+
+
+def of_interest(lines: list[dict], labels: list[str] | None) -> list[dict]:
+    """
+    :param lines: runs
+    :param labels: of those to keep, None for all
+    :return: the runs, in the order of the labels
+    """
+    if not labels:
+        return lines
+    return sorted((line for line in lines if label(line) in labels), key=lambda line: labels.index(label(line)))
+
+
+def expert_return(lines: list[dict]) -> float:
+    """:return: of the demonstrations that the first algorithm among the runs learned from, so that figures and tables agree"""
+    return float(np.mean([line["expert_return"] for line in lines if label(line) == label(lines[0])]))
+
+
+def estimate(values: list[float]) -> str:
+    """:return: the interquartile mean, with its 95 % bootstrap interval where there are three runs or more"""
+    mean = f"{trim_mean(values, 0.25):.0f}"
+    if len(values) < 3:
+        return f"{mean} (n = {len(values)})"
+    draws = np.random.default_rng(0).choice(values, (N_BOOTSTRAP, len(values)))
+    low, high = np.quantile(trim_mean(draws, 0.25, axis=1), [0.025, 0.975])
+    return f"{mean} [{low:.0f}, {high:.0f}]"
+
+
+def side_by_side(lines: list[dict], labels: list[str] | None = None, last_five: bool = False) -> str:
+    """
+    :param lines: runs
+    :param labels: a column for each of these algorithms; None for all that there are
+    :param last_five: the mean of the last five evaluations in place of the final one
+    :return: a row for each environment and number of demonstrations; the best mean in bold
+    """
+    lines = of_interest(lines, labels)
+    columns = labels or list(dict.fromkeys(map(label, lines)))
+    rows = [f"| environment | demonstrations | {' | '.join(columns)} | expert | random |", "|---" * (len(columns) + 4) + "|"]
+    tasks = dict.fromkeys((line["env"], line["n_trajectories"]) for line in lines)
+    for env, n_trajectories in tasks:
+        runs = [line for line in lines if (line["env"], line["n_trajectories"]) == (env, n_trajectories)]
+        key = "last_five_mean" if last_five else "final"
+        values = {name: [run[key] for run in runs if label(run) == name] for name in columns}
+        best = max(round(trim_mean(column, 0.25)) for column in values.values() if column)
+        cells = []
+        for column in values.values():
+            text = estimate(column) if column else ""
+            value, _, rest = text.partition(" ")
+            cells.append(f"**{value}** {rest}".rstrip() if column and round(trim_mean(column, 0.25)) == best else text)
+        random = f"{RANDOM[env]:.0f}" if env in RANDOM else ""
+        count = n_trajectories or "all"
+        rows.append(f"| {env} | {count} | {' | '.join(cells)} | {expert_return(runs):.0f} | {random} |")
+    return "\n".join(rows)
+
+
+def by_setting(lines: list[dict]) -> str:
+    """:return: a row for each setting and a column for each environment: the mean of the last five evaluations, and the best"""
+    environments, labels = (list(dict.fromkeys(of(line) for line in lines)) for of in (lambda line: line["env"], label))
+    rows = [f"| | {' | '.join(environments)} |", "|---" * (1 + len(environments)) + "|"]
+    for name in labels:
+        cells = []
+        for env in environments:
+            runs = [line for line in lines if (line["env"], label(line)) == (env, name)]
+            last, best = (np.mean([run[key] for run in runs]) if runs else np.nan for key in ("last_five_mean", "best"))
+            cells.append(f"{last:.0f} ({best:.0f})" if runs else "")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def table(lines: list[dict]) -> str:

@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -14,7 +12,8 @@ import held_out  # noqa: E402
 import parallel_envs  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
-from table import RESULTS, read_runs, table  # noqa: E402
+from summary import summary  # noqa: E402
+from table import RESULTS, by_setting, read_runs, side_by_side, table  # noqa: E402
 
 import sb3_iq  # noqa: E402
 from sb3_iq.iq_learn import Objective  # noqa: E402
@@ -26,7 +25,8 @@ author = "The sb3-iq developers"
 copyright = f"2026, {author}"
 version = release = sb3_iq.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_copybutton"]
+# myst_nb is MyST with notebooks, which it runs; sphinx-mathjax-offline brings MathJax, so that reading needs no network either
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "sphinx_copybutton"]
 # Links into the documentation of other projects need their inventories from the network, and an unreachable one is a warning:
 # a build must not depend on that, so they are for Read the Docs alone
 if os.environ.get("READTHEDOCS") == "True":
@@ -37,8 +37,14 @@ if os.environ.get("READTHEDOCS") == "True":
         "gymnasium": ("https://gymnasium.farama.org", None),
     }
 
-exclude_patterns = ["_build"]
-# Formulas are typeset by MathJax from its CDN when a page is read; building needs no network
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+# Notebooks are run anew for each build, and an error in one is an error of the build
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+# Jupyter's kernels find the package in a checkout, too
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 myst_enable_extensions = ["dollarmath", "substitution"]
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
@@ -95,6 +101,10 @@ def text(value: object) -> str:
 # Tables that would be out of date if they were copied: {{ name }} in a page
 suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in RESULTS.glob("*.jsonl")}
 myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs}
+myst_substitutions |= {name.replace("results_", "compared_"): side_by_side(runs) for name, runs in suites.items() if runs}
+both = suites["results_mujoco"] + suites["results_mujoco_bc"]
+myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_last_five": side_by_side(both, last_five=True)}
+myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {
     name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in ("speed", "threads", "parallel-envs")
@@ -102,15 +112,3 @@ lines = {
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())
-
-
-def execute_notebooks(_: Any) -> None:
-    """Notebooks become pages in processes of their own; one that fails ends the build."""
-    folder = ROOT / "docs" / "notebooks"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for notebook in sorted(folder.glob("*.ipynb")):
-        subprocess.run([sys.executable, folder / "execute.py", notebook], check=True, env=environment)
-
-
-def setup(app: Any) -> None:
-    app.connect("builder-inited", execute_notebooks)

@@ -2,7 +2,7 @@
 IQ-Learn beside GAIL, AIRL, SQIL and behavioural cloning: the same demonstrations, the same budget, the same evaluation.
 
     python examples/compare_with_gail.py                                   # some minutes: what today's stack runs
-    pip install "sb3-iq[imitation,compare]"                                # in another virtual environment, and there
+    pip install ".[imitation,compare]"                                     # in another virtual environment, and there
     python examples/compare_with_gail.py --algos gail airl --out with_gail # GAIL and AIRL of imitation as well
 
 ``python -m sb3_iq.compare`` is the same with all its options.

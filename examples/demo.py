@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import gymnasium as gym
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -19,6 +18,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.plots import Curve, Panel, figure
 
 ENV_ID = "CartPole-v1"
 DEMONSTRATIONS = f"bundled:{ENV_ID}"
@@ -66,7 +66,6 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the networks are small
-    plt.switch_backend("Agg")  # a file, no window
 
     demonstrations = load_demonstrations(DEMONSTRATIONS)
     expert_returns = demonstrations.episode_returns
@@ -92,15 +91,11 @@ def main() -> None:
     for name, returns in results.items():
         print(f"{name:<24}{means[name]:>8.1f}{np.std(returns):>8.1f}{np.min(returns):>8.1f}{len(returns):>10}")
 
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    axes.plot(*zip(*curve.points, strict=True), marker=".", label="IQ-Learn, offline (mean of 10 episodes)")
-    axes.axhline(means["expert (demonstrations)"], color="tab:green", linestyle="--", label="expert")
-    axes.axhline(means["random"], color="tab:gray", linestyle=":", label="random")
-    axes.set_title(f"{ENV_ID}, {len(expert_returns)} demonstrations")
-    axes.set(xscale="log", xlabel="gradient steps", ylabel="return")
-    axes.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(args.out / "learning_curve.png", dpi=120)
+    steps, points = np.array(curve.points).T
+    levels = {"expert": means["expert (demonstrations)"], "random": means["random"]}
+    curves = {"IQ-Learn, offline": Curve(steps, points[None])}
+    panel = Panel(f"{ENV_ID}, {len(expert_returns)} demonstrations", curves, levels, "return, mean of 10 episodes")
+    figure([[panel]], "gradient steps", args.out / "learning_curve.png", xscale="log")
     print(f"\nLearning curve: {args.out / 'learning_curve.png'}\nModel:          {args.out / 'iq_cartpole.zip'}")
 
 

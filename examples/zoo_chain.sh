@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to an imitator with commands alone: train an expert, record it, imitate it, and play the imitator.
-# Needs pip install "sb3-iq[zoo]". A few minutes on one core; in a folder of your own, as it writes logs/ and demos/:
+# Needs pip install ".[zoo]". A few minutes on one core; in a folder of your own, as it writes logs/ and demos/:
 #
 #     bash zoo_chain.sh
 #     ENV=LunarLander-v3 MIN_RETURN=200 bash zoo_chain.sh

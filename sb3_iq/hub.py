@@ -20,7 +20,7 @@ from sb3_iq.iq_learn import IQLearn
 TAGS = ("imitation-learning", "inverse-reinforcement-learning", "iq-learn")
 # What RL Zoo's card tells to type, and what has to be typed for this algorithm
 COMMANDS = {
-    "pip install rl_zoo3": 'pip install "sb3-iq[zoo]"',
+    "pip install rl_zoo3": 'pip install ".[zoo]"  # in a clone of the sb3-iq repository',
     "python -m rl_zoo3.load_from_hub": "TRUST_REMOTE_CODE=True python -m sb3_iq.zoo load_from_hub",
     "python -m rl_zoo3.push_to_hub": "python -m sb3_iq.zoo push_to_hub",
     "python -m rl_zoo3.": "python -m sb3_iq.zoo ",

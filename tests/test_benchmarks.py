@@ -1,5 +1,6 @@
 """What the benchmarks print and plot of committed results."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -18,7 +19,24 @@ def run(script, *arguments):
 
 def test_table_of_a_suite():
     lines = run("table.py", "cartpole-online").splitlines()
-    assert any(line.startswith("| CartPole-v1 | 10 | 20,000 | iq |") for line in lines)
+    assert any(line.startswith("| CartPole-v1 | 10 | 20,000 | IQ-Learn |") for line in lines)
+
+
+def test_methods_side_by_side(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    table = importlib.import_module("table")
+
+    def runs(algo, finals, **settings):
+        common = {"env": "CartPole-v1", "n_trajectories": 1, "settings": settings, "algo": algo, "expert_return": 500.0}
+        return [common | {"final": final, "last_five_mean": final - 1, "best": final + 1} for final in finals]
+
+    lines = [*runs("bc", [100.0]), *runs("iq", [300.0, 400.0, 500.0]), *runs("iq", [7.0, 9.0], preset="paper")]
+    header, _, row = table.side_by_side(lines, ["IQ-Learn", "cloning", "IQ-Learn preset=paper"]).splitlines()
+    assert header == "| environment | demonstrations | IQ-Learn | cloning | IQ-Learn preset=paper | expert | random |"
+    # the interval of three runs: the mean of each draw of three of them
+    assert row == "| CartPole-v1 | 1 | **400** [300, 500] | 100 (n = 1) | 8 (n = 2) | 500 | 21 |"
+    assert "**399**" in table.side_by_side(lines, last_five=True)
+    assert table.by_setting(lines).splitlines()[-1] == "| IQ-Learn preset=paper | 7 (9) |"
 
 
 def test_curves_of_a_suite(tmp_path):

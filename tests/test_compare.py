@@ -13,10 +13,10 @@ from sb3_iq.compare import statistics, tables
 from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.plots import Curve, figure, on_common_steps
 from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, missing
 from sb3_iq.compare.settings import BASELINES, read
+from sb3_iq.plots import Curve, Panel, figure, on_common_steps
 from tests.compare_utils import PROTOCOL, make_row, make_run
 
 UP = [20.0, 200.0, 460.0, 400.0, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0]
@@ -57,7 +57,7 @@ def test_without_imitation(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     kept, note = without_imitation(parse(["iq", "gail", "airl"]))
     assert [algorithm.name for algorithm in kept] == ["iq", "sb3/gail"]
-    assert "imitation/gail, imitation/airl: left out" in note and 'pip install "sb3-iq[imitation,compare]"' in note
+    assert "imitation/gail, imitation/airl: left out" in note and 'pip install ".[imitation,compare]"' in note
     assert without_imitation(parse(["iq"])) == (parse(["iq"]), "")
 
 
@@ -224,7 +224,7 @@ def test_report_without_the_extra(tmp_path, monkeypatch):
     assert "no run has ended well" in write_report(results)
     results.append(make_row("iq", 0, UP))
     monkeypatch.setitem(sys.modules, "rliable", None)
-    assert 'pip install "sb3-iq[compare]"' in write_report(results)
+    assert 'pip install ".[compare]"' in write_report(results)
     with pytest.raises(ValueError, match="holds no comparison"):
         write_report(Results(tmp_path / "none"))
 
@@ -237,8 +237,10 @@ def test_curves_on_common_steps(tmp_path):
         Curve(np.arange(3), np.zeros((2, 4)))
     pytest.importorskip("matplotlib")
     many = {f"algorithm {i}": curve for i in range(10)}  # more than there are colours
-    figure({"a": many}, {"expert": 6.0}, "return", "steps", tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").exists()
+    panels = [Panel("a", many, {"expert": 6.0}, "return"), Panel("b", {"one": curve})]
+    figure([panels, panels], "steps", tmp_path / "curves.png")
+    figure([panels], "steps", tmp_path / "log.png", xscale="log")
+    assert (tmp_path / "curves.png").exists() and (tmp_path / "log.png").exists()
 
 
 def test_command_repeats_a_run():

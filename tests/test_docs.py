@@ -1,6 +1,7 @@
 """What the README and the documentation show runs as it stands, and what they claim in tables is so."""
 
 import configparser
+import importlib
 import importlib.util
 import os
 import re
@@ -94,6 +95,46 @@ def test_readme_links_and_commands():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
+def test_readme_is_short_and_its_table_is_that_of_the_results(monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 900
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    summary = importlib.import_module("summary")
+    shown = text.partition(summary.START)[2].partition(summary.END)[0]
+    assert shown.strip() == summary.summary()  # if not: python benchmarks/summary.py --write
+    assert len(shown.strip().splitlines()) <= 2 + 8
+
+
+def sentences(text):
+    """:return: those of a page; code, formulas and names count as one word each, cells of tables are apart"""
+    text = re.sub(r"^(`{3,})[^\n]*\n.*?^\1$|<!--.*?-->", "\n\n", text, flags=re.DOTALL | re.MULTILINE)
+    for pattern in (r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$"):
+        text = re.sub(pattern, "x", text, flags=re.DOTALL)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s|\||#)", text):
+        for part in block.split("|"):
+            yield from re.split(r"(?<=[.!?])[\"*)]*\s+", part)
+
+
+# The page of the recovered reward is being rewritten
+@pytest.mark.parametrize("page", [page for page in (*PAGES, "CONTRIBUTING.md") if page != "docs/guide/reward.md"])
+def test_sentences_are_short(page):
+    assert [s for s in sentences((ROOT / page).read_text()) if len(s.split()) > 35] == []
+
+
+def test_continuous_integration_covers_what_the_package_claims():
+    yaml = pytest.importorskip("yaml")
+    matrix = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["tests"]["strategy"]["matrix"]
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    claimed = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    assert matrix["python-version"] == claimed
+    assert {f"{stack}.txt" for stack in matrix["stack"]} == {path.name for path in (ROOT / "constraints").iterdir()}
+    for form in (ROOT / ".github/ISSUE_TEMPLATE").glob("*_*.yml"):
+        content = yaml.safe_load(form.read_text())
+        assert content["name"] and content["description"] and content["body"], form
+
+
 SPACES = {
     "Discrete": DISCRETE,
     "Box": BOX,
@@ -123,9 +164,9 @@ def test_table_of_spaces(name, offline):
 
     text = (ROOT / "docs" / "modules" / "iq_learn.md").read_text()
     as_action, as_observation = re.search(rf"^\| {name} \| (\S+) \| (\S+) \|$", text, flags=re.MULTILINE).groups()
-    assert usable(BOX, SPACES[name]) == (as_action == "✔️")
+    assert usable(BOX, SPACES[name]) == (as_action == "yes")
     for action_space in (DISCRETE, BOX):
-        assert usable(SPACES[name], action_space) == (as_observation == "✔️")
+        assert usable(SPACES[name], action_space) == (as_observation == "yes")
 
 
 def named_tests():

@@ -42,7 +42,7 @@ class Hub:
 @pytest.fixture
 def online(monkeypatch, tmp_path):
     """A folder with the hub in it: what the libraries send to the network goes there."""
-    pytest.importorskip("rl_zoo3", reason='RL Zoo is not installed: pip install "sb3-iq[zoo]"', exc_type=ImportError)
+    pytest.importorskip("rl_zoo3", reason='RL Zoo is not installed: pip install ".[zoo]"', exc_type=ImportError)
     import huggingface_hub
     import huggingface_sb3
 
@@ -108,7 +108,7 @@ def test_push_and_load(monkeypatch, online, tmp_path):
     assert demonstrations.content_hash in card
     assert "| training | 60 gradient steps, without the environment; 60 updates; preset `default` |" in card
     assert "10 episodes, deterministic actions" in card
-    assert 'pip install "sb3-iq[zoo]"' in card and "pip install rl_zoo3" not in card
+    assert 'pip install ".[zoo]"' in card and "pip install rl_zoo3" not in card
     assert "python -m sb3_iq.zoo load_from_hub --algo iq --env CartPole-v1 -orga me -f logs/" in card
     assert "python -m sb3_iq.zoo push_to_hub" in card and "python -m rl_zoo3" not in card
     data = front_matter(card)

@@ -17,7 +17,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 VERSION = (ROOT / "sb3_iq" / "version.txt").read_text().strip()
 # What the build reads; a copy, so that leftovers of earlier builds in the checkout cannot help
-SOURCES = ["sb3_iq", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md", "CHANGELOG.md"]
+SOURCES = [
+    "sb3_iq",
+    "setup.cfg",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "LICENSE",
+    "NOTICE",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
 SOURCES += ["CITATION.cff", "Makefile", "constraints", "benchmarks", "docs", "examples", "scripts", "tests"]
 SOURCES += ["setup.py", "startup", "hyperparams"]
 HEAVY = ["datasets", "pandas", "pyarrow", "matplotlib", "imitation", "rl_zoo3", "minari"]
@@ -99,7 +109,16 @@ def test_wheel(built):
 def test_sdist(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    expected = {"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CITATION.cff", "setup.cfg", "pyproject.toml"}
+    expected = {
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "setup.cfg",
+        "pyproject.toml",
+    }
     expected |= {
         "constraints/current.txt",
         "constraints/imitation.txt",

@@ -312,7 +312,7 @@ def test_folder_of_the_zoo_without_the_zoo(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
     with pytest.raises(SystemExit) as stop:
         record(tmp_path / "set", "--algo", "ppo", "--env", CART, "-f", tmp_path)
-    assert stop.value.code == 2 and 'pip install "sb3-iq[zoo]"' in capsys.readouterr().err
+    assert stop.value.code == 2 and 'pip install ".[zoo]"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -127,12 +127,12 @@ def test_without_the_packages(monkeypatch, capsys):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'pip install "sb3-iq\[minari\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[minari\]"'):
         load_demonstrations("minari:mujoco/hopper/expert-v0")
-    with pytest.raises(ImportError, match=r'pip install "sb3-iq\[hub\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[hub\]"'):
         load_demonstrations("hf:org/name")
     assert main(["minari:mujoco/hopper/expert-v0"]) == 1
-    assert "sb3-iq[minari]" in capsys.readouterr().err
+    assert ".[minari]" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ SHORT = ["--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _rl_zoo3():
-    pytest.importorskip("rl_zoo3.cli", reason='RL Zoo is not installed: pip install "sb3-iq[zoo]"', exc_type=ImportError)
+    pytest.importorskip("rl_zoo3.cli", reason='RL Zoo is not installed: pip install ".[zoo]"', exc_type=ImportError)
     if "_sb3_iq_zoo" not in sys.modules:
         pytest.skip("the start-up files are not active: pip install -e . (or unset SB3_IQ_ZOO)")
 

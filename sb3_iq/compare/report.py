@@ -5,7 +5,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_iq.compare import plots, tables
+from sb3_iq import plots
+from sb3_iq.compare import tables
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Results, Row
 from sb3_iq.compare.statistics import groups, summarize
@@ -75,7 +76,9 @@ def write_curves(rows: Sequence[Row], protocol: Protocol, path: Path) -> None:
     longest = max(row["timesteps"] for row in rows)
     levels = {"expert": protocol.expert_return, "random": protocol.random_return}
     xlim = longest if longest <= 2 * protocol.timesteps else None
-    plots.figure(panels, levels, f"return, {protocol.env.env_id}", "environment steps", path, xlim)
+    ylabels = [f"return, {protocol.env.env_id}"] + [""] * (len(panels) - 1)
+    row = [plots.Panel(title, panels[title], levels, ylabel) for title, ylabel in zip(panels, ylabels, strict=True)]
+    plots.figure([row], "environment steps", path, xlim)
 
 
 def _points(row: Row) -> tuple[list[float], list[float]]:

@@ -126,4 +126,5 @@ def how_to_install(extra: str) -> str:
     :param extra: an extra of this package
     :return: what to type to get it
     """
-    return f'Install it: pip install "sb3-iq[{extra}]", or in a clone of the repository pip install -e ".[{extra}]"'
+    # by the name of the package only when it is on an index: until then that name could be anybody's
+    return f'Install it: in a clone of the sb3-iq repository, pip install ".[{extra}]"'

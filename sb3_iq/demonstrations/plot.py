@@ -9,6 +9,7 @@ import numpy as np
 from sb3_iq.demonstrations.errors import how_to_install
 from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.plots import COLORS
 
 if TYPE_CHECKING:  # matplotlib is only imported for a plot
     from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ def plot_trajectories(trajectories: Sequence[Trajectory], title: str = "") -> "F
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(f"matplotlib can't be imported ({error}). {how_to_install('demo')}") from error
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained", facecolor="white")
     (lengths, returns), (ends, actions) = figure.subplots(2, 2)
     figure.suptitle(title, fontsize=9, wrap=True)
     _histogram(lengths, "length (steps)", [len(trajectory) for trajectory in trajectories])
@@ -37,14 +38,14 @@ def plot_trajectories(trajectories: Sequence[Trajectory], title: str = "") -> "F
         returns.set_title(f"{len(trajectories) - len(rewards)} episodes have no rewards", fontsize=9)
     counts = Counter("terminated" if t.terminated else "truncated" if t.truncated else "open" for t in trajectories)
     names = ("terminated", "truncated", "open")
-    ends.bar(names, [counts[name] for name in names])
+    ends.bar(names, [counts[name] for name in names], color=COLORS[0])
     ends.set(xlabel="end", ylabel="episodes")
     _plot_actions(actions, trajectories)
     return figure
 
 
 def _histogram(axes: Any, label: str, values: Sequence[float]) -> None:
-    axes.hist(values, bins=min(30, max(5, len(values))))
+    axes.hist(values, bins=min(30, max(5, len(values))), color=COLORS[0])
     axes.set(xlabel=label, ylabel="episodes")
     axes.ticklabel_format(useOffset=False)
     axes.locator_params(axis="x", nbins=5)
@@ -63,7 +64,7 @@ def _plot_actions(axes: Any, trajectories: Sequence[Trajectory]) -> None:
             for chunk in chunks(array):
                 counts.update(chunk.reshape(-1).tolist())
         values = sorted(counts)
-        axes.bar([str(value) for value in values], [counts[value] / counts.total() for value in values])
+        axes.bar([str(value) for value in values], [counts[value] / counts.total() for value in values], color=COLORS[0])
         axes.set_ylabel("share")
         return
     if len({array.shape[1:] for array in acts}) > 1:
@@ -74,7 +75,7 @@ def _plot_actions(axes: Any, trajectories: Sequence[Trajectory]) -> None:
     total = sum(chunk.sum(axis=0, dtype=float) for array in acts for chunk in chunks(array))
     mean = np.reshape(total, -1) / sum(map(len, acts))
     positions = np.arange(len(low))
-    axes.bar(positions, high - low, bottom=low, alpha=0.5)
+    axes.bar(positions, high - low, bottom=low, alpha=0.5, color=COLORS[0])
     axes.plot(positions, mean, "k_", markersize=12)
     axes.set(ylabel="range and mean", xlabel="dimension of the action")
     axes.set_xticks(positions if len(low) <= _MAX_DIMENSIONS else [])

@@ -1,7 +1,10 @@
-"""Curves of returns: means with bands, colours that the colour-blind tell apart, the legend beside the panels."""
+"""
+Curves of returns, for all figures of this project: means with bands, colours that the colour-blind tell apart, the legend beside
+the panels, and thin lines for the expert and for random actions. A figure has a white ground, to be read on dark pages too.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,23 @@ class Curve:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.steps.shape != self.values.shape[1:]:
             raise ValueError(f"values has shape {self.values.shape}, expected (n_runs, {len(self.steps)})")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """
+    One panel of a figure.
+
+    :param title: above it
+    :param curves: by label
+    :param levels: values that are a thin line, by name, e.g. of the expert
+    :param ylabel: label of the vertical axis
+    """
+
+    title: str
+    curves: Mapping[str, Curve]
+    levels: Mapping[str, float] = field(default_factory=dict)
+    ylabel: str = ""
 
 
 def on_common_steps(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Curve:
@@ -78,40 +98,41 @@ def draw_levels(axes: "Axes", levels: Mapping[str, float]) -> None:
 
 
 def figure(
-    panels: Mapping[str, Mapping[str, Curve]],
-    levels: Mapping[str, float],
-    ylabel: str,
+    rows: Sequence[Sequence[Panel]],
     xlabel: str,
     path: Path | str,
     xlim: float | None = None,
+    xscale: str = "linear",
 ) -> None:
     """
-    Write a figure with one row of panels.
+    Write a figure.
 
-    :param panels: curves of each panel, by its title
-    :param levels: values that are a line in each panel
-    :param ylabel: label of the vertical axis
+    :param rows: of panels, equally many in each; those of a column share their horizontal axis
     :param xlabel: label of the horizontal axis
     :param path: the image to write
     :param xlim: the end of the horizontal axis, which starts at 0; by default that of the longest curve
+    :param xscale: ``"linear"`` or ``"log"``
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    figure: Figure = Figure(figsize=(4.0 * len(panels) + 2.4, 3.6), layout="constrained")
-    for i, (title, curves) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), i + 1)
-        draw(axes, curves, labels)
-        draw_levels(axes, levels)
-        axes.set(title=title, xlabel=xlabel)
-        axes.set_xlim(0, xlim)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
-        if i == 0:
-            axes.set_ylabel(ylabel)
+    labels = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
+    heights = [3.4] + [2.2] * (len(rows) - 1)
+    figure: Figure = Figure(figsize=(3.6 * len(rows[0]) + 2.2, sum(heights)), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col", height_ratios=heights)
+    for axes_row, row in zip(grid, rows, strict=True):
+        for axes, panel in zip(axes_row, row, strict=True):
+            draw(axes, panel.curves, labels)
+            draw_levels(axes, panel.levels)
+            axes.set(title=panel.title, ylabel=panel.ylabel, xscale=xscale)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25)
+            if xscale == "linear":
+                axes.set_xlim(0, xlim)
+                axes.xaxis.set_major_locator(MaxNLocator(5))
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel)
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend([lines[label] for label in labels], labels, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=120)

@@ -1,0 +1,56 @@
+"""
+The table and the figure of the README and of the documentation's front page, from the results.
+
+    python benchmarks/summary.py            # prints the table
+    python benchmarks/summary.py --write    # puts it into README.md, and the figure into docs/_static/curves.png
+"""
+
+import argparse
+from pathlib import Path
+
+from table import RESULTS, read_runs, side_by_side
+
+ROOT = Path(__file__).parents[1]
+# The suites, and which of their tasks: environment, number of demonstrations. Change these when the results change
+OFFLINE = {"offline-demos": [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]}
+OFFLINE["offline-continuous"] = [("BipedalWalker-v3", 5)]
+ONLINE = {suite: [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")] for suite in ("mujoco", "mujoco-bc")}
+LABELS = ["IQ-Learn", "cloning"]
+START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
+
+
+def runs_of(suites: dict) -> list[dict]:
+    """
+    :param suites: the tasks of each
+    :return: their runs
+    """
+    runs = [(run, tasks) for suite, tasks in suites.items() for run in read_runs(RESULTS / f"{suite}.jsonl")]
+    return [run for run, tasks in runs if (run["env"], run["n_trajectories"]) in tasks]
+
+
+def summary() -> str:
+    """:return: the table: first the tasks that are learned offline, then those that are learned online"""
+    offline, online = (side_by_side(runs_of(suites), LABELS).splitlines() for suites in (OFFLINE, ONLINE))
+    head = [offline[0].replace("| environment |", "| environment | trained |"), offline[1] + "---|"]
+    named = [row.replace(" | ", f" | {how} | ", 1) for rows, how in ((offline, "offline"), (online, "online")) for row in rows[2:]]
+    return "\n".join([*head, *named])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the table and the figure")
+    if not parser.parse_args().write:
+        print(summary())
+        return
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(START)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{START}\n{summary()}\n\n{END}{after}")
+    from curves import plot  # imports PyTorch
+
+    interesting = [run for run in runs_of(ONLINE) if not run["settings"]]
+    plot(interesting, [], ROOT / "docs" / "_static" / "curves.png")
+
+
+if __name__ == "__main__":
+    main()
