@@ -247,7 +247,7 @@ class IQLearn(ImitationAlgorithm):
         """Find out what is in force: from what the user gave, online or offline."""
         given = {name: getattr(self, name) for name in settings.ARGUMENTS}
         self.settings = settings.resolve(self._context(), given, self.objective_kwargs)
-        self.objective = self.settings.objective
+        self.objective, self.deterministic_share = self.settings.objective, self.settings.deterministic_share
 
     def _context(self) -> settings.Context:
         # The environment's specification is a list in a saved model
@@ -274,7 +274,6 @@ class IQLearn(ImitationAlgorithm):
         self.objective = replace(self.objective, terminal_v=self.terminal_v)
         buffer = None if self.offline else self.replay_buffer
         self.sampler = Sampler(expert_buffer, buffer, env, self.settings, self.policy.random_shift)
-        self.deterministic_share = self.settings.deterministic_share
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))
         self._make_prior()
