@@ -239,7 +239,7 @@ def stacks(n_episodes: int, episode_length: int, n_stack: int) -> dict[str, Any]
         episodes.append(Trajectory(obs, rng.integers(0, 6, episode_length), None, True, False))
     del frames, obs
     demonstrations = Demonstrations(tuple(episodes))
-    stacked_bytes = sum(episode.obs.nbytes for episode in episodes)  # type: ignore[union-attr]
+    stacked_bytes = sum(episode.nbytes for episode in episodes)
     gc.collect()
     before, start = status(), times()
     buffer = ExpertBuffer(demonstrations, spaces.Box(0, 255, kind.obs_shape, np.uint8), spaces.Discrete(6), with_rewards=False)

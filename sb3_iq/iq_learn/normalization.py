@@ -92,7 +92,7 @@ class ObservationNormalizer(nn.Module):
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
         vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image(space)}
         self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
-        images = {key: space for key, space in named.items() if is_image(space)}
+        images = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and is_image(space)}
         self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 
     def units(self) -> dict[str, th.Tensor | float]:
