@@ -238,7 +238,8 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     if run.held_out:
         # A smaller choice is a part of a larger one
         more = load_demonstrations(run.demos, run.n_trajectories + run.held_out, run.subsample_freq, run.seed)
-        others = more.filter(lambda episode: not any(np.array_equal(episode.obs, chosen.obs) for chosen in demonstrations))
+        chosen = [np.asarray(episode.obs) for episode in demonstrations]
+        others = more.filter(lambda episode: not any(np.array_equal(np.asarray(episode.obs), obs) for obs in chosen))
         measures = HeldOutCallback(others, run.env, run.eval_freq, n_eval_episodes=5, verbose=0)
         callbacks += [measures]
     commit = git_commit()

@@ -139,7 +139,7 @@ class ImitationAlgorithm(OfflineAlgorithm):
             learning_starts = 0
         action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
         plays = self._plays_deterministically(n_envs)
-        if plays.any() and self.num_timesteps >= learning_starts:
+        if plays.any() and action_noise is None and self.num_timesteps >= learning_starts:
             assert self._last_obs is not None  # set by learn()
             played = self.predict(self._last_obs, deterministic=True)[0][plays]
             action, buffer_action = np.array(action), np.array(buffer_action)
