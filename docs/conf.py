@@ -12,6 +12,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import held_out  # noqa: E402
 import parallel_envs  # noqa: E402
+import reward_retraining  # noqa: E402
+import reward_speed  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
 from table import RESULTS, read_runs, table  # noqa: E402
@@ -97,10 +99,13 @@ suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in 
 myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs}
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {
-    name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in ("speed", "threads", "parallel-envs")
+    name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()]
+    for name in ("speed", "threads", "parallel-envs", "reward-speed", "reward-retraining")
 }
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
+myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"])
+myst_substitutions["reward_retraining"] = reward_retraining.table(lines["reward-retraining"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())
 
 
