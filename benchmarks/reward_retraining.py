@@ -151,6 +151,24 @@ def run(
     }
 
 
+def table(lines: list[dict[str, Any]]) -> str:
+    """:return: the lines as a Markdown table, the returns of all seeds in a row"""
+    rows: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    for line in lines:
+        env = line["env"] + "".join(f", {name} {value:g}" for name, value in line["physics"].items())
+        prior = f"{line['model_prior']} prior" if line["model_prior"] else "offline"
+        reward = line["reward"] + (", earlier typical states" if line.get("typical") == "draws" else "")
+        model = "" if line["reward"] == "true" else prior
+        rows.setdefault((env, line["agent"].upper(), reward, model, f"{line['timesteps']:,}"), {})[line["seed"]] = line
+    header = ["environment", "agent", "reward", "model", "steps", "seeds", "true return", "the imitator"]
+    cells = [header, ["---"] * len(header)]
+    for key, seeds in sorted(rows.items()):
+        runs = [seeds[seed] for seed in sorted(seeds)]
+        texts = [", ".join(f"{run[name]:.0f}" for run in runs) for name in ("return", "imitator")]
+        cells.append([*key, ", ".join(map(str, sorted(seeds))), *texts])
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="CartPole-v1", choices=sorted(SOURCES))

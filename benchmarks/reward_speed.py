@@ -114,6 +114,16 @@ def measure(name: str, n_turns: int) -> dict[str, Any]:
     return {"name": name, "added_ms": added, "forward_of_8_rows_ms": round(forward, 4)}
 
 
+def table(lines: list[dict[str, Any]]) -> str:
+    """:return: the lines as a Markdown table"""
+    cells = [["networks", "commit", "added, bellman", "added, bounded", "a pass of 8 rows by PyTorch"], ["---"] * 5]
+    for line in lines:
+        for row in line["rows"]:
+            times = [*row["added_ms"].values(), row["forward_of_8_rows_ms"]]
+            cells.append([row["name"], f"`{line['commit']}`", *(f"{time:.3f} ms" for time in times)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=300)

@@ -10,6 +10,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import held_out  # noqa: E402
 import parallel_envs  # noqa: E402
+import reward_retraining  # noqa: E402
+import reward_speed  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
 from summary import summary  # noqa: E402
@@ -107,8 +109,11 @@ myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_l
 myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {
-    name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in ("speed", "threads", "parallel-envs")
+    name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()]
+    for name in ("speed", "threads", "parallel-envs", "reward-speed", "reward-retraining")
 }
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
+myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"])
+myst_substitutions["reward_retraining"] = reward_retraining.table(lines["reward-retraining"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())

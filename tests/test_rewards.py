@@ -280,3 +280,16 @@ def test_every_space_has_a_bounded_form(policy, observation_space, action_space)
     bounded = LearnedReward(make(policy, observation_space, action_space), form="bounded")
     rewards = bounded(*batch_of(observation_space, action_space))
     assert np.isfinite(rewards).all() and np.abs(rewards).max() <= 1
+
+
+def test_the_experts_own_ends_are_not_bad():
+    """A typical state of the demonstrations is a real one, and no better than where they end."""
+    env = RandomEnv(BOX, DISCRETE)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).learn(20)
+    assert model.terminal_v is None and len(model.demonstrations.ends) > 0
+    ends = model.demonstrations.at(model.demonstrations.ends)
+    reward = LearnedReward(model, form="bounded")
+    obs, acts = ends.observations.numpy(), ends.actions.numpy()
+    absorbing = reward.with_tail(obs, acts, ends.next_observations.numpy(), np.ones(len(acts))).absorbing
+    assert absorbing.max() == 0
+    assert reward.predict_q(obs, acts).mean() >= reward._parts.typical.value - 1e-5

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from sb3_iq import IQLearn
-from sb3_iq.rewards import LearnedReward, epic_distance, heatmap, report
+from sb3_iq.rewards import LearnedReward, Report, epic_distance, heatmap, report
 from sb3_iq.rewards.__main__ import main
 from sb3_iq.rewards.epic import pendulum
 from sb3_iq.rewards.episodes import Actor, graded_actors, play, play_all
@@ -98,6 +99,20 @@ def test_true_reward_of_pendulum():
     assert pendulum(episode.obs, episode.actions, episode.next_obs, episode.terminated) == pytest.approx(
         episode.rewards, abs=1e-4
     )
+
+
+def test_ends_paid_for_ever(model):
+    """The rewards of single steps as an agent gets them: with what is left at the end."""
+    reward, env = LearnedReward(model, form="bounded"), gym.make("CartPole-v1")
+    episodes = [play(env, Actor("random", reward, 1.0), seed) for seed in range(3)]
+    episodes = [replace(episode, rewards=np.arange(len(episode)) ** 2.0) for episode in episodes]
+    paid = []
+    for episode in episodes:
+        rewards, absorbing = reward.with_tail(episode.obs, episode.actions, episode.next_obs, episode.terminated)
+        paid += [*rewards[:-1], rewards[-1] + 99 * absorbing[-1]]
+    expected = np.corrcoef(paid, np.concatenate([episode.rewards for episode in episodes]))[0, 1]
+    result = Report.of("CartPole-v1", episodes, reward)
+    assert result.per_step["pearson, ends paid for ever"].value == pytest.approx(expected, abs=1e-4)
 
 
 def test_report(model, tmp_path):

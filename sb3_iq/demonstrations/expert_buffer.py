@@ -125,6 +125,11 @@ class ExpertBuffer:
         """Whether any demonstration ends in a terminal state."""
         return bool(self._terminated.any())
 
+    @property
+    def ends(self) -> np.ndarray:
+        """Positions of the transitions that lead to terminal states, for :meth:`at`, shape (n,), int64."""
+        return th.as_tensor(self._terminated).flatten().nonzero().flatten().cpu().numpy()
+
     def size(self) -> int:
         """
         :return: the number of transitions after subsampling

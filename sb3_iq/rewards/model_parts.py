@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from stable_baselines3.common.type_aliases import PyTorchObs
+import torch as th
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn import IQLearn
-from sb3_iq.rewards.parts import Form, ObsStatistics, RewardParts
+from sb3_iq.rewards.parts import Form, ObsStatistics, RewardParts, Typical
 from sb3_iq.rewards.storage import copy_of_policy
-from sb3_iq.rewards.values import n_typical, typical
+from sb3_iq.rewards.values import n_typical, q_values, typical
 
 
 def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> RewardParts:
@@ -31,7 +31,6 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
             "`vec_normalize` is None, but the model was trained on observations normalised by VecNormalize, whose statistics "
             "are not saved with it: pass vec_normalize=VecNormalize.load(path, venv)."
         )
-    states = _states_of_demonstrations(model, env if normalizes else None)
     networks = copy_of_policy(policy)
     return RewardParts(
         networks,
@@ -40,15 +39,24 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
         None if model.terminal_v is None else float(model.terminal_v),
         form,
         ObsStatistics.of(env) if normalizes and env is not None else None,
-        None if states is None else typical(networks, policy.ent_coef, states),
+        _typical_of_demonstrations(model, networks, env if normalizes else None),
     )
 
 
-def _states_of_demonstrations(model: IQLearn, env: VecNormalize | None) -> PyTorchObs | None:
-    """Return some states of the demonstrations, which a loaded model reads again if they have a name; None if it can't."""
+def _typical_of_demonstrations(model: IQLearn, networks: Any, env: VecNormalize | None) -> Typical | None:
+    """Return what is typical of the demonstrations, which a loaded model reads again if they have a name; None if it can't."""
     if model.expert_buffer is None and model.expert_reference is None:
         return None
     try:
-        return model.demonstrations.all(env, at_most=n_typical(model.observation_space)).observations
+        samples = model.demonstrations.all(env, at_most=n_typical(model.observation_space))
     except (ValueError, OSError):
         return None
+    found = typical(networks, networks.ent_coef, samples.observations)
+    ends = model.demonstrations.ends[: n_typical(model.observation_space)]
+    if model.terminal_v is not None or len(ends) == 0:
+        return found
+    # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
+    last = model.demonstrations.at(ends, env)
+    with th.no_grad():
+        value = float(q_values(networks, last.observations, last.actions).mean())
+    return found._replace(value=min(found.value, value))

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +67,15 @@ class Report:
             sums = np.array([rewards.sum(dtype=np.float64) for rewards in recovered]) + np.array(left, dtype=np.float64)
             true = np.array([episode.rewards.sum() for episode in episodes])
             per_episode["pearson, absorbing until the time limit"] = bootstrap(statistics.pearson, true, sums)
+        # What an agent is paid by LearnedRewardVecEnv
+        ends = reward.gamma / (1 - reward.gamma)
+        paid = [t.rewards + ends * t.absorbing * e.terminated for e, t in zip(episodes, tails, strict=True)]
+        per_step = {
+            **_per_step(episodes, recovered),
+            "pearson, ends paid for ever": _of_steps(episodes, paid, statistics.pearson),
+        }
         epic = None if true_reward is None else epic_distance(reward, true_reward, episodes, reward.gamma)
-        return cls(env, episodes, recovered, per_episode, _per_step(episodes, recovered), epic)
+        return cls(env, episodes, recovered, per_episode, per_step, epic)
 
     @property
     def returns(self) -> np.ndarray:
@@ -177,10 +184,14 @@ def _per_episode(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -
     }
 
 
-def _per_step(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -> dict[str, Correlation]:
+def _of_steps(episodes: Sequence[Episode], recovered: Sequence[np.ndarray], statistic: Callable[..., float]) -> Correlation:
+    """Return a correlation of single steps, drawn by whole episodes."""
     true = np.concatenate([episode.rewards for episode in episodes])
-    found = np.concatenate(recovered).astype(np.float64)
     groups = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
+    return bootstrap(statistic, true, np.concatenate(recovered).astype(np.float64), groups=groups)
+
+
+def _per_step(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -> dict[str, Correlation]:
     within = np.array(
         [
             statistics.pearson(episode.rewards, rewards.astype(np.float64))
@@ -189,8 +200,8 @@ def _per_step(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -> d
     )
     within = within[np.isfinite(within)]
     return {
-        "pearson": bootstrap(statistics.pearson, true, found, groups=groups),
-        "spearman": bootstrap(statistics.spearman, true, found, groups=groups),
+        "pearson": _of_steps(episodes, recovered, statistics.pearson),
+        "spearman": _of_steps(episodes, recovered, statistics.spearman),
         "pearson within episodes, mean": bootstrap(_mean, within) if len(within) > 0 else Correlation(*[float("nan")] * 3),
     }
 
