@@ -3,7 +3,7 @@ Plot the evaluations of suites over environment steps, one panel an environment,
 
     python benchmarks/curves.py mujoco mujoco-bc --log ep_rew_mean q_expert q_policy --out docs/_static/mujoco.png
 
-Lines are means of the seeds, and bands one standard error. Clones take no environment steps: their final return is a level line.
+Lines are means of the seeds, bands one standard error. Clones take no environment steps: their final return is a level line.
 """
 
 import argparse

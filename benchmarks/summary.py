@@ -14,9 +14,8 @@ ROOT = Path(__file__).parents[1]
 # The suites, and which of their tasks: environment, number of demonstrations. Change these when the results change
 OFFLINE = {"offline-demos": [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]}
 OFFLINE["offline-continuous"] = [("BipedalWalker-v3", 5)]
-ONLINE = {
-    suite: [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")] for suite in ("mujoco", "mujoco-bc")
-}
+MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
+ONLINE = {"mujoco": MUJOCO, "mujoco-bc": MUJOCO}
 LABELS = ["IQ-Learn", "cloning"]
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
 
@@ -34,10 +33,8 @@ def summary() -> str:
     """:return: the table: first the tasks that are learned offline, then those that are learned online"""
     offline, online = (side_by_side(runs_of(suites), LABELS).splitlines() for suites in (OFFLINE, ONLINE))
     head = [offline[0].replace("| environment |", "| environment | trained |"), offline[1] + "---|"]
-    named = [
-        row.replace(" | ", f" | {how} | ", 1) for rows, how in ((offline, "offline"), (online, "online")) for row in rows[2:]
-    ]
-    return "\n".join([*head, *named])
+    rows = [(row, "offline") for row in offline[2:]] + [(row, "online") for row in online[2:]]
+    return "\n".join([*head, *(row.replace(" | ", f" | {how} | ", 1) for row, how in rows)])
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def side_by_side(lines: list[dict], labels: list[str] | None = None, last_five: 
 
 
 def by_setting(lines: list[dict]) -> str:
-    """:return: a row for each setting and a column for each environment: the mean of the last five evaluations, and the best"""
+    """:return: a row for each setting, a column for each environment: the mean of the last five evaluations, and the best"""
     environments, labels = (list(dict.fromkeys(of(line) for line in lines)) for of in (lambda line: line["env"], label))
     rows = [f"| | {' | '.join(environments)} |", "|---" * (1 + len(environments)) + "|"]
     for name in labels:

@@ -1,6 +1,8 @@
 """
-Curves of returns, for all figures of this project: means with bands, colours that the colour-blind tell apart, the legend beside
-the panels, and thin lines for the expert and for random actions. A figure has a white ground, to be read on dark pages too.
+Curves of returns, for all figures of this project.
+
+Means with bands, colours that the colour-blind tell apart, the legend beside the panels, and thin lines for the expert and for
+random actions. A figure has a white ground, to be read on dark pages too.
 """
 
 from collections.abc import Mapping, Sequence
