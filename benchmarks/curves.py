@@ -40,7 +40,7 @@ def plot(runs: list[dict], logs: list[str], out: Path) -> None:
     :param logs: names of what was logged at each evaluation (``train`` in the results), a row of panels each
     :param out: the image to write
     """
-    cells = defaultdict(lambda: defaultdict(list))
+    cells: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         cells[run["env"]][label(run)].append(run)
     rows: list[list[Panel]] = [[] for _ in range(1 + len(logs))]
