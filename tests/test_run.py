@@ -1,7 +1,6 @@
 """Settings of every kind run, online and offline, and leave finite numbers."""
 
 import inspect
-import itertools
 
 import numpy as np
 import pytest
@@ -10,10 +9,9 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn
-from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, assert_finite, make_model, random_trajectories
+from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, assert_finite, make_model
 
 
 def test_is_an_sb3_algorithm_with_its_keyword_order():
@@ -111,29 +109,3 @@ def test_target_update_interval_counts_over_calls_of_train():
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, target_update_interval=1000, tau=1.0).learn(5)
     pairs = list(zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True))
     assert not any(th.equal(online, target) for online, target in pairs)
-
-
-def share_of_deterministic(model, n_steps):
-    """:return: whether each stored action is that of the deterministic prediction, shape (n_steps, n_envs)"""
-    buffer = model.replay_buffer
-    obs, actions = buffer.observations[:n_steps], buffer.actions[:n_steps]
-    predicted, _ = model.predict(obs.reshape(-1, *obs.shape[2:]), deterministic=True)
-    return np.isclose(actions, model.policy.scale_action(predicted).reshape(actions.shape), atol=1e-5).all(axis=2)
-
-
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_every_other_episode_of_continuous_actions_is_deterministic(n_envs):
-    """Users get the moving average's mean action, and so it is learned from; random steps come first as ever."""
-    env = DummyVecEnv([lambda: RandomEnv(BOX, WIDE_BOX)] * n_envs)
-    options = dict(learning_starts=20 * n_envs, gradient_steps=0, seed=0, device="cpu")
-    model = IQLearn("MlpPolicy", env, random_trajectories(RandomEnv(BOX, WIDE_BOX)), **options).learn(100 * n_envs)
-    episodes = share_of_deterministic(model, 100).reshape(10, 10, n_envs)
-    assert not episodes[:2].any()
-    for number, idx in itertools.product(range(2, 10), range(n_envs)):
-        assert (episodes[number, :, idx] == ((number + idx) % 2 == 1)).all()
-
-
-@pytest.mark.parametrize("preset", ["paper", "ls-iq"])
-def test_published_settings_explore_in_all_episodes(preset):
-    model = make_model("MlpPolicy", BOX, WIDE_BOX, preset=preset, learning_starts=0, gradient_steps=0).learn(40)
-    assert not share_of_deterministic(model, 40).any()

@@ -45,9 +45,6 @@ class ImitationAlgorithm(OfflineAlgorithm):
         self.expert_rng = np.random.default_rng(self.seed)
         self._rng_states: dict[str, Any] | None = None
         self._starts_trained = False
-        self.deterministic_share = 0.0
-        """The share of episodes of training that are played by what ``predict(deterministic=True)`` says"""
-        self._n_ended = np.zeros(0, dtype=np.int64)  # episodes, of each environment
         # Of networks that nobody has changed: what a user sets before the first learn() stays
         self._untouched: str | None = None
 
@@ -138,13 +135,6 @@ class ImitationAlgorithm(OfflineAlgorithm):
         if self._n_updates > 0 or self._starts_trained:
             learning_starts = 0
         action, buffer_action = super()._sample_action(learning_starts, action_noise, n_envs)
-        plays = self._plays_deterministically(n_envs)
-        if plays.any() and action_noise is None and self.num_timesteps >= learning_starts:
-            assert self._last_obs is not None  # set by learn()
-            played = self.predict(self._last_obs, deterministic=True)[0][plays]
-            action, buffer_action = np.array(action), np.array(buffer_action)
-            action[plays] = played
-            buffer_action[plays] = self.policy.scale_action(played) if isinstance(self.action_space, spaces.Box) else played
         if isinstance(self.action_space, spaces.Box) and np.abs(buffer_action).max() > 1:
             # Random actions of a box that is wider than what the policy uses of it
             low, high = (bound.astype(np.float64) for bound in (self.action_space.low, self.action_space.high))
@@ -153,21 +143,9 @@ class ImitationAlgorithm(OfflineAlgorithm):
             action = self.policy.unscale_action(buffer_action)
         return action, buffer_action
 
-    def _plays_deterministically(self, n_envs: int) -> np.ndarray:
-        """
-        Which environments play deterministically in their present episode, evenly spread over episodes and environments. A
-        deterministic policy comes to states that the stochastic one never sees, and what it does there is what users get.
-        """
-        if len(self._n_ended) != n_envs:
-            self._n_ended = np.arange(n_envs)
-        return self._n_ended * self.deterministic_share % 1 + self.deterministic_share >= 1
-
-    def _store_transition(  # type: ignore[override]
-        self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: np.ndarray, infos: Any
-    ) -> None:
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *args: Any) -> None:  # type: ignore[override]
         replay.check_finite(new_obs)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        self._n_ended[dones] += 1
+        super()._store_transition(replay_buffer, buffer_action, new_obs, *args)
 
     def _setup_learn(
         self,

@@ -247,7 +247,7 @@ class IQLearn(ImitationAlgorithm):
         """Find out what is in force: from what the user gave, online or offline."""
         given = {name: getattr(self, name) for name in settings.ARGUMENTS}
         self.settings = settings.resolve(self._context(), given, self.objective_kwargs)
-        self.objective, self.deterministic_share = self.settings.objective, self.settings.deterministic_share
+        self.objective = self.settings.objective
 
     def _context(self) -> settings.Context:
         # The environment's specification is a list in a saved model

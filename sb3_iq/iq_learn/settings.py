@@ -37,7 +37,6 @@ class Settings:
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
     :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
     :param discounted_share: online, the share of transitions that are drawn by the discounted occupancy, the others uniformly
-    :param deterministic_share: the share of episodes of training that are played deterministically
     """
 
     learning_rate: float | Schedule
@@ -55,10 +54,9 @@ class Settings:
     q_bound: float
     expert_share: float
     discounted_share: float
-    deterministic_share: float
 
 
-SHARES = ("expert_share", "discounted_share", "deterministic_share")
+SHARES = ("expert_share", "discounted_share")
 """What presets set and no argument does."""
 ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", *SHARES))
 """The arguments of IQLearn that a preset sets where they are left out."""
