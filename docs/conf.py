@@ -20,7 +20,7 @@ from table import RESULTS, by_setting, read_runs, side_by_side, table  # noqa: E
 import sb3_iq  # noqa: E402
 from sb3_iq.iq_learn import Objective  # noqa: E402
 from sb3_iq.iq_learn.presets import PRESETS  # noqa: E402
-from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS  # noqa: E402
+from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS, SHARES  # noqa: E402
 
 project = "sb3-iq"
 author = "The sb3-iq developers"
@@ -71,7 +71,7 @@ def presets_table() -> str:
     defaults = {name: getattr(Objective, name) for name in OBJECTIVE_KWARGS}
     columns = [{**defaults, **row.settings} for row in PRESET_ROWS.values()]
     lines = ["| setting | " + " | ".join(PRESET_ROWS) + " |", "|---" * (1 + len(columns)) + "|"]
-    for name in (*ARGUMENTS, *OBJECTIVE_KWARGS):
+    for name in (*ARGUMENTS, *SHARES, *OBJECTIVE_KWARGS):
         lines.append(f"| `{name}` | " + " | ".join(f"`{text(column[name])}`" for column in columns) + " |")
     return "\n".join(lines)
 
