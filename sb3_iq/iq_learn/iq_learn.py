@@ -36,8 +36,7 @@ class IQLearn(ImitationAlgorithm):
     which stands for the policy, softmax(Q / alpha), and for the reward, r = Q - gamma V'.
 
     Discrete actions are learned by a soft Q-network, continuous ones by SAC's actor and critics. The reward of the environment
-    is never used. ``preset`` sets what is left out, see :mod:`.presets`. The default, online, is IQ-Learn with a prior reward,
-    see :mod:`.reward_priors`; ``reward_prior=0`` leaves it out.
+    is never used. ``preset`` sets what is left out (:mod:`.presets`); the default has a prior reward (:mod:`.reward_priors`).
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy), or a class derived from
         :class:`~sb3_iq.iq_learn.SoftQPolicy` (discrete) or :class:`~sb3_iq.iq_learn.SACPolicy` (continuous actions)
