@@ -156,7 +156,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     rows: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
     for line in lines:
         env = line["env"] + "".join(f", {name} {value:g}" for name, value in line["physics"].items())
-        prior = f"{line['model_prior']} prior" if line["model_prior"] else "offline"
+        prior = f"{line['model_prior']} prior" if line.get("model_prior") else "offline"
         reward = line["reward"] + (", earlier typical states" if line.get("typical") == "draws" else "")
         model = "" if line["reward"] == "true" else prior
         rows.setdefault((env, line["agent"].upper(), reward, model, f"{line['timesteps']:,}"), {})[line["seed"]] = line
