@@ -88,7 +88,7 @@ def test_only_with_permission(tmp_path):
         ({"actions": 3}, "actions holds 3: expected lists"),
         ({"states": [[[1.0], [1.0, 2.0]]] * 3}, "episode 0: states is not an array of numbers"),
         ({"states": [np.zeros((5, 2)), np.zeros((1, 3)), np.zeros((8, 2))]}, "states has entries of different shapes"),
-        ({"dones": [["x"] * n for n in LENGTHS]}, "dones has dtype"),
+        ({"dones": [["x"] * n for n in LENGTHS]}, "dones holds 'x': expected True or False"),
     ],
 )
 def test_malformed(tmp_path, change, message):
