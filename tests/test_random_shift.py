@@ -84,7 +84,7 @@ def test_what_is_learned_from_is_shifted(policy, space, action_space, offline):
     positions = shifting.expert_buffer.draw(8, np.random.default_rng(0))
     raw = shifting.expert_buffer.at(positions)
     for learned in (shifting, plain):
-        learned.expert_buffer.draw = lambda n, rng=None: positions
+        learned.sampler._draw_of_expert = lambda n: th.from_numpy(positions)
     batch, same = sample_batch(shifting), sample_batch(plain)
     # As many of the expert as of the policy, each of which and of whose next observations is shifted for itself
     assert th.equal(images(same.obs)[:8], images(raw.observations))
