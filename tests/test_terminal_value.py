@@ -1,5 +1,7 @@
 """Terminal states: two-state MDPs in which a value of zero favours the wrong end, and what the absorbing value is."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -73,7 +75,7 @@ def prior_by_distance(monkeypatch):
 
     class OfStates(reward_priors.DistancePrior):
         def __init__(self, inputs):
-            super().__init__(inputs._replace(expert_actions_given=False))
+            super().__init__(replace(inputs, expert_actions_given=False))
 
     row = reward_priors.PriorRow(OfStates, lambda obs, actions, given: True)
     monkeypatch.setattr(reward_priors, "PRIORS", {"states": row})
