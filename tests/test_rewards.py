@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
@@ -16,12 +17,13 @@ from sb3_iq.rewards import LearnedReward
 from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device="cpu")
+FLOAT_IMAGE = spaces.Box(0.0, 1.0, (1, 36, 36), np.float32)
 
 
 def make(policy="MlpPolicy", observation_space=BOX, action_space=DISCRETE, env=None, **kwargs):
     env = env or RandomEnv(observation_space, action_space)
     if policy != "MlpPolicy":
-        kwargs["policy_kwargs"] = dict(net_arch=[16])
+        kwargs.setdefault("policy_kwargs", dict(net_arch=[16]))
     trajectories = random_trajectories(RandomEnv(observation_space, action_space))
     return IQLearn(policy, env, trajectories, offline=True, **SMALL, **kwargs).learn(20)
 
@@ -114,6 +116,32 @@ def test_networks_of_known_and_of_other_layers(activation_fn):
     model = make(policy_kwargs=dict(activation_fn=activation_fn, q_bound=3.0, net_arch=[8, 8]))
     batch = batch_of(BOX, DISCRETE)
     assert LearnedReward(model)(*batch) == pytest.approx(model.predict_reward(*batch), abs=1e-5)
+
+
+class FiveFeatures(BaseFeaturesExtractor):
+    """Another number of features than an observation has numbers."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 5)
+        self.linear = nn.Linear(int(np.prod(observation_space.shape)), 5)
+
+    def forward(self, observations):
+        return self.linear(observations.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "policy, observation_space, policy_kwargs",
+    [
+        ("MlpPolicy", BOX, dict(features_extractor_class=FiveFeatures)),
+        ("CnnPolicy", FLOAT_IMAGE, dict(normalize_images=False)),
+        ("MlpPolicy", FLOAT_IMAGE, dict(normalize_images=False)),
+    ],
+)
+def test_features_extractors(policy, observation_space, policy_kwargs):
+    model = make(policy, observation_space, policy_kwargs={"net_arch": [8], **policy_kwargs})
+    obs, actions, next_obs, terminated = batch_of(observation_space, DISCRETE)
+    expected = model.predict_reward(obs, actions, next_obs, terminated)
+    assert LearnedReward(model)(obs, actions, next_obs, terminated) == pytest.approx(expected, abs=1e-5)
 
 
 def test_is_frozen_and_keeps_nothing_of_the_training():

@@ -8,12 +8,13 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_iq.iq_learn.networks import ScaledTanh
 from sb3_iq.iq_learn.normalization import MAX_MAGNITUDE, Standardize
 from sb3_iq.iq_learn.optimization import InPlaceReLU
+from sb3_iq.observations import is_image
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -71,13 +72,14 @@ def q_function(policy: BasePolicy) -> Function | None:
     """
     :param policy: the networks of discrete actions
     :return: Q(s, .) as a function of observations, shape (batch, n_actions); None if the networks are of other layers than
-        those in the table, see images or dictionaries, or are not on the CPU
+        those in the table, have a features extractor of their own, see images or dictionaries, or are not on the CPU
     """
     networks: Any = policy
-    space = policy.observation_space
-    if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
+    space, q_net = policy.observation_space, networks.q_net
+    if not isinstance(space, spaces.Box) or is_image(space) or policy.device.type != "cpu":
         return None
-    q_net = networks.q_net
+    if type(q_net.features_extractor) is not FlattenExtractor:
+        return None
     layers: list[nn.Module] = list(q_net.q_net)
     if networks.normalize_obs and networks.normalizer.fitted:
         layers = [networks.normalizer.parts["obs"], *layers]
