@@ -156,18 +156,20 @@ def logged(model: Any) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class LatestActor:
-    """Predicts by the actor itself, where the model's own deterministic predictions are those of its moving average."""
+class ByActor:
+    """Predicts by an actor that it is given, where the model's own deterministic predictions are those of a moving average."""
 
     model: Any
+    actor: Any
 
     def predict(self, obs: Any, *_: Any, **__: Any) -> tuple[Any, None]:
         """:return: deterministic actions, and no state"""
         import torch as th
 
         policy = self.model.policy
+        policy.set_training_mode(False)
         with th.no_grad():
-            actions = policy.actor(policy.obs_to_tensor(obs)[0], deterministic=True)
+            actions = self.actor(policy.obs_to_tensor(obs)[0], deterministic=True)
         return policy.unscale_action(actions.cpu().numpy()), None
 
 
@@ -199,7 +201,7 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
                 returns = returns_of(self.model, run.env)
                 record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
                 if run.algo == "iq" and isinstance(self.model.action_space, gym.spaces.Box):
-                    latest = returns_of(LatestActor(self.model), run.env)
+                    latest = returns_of(ByActor(self.model, self.model.policy.actor), run.env)
                     record |= {"latest_actor_mean": latest.mean(), "latest_actor_min": latest.min()}
                 evaluations.append({key: round(float(value), 2) for key, value in record.items()})
                 if run.algo == "iq":

@@ -21,9 +21,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from run import EVAL_SEED, RESULTS, git_commit, logged
+from run import RESULTS, ByActor, git_commit, logged, returns_of
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.iq_learn.optimization import polyak_update
@@ -46,27 +45,6 @@ class SlowDecay:
 
     def __call__(self, progress_remaining: float) -> float:
         return self.initial * (self.floor + (1 - self.floor) * progress_remaining)
-
-
-def returns_of(env_id: str, act: Any, n_episodes: int = N_EVAL_EPISODES) -> np.ndarray:
-    """:return: returns of so many episodes of a deterministic policy, all at once, one an environment"""
-    env = DummyVecEnv([lambda: gym.make(env_id)] * n_episodes)
-    env.seed(EVAL_SEED)
-    obs, returns, alive = env.reset(), np.zeros(n_episodes), np.ones(n_episodes, dtype=bool)
-    while alive.any():
-        obs, rewards, dones, _ = env.step(act(obs))
-        returns += rewards * alive
-        alive &= ~dones
-    env.close()
-    return returns
-
-
-def action_of(model: IQLearn, actor: Any, obs: np.ndarray) -> np.ndarray:
-    """:return: deterministic actions of an actor"""
-    model.policy.set_training_mode(False)
-    with th.no_grad():
-        actions = actor(model.policy.obs_to_tensor(obs)[0], deterministic=True)
-    return model.policy.unscale_action(actions.cpu().numpy())
 
 
 def prior_of_replay(model: IQLearn, n: int = 2_000) -> float | None:
@@ -103,12 +81,12 @@ class Evaluations(BaseCallback):
     def evaluate(self) -> None:
         """Add an evaluation of now."""
         start = time.perf_counter()
-        mean = returns_of(self.env_id, lambda obs: self.model.predict(obs, deterministic=True)[0])
+        mean = returns_of(self.model, self.env_id, N_EVAL_EPISODES)
         figures = {"mean": mean.mean(), "min": mean.min()}
         if isinstance(self.model.action_space, gym.spaces.Box):
             actors: dict[Any, Any] = {"raw": self.model.policy.actor, **self.averages}
             for name, actor in actors.items():
-                returns = returns_of(self.env_id, lambda obs, actor=actor: action_of(self.model, actor, obs))
+                returns = returns_of(ByActor(self.model, actor), self.env_id, N_EVAL_EPISODES)
                 figures |= {f"{name}_mean": returns.mean(), f"{name}_min": returns.min()}
         record = {"step": self.num_timesteps, **{key: round(float(value), 1) for key, value in figures.items()}}
         self.evaluations.append({**record, "prior_replay": prior_of_replay(self.model), "train": logged(self.model)})

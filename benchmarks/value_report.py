@@ -16,6 +16,7 @@ import numpy as np
 import torch as th
 from episodes import Episode, model_parser, play
 from reward_gate import samples_of
+from run import ByActor
 
 from sb3_iq import IQLearn
 
@@ -58,19 +59,6 @@ def discounted_sums(rewards: np.ndarray, gamma: float, end: float | None) -> np.
     return sums
 
 
-def raw_act(model: IQLearn) -> Any:
-    """:return: the deterministic actions of the actor itself, which ``predict`` averages"""
-
-    policy: Any = model.policy
-
-    def act(obs: np.ndarray, _: int) -> np.ndarray:
-        with th.no_grad():
-            action = policy.actor(policy.obs_to_tensor(obs)[0], deterministic=True)
-        return policy.unscale_action(action.cpu().numpy())[0]
-
-    return act
-
-
 def report(model: IQLearn, env_id: str, n_episodes: int) -> dict[str, Any]:
     """:return: what the script prints"""
     model.policy.set_training_mode(False)
@@ -79,7 +67,9 @@ def report(model: IQLearn, env_id: str, n_episodes: int) -> dict[str, Any]:
     returns = [round(episode.ret) for episode in episodes]
     result: dict[str, Any] = {"env": env_id, "returns": returns, "lengths": [len(episode.rewards) for episode in episodes]}
     if hasattr(model.policy, "averaged_actor"):
-        result["raw_actor_returns"] = [round(episode.ret) for episode in play(env_id, raw_act(model), n_episodes, SEED)]
+        raw = ByActor(model, model.policy.actor)
+        episodes_of_raw = play(env_id, lambda obs, _: raw.predict(obs)[0][0], n_episodes, SEED)
+        result["raw_actor_returns"] = [round(episode.ret) for episode in episodes_of_raw]
     q, sums, rewards, falls = [], [], [], []
     for episode in episodes:
         with th.no_grad():
