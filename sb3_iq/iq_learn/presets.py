@@ -106,6 +106,10 @@ DEFAULT = {
     ),
 }
 
+# Networks as published: of observations as they are, and of continuous actions one critic and no average of the actor
+PLAIN: Named = {"normalize_obs": False, "random_shift": 0}
+PLAIN_CONTINUOUS: Named = {**PLAIN, "n_critics": 1, "layer_norm": False, "actor_tau": 1.0}
+
 # The published configuration (https://arxiv.org/abs/2106.12142 and its authors' settings for each family of environments)
 PAPER = {
     # Soft Q-learning from vectors: two layers of 64 ELUs, no target network, the objective of Eq. 12 online and offline.
@@ -118,9 +122,9 @@ PAPER = {
             "occupancy_term": "expert",
             "penalty": "expert",
             "use_target": False,
-            "policy_kwargs": {"net_arch": [64, 64], "activation_fn": nn.ELU, "normalize_obs": False, "random_shift": 0},
+            "policy_kwargs": {**PLAIN, "net_arch": [64, 64], "activation_fn": nn.ELU},
         },
-        images={"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": {"normalize_obs": False, "random_shift": 0}},
+        images={"batch_size": 64, "ent_coef": 1e-3, "policy_kwargs": PLAIN},
         families={"CartPole": {"ent_coef": 1e-3}, "LunarLander": {"ent_coef": 1e-3}},
     ),
     # Soft actor-critic: one critic, a slow actor, the penalty of both batches, every expert state counted as an initial one
@@ -131,13 +135,7 @@ PAPER = {
             "actor_learning_rate": 3e-5,
             "batch_size": 256,
             "occupancy_term": "expert_states",
-            "policy_kwargs": {
-                "n_critics": 1,
-                "layer_norm": False,
-                "normalize_obs": False,
-                "random_shift": 0,
-                "actor_tau": 1.0,
-            },
+            "policy_kwargs": PLAIN_CONTINUOUS,
         },
         families={
             "LunarLander": {"ent_coef": 1e-3},
@@ -161,17 +159,11 @@ LS_IQ_SETTINGS: Named = {
     "expert_target": "fixed",
 }
 LS_IQ = {
-    "discrete": PresetRow({**LS_IQ_SETTINGS, "policy_kwargs": {"normalize_obs": False, "random_shift": 0}}),
+    "discrete": PresetRow({**LS_IQ_SETTINGS, "policy_kwargs": PLAIN}),
     "continuous": PresetRow(
         {
             **LS_IQ_SETTINGS,
-            "policy_kwargs": {
-                "n_critics": 1,
-                "layer_norm": False,
-                "normalize_obs": False,
-                "random_shift": 0,
-                "actor_tau": 1.0,
-            },
+            "policy_kwargs": PLAIN_CONTINUOUS,
         }
     ),
 }
