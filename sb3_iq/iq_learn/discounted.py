@@ -83,8 +83,7 @@ class ReplayOccupancy:
         weights = self.gamma ** (steps - steps.min()).astype(np.float64)
         if compact:
             # and a transition that a time limit ended has lost its next observation
-            kept = weights * (buffer.timeouts[rows, envs] == 0)
-            weights = kept if kept.any() else weights
+            weights *= buffer.timeouts[rows, envs] == 0
         cumulative = np.cumsum(weights)
         drawn = np.searchsorted(cumulative, np.random.random(n) * cumulative[-1], side="right")
         drawn = np.minimum(drawn, n_candidates - 1)

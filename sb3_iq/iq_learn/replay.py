@@ -1,7 +1,7 @@
 """What IQ-Learn asks of SB3's replay buffer beyond SB3: late allocation, time limits, initial observations, prior rewards."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -89,14 +89,7 @@ class CompactReplayBuffer(ReplayBuffer):
                 )
             drawn = np.random.randint(len(kept_rows), size=len(lost))
             rows[lost], envs[lost] = stored[kept_rows[drawn]], kept_envs[drawn]
-        columns = (
-            self._normalize_obs(self.observations[rows, envs], env),
-            self.actions[rows, envs],
-            self._normalize_obs(self.observations[(rows + 1) % self.buffer_size, envs], env),
-            self.dones[rows, envs].reshape(-1, 1),
-            self._normalize_reward(self.rewards[rows, envs].reshape(-1, 1), env),
-        )
-        return ReplayBufferSamples(*map(self.to_torch, columns))
+        return cast(ReplayBufferSamples, transitions_at(self, rows, envs, env))
 
 
 def sample_initial_observations(
@@ -180,7 +173,7 @@ def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env
     :param buffer: the replay buffer
     :param rows: rows in it, shape (n,)
     :param envs: the environment of each, shape (n,)
-    :param env: the ``VecNormalize`` to normalise observations with, if any
+    :param env: the ``VecNormalize`` to normalise with, if any
     :return: these transitions, as the buffer samples them
     """
 
@@ -201,7 +194,7 @@ def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env
         actions=buffer.to_torch(buffer.actions[rows, envs]),
         next_observations=columns(*next_obs),
         dones=buffer.to_torch(ended.reshape(-1, 1)),
-        rewards=buffer.to_torch(buffer.rewards[rows, envs].reshape(-1, 1)),
+        rewards=buffer.to_torch(buffer._normalize_reward(buffer.rewards[rows, envs].reshape(-1, 1), env)),
     )
 
 
