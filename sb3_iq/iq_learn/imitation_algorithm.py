@@ -167,7 +167,7 @@ class ImitationAlgorithm(OfflineAlgorithm):
             self._replay_buffer.cut()
         if self._n_updates == 0 and not self.offline:
             first = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
-            warn_if_far(first, expert_buffer.all(at_most=2_000).observations)  # type: ignore[arg-type]
+            warn_if_far(first, expert_buffer)  # type: ignore[arg-type]
         if self._rng_states is not None and not reset_num_timesteps:
             rng.set_rng_states(self._rng_states, self.device)
         self._rng_states = None

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_iq.demonstrations import ExpertBuffer
 
 Obs: TypeAlias = np.ndarray | dict[str, np.ndarray]
 
@@ -20,6 +21,8 @@ MOST = 2.0
 # Of the demonstrations, how many standard deviations, of at least so much, beyond their range is another place
 FAR = 10.0
 LEAST_STD = 0.1
+# Of the demonstrations' transitions
+MOST_COMPARED = 2_000
 # Where the mean and the logarithm of the standard deviation are nearer to 0, normalised numbers are as they were
 SAME = 0.3
 
@@ -97,18 +100,19 @@ class ObsStatistics:
         return float(found.clip(-MOST, MOST).mean()) if len(found) else 0.0
 
 
-def warn_if_far(obs: Obs, demonstrations: PyTorchObs) -> None:
+def warn_if_far(obs: Obs, demonstrations: ExpertBuffer) -> None:
     """
     Warn if an environment begins far from all that the demonstrations hold: they are in other units, or of other wrappers.
 
     :param obs: the first observations of the environments, raw, batch first
-    :param demonstrations: observations of the demonstrations, raw, batch first
+    :param demonstrations: the demonstrations
     """
-    for key, values in obs.items() if isinstance(obs, dict) else [("", obs)]:
-        if values.dtype.kind != "f":
-            continue
-        shown = demonstrations[key] if isinstance(demonstrations, dict) else demonstrations
-        known = shown.flatten(1).cpu().numpy().astype(np.float64)
+    named = obs if isinstance(obs, dict) else {"": obs}
+    floats = {key: values for key, values in named.items() if values.dtype.kind == "f"}
+    # Images in bytes, which would be large, are not even gathered
+    shown: Any = demonstrations.all(at_most=MOST_COMPARED).observations if floats else None
+    for key, values in floats.items():
+        known = (shown[key] if isinstance(obs, dict) else shown).flatten(1).cpu().numpy().astype(np.float64)
         rows = values.astype(np.float64).reshape(len(values), -1)
         low, high = known.min(axis=0), known.max(axis=0)
         excess = np.maximum(low - rows, rows - high) / np.maximum(known.std(axis=0), LEAST_STD)
