@@ -1,7 +1,6 @@
 """Trained agents of Stable-Baselines3, sb3-contrib and RL Zoo, with the environment that each was trained in."""
 
 import importlib
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from sb3_iq.demonstrations.errors import how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 from sb3_iq.iq_learn import IQLearn
+from sb3_iq.observations import map_obs, stack_obs, take_rows
 
 # What a zip holds only for training: memory, schedules and their pickled functions
 _TRAINING_ONLY = {
@@ -245,7 +245,7 @@ class Agent:
         :param obs: one observation of the environment
         :return: the action, in the units of the environment and within its bounds
         """
-        batch: Any = _each(obs, lambda part: np.asarray(part)[None])
+        batch: Any = map_obs(lambda part: np.asarray(part)[None], obs)
         if self._normalize is not None:
             batch = self._normalize.normalize_obs(batch)
         if self._stack is not None:
@@ -269,18 +269,12 @@ class Agent:
             return trajectory
         rows: list[Any] = []
         for t in range(len(trajectory) + 1):
-            seen = _push(stack, _each(trajectory.obs, operator.itemgetter(slice(t, t + 1))), first=t == 0)
-            rows.append(_each(seen, lambda part: part[0].copy()))
-        obs = {key: np.stack([row[key] for row in rows]) for key in rows[0]} if isinstance(rows[0], dict) else np.stack(rows)
-        return replace(trajectory, obs=obs)
+            seen = _push(stack, take_rows(trajectory.obs, slice(t, t + 1)), first=t == 0)
+            rows.append(map_obs(lambda part: part[0].copy(), seen))
+        return replace(trajectory, obs=stack_obs(rows))
 
     def _new_stack(self, space: spaces.Space) -> StackedObservations | None:
         return None if self._n_stack == 1 else StackedObservations(1, self._n_stack, space)  # type: ignore[arg-type]
-
-
-def _each(obs: Any, function: Callable[[Any], Any]) -> Any:
-    """Return what the function makes of an observation, or of each part of a dictionary."""
-    return {key: function(part) for key, part in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
 def _push(stack: StackedObservations, obs: Any, first: bool) -> Any:

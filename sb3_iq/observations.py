@@ -1,74 +1,77 @@
-"""Observations as tensors or dictionaries of tensors: map, concatenate, take, and which of them are images."""
+"""Observations as tensors, arrays or dictionaries of such: map, concatenate, take, and which of them are images."""
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 
 Samples = ReplayBufferSamples | DictReplayBufferSamples
+ObsT = TypeVar("ObsT")
+# Those of SB3 2.2; later ones add what only returns over several steps need
+COLUMNS = ("observations", "actions", "next_observations", "dones", "rewards")
 
 
-def map_obs(function: Callable[[th.Tensor], th.Tensor], obs: PyTorchObs) -> PyTorchObs:
+def map_obs(function: Callable[[Any], Any], obs: Any) -> Any:
     """
-    :param function: what to do with a tensor
-    :param obs: a tensor, or a dictionary of tensors
+    :param function: what to do with a tensor or array
+    :param obs: one of them, or a dictionary of such
     :return: the result, of the same form
     """
     return {key: function(values) for key, values in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
-def concatenate_obs(*batches: PyTorchObs) -> PyTorchObs:
+def concatenate_obs(*batches: ObsT) -> ObsT:
     """
-    Stack batches of observations along the batch axis.
-
-    :param batches: tensors of shape (batch_i, ...), or dictionaries of such
-    :return: one tensor of shape (sum of batch_i, ...), or a dictionary of such
+    :param batches: tensors or arrays of shape (batch_i, ...), or dictionaries of such
+    :return: one of shape (sum of batch_i, ...)
     """
     if len(batches) == 1:
         return batches[0]
-    if isinstance(batches[0], dict):
-        return {key: th.cat([cast(dict, batch)[key] for batch in batches]) for key in batches[0]}
-    return th.cat(cast(tuple, batches))
+    return _joined(batches, lambda parts: th.cat(parts) if isinstance(parts[0], th.Tensor) else np.concatenate(parts))
 
 
-def batch_length(obs: PyTorchObs) -> int:
+def stack_obs(observations: Sequence[ObsT]) -> ObsT:
     """
-    :param obs: a tensor of shape (batch, ...), or a dictionary of such
+    :param observations: arrays of shape (...), or dictionaries of such
+    :return: one of shape (number, ...)
+    """
+    return _joined(observations, np.stack)
+
+
+def _joined(parts: Sequence[Any], join: Callable[[list[Any]], Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {key: join([part[key] for part in parts]) for key in parts[0]}
+    return join(list(parts))
+
+
+def batch_length(obs: Any) -> int:
+    """
+    :param obs: a tensor or array of shape (batch, ...), or a dictionary of such
     :return: the number of observations
     """
     return len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
 
 
-def first_rows(obs: PyTorchObs, n: int) -> PyTorchObs:
+def take_rows(obs: ObsT, rows: Any) -> ObsT:
     """
-    :param obs: a tensor of shape (batch, ...), or a dictionary of such
-    :param n: how many observations to take
-    :return: the first n of them
+    :param obs: a tensor or array of shape (batch, ...), or a dictionary of such
+    :param rows: which observations, as positions, as a mask or as a slice
+    :return: those observations
     """
-    return map_obs(lambda values: values[:n], obs)
+    return map_obs(lambda values: values[rows], obs)
 
 
-def rows_of(samples: Samples, rows: th.Tensor) -> Samples:
+def take_samples(samples: Samples, rows: th.Tensor) -> Samples:
     """
     :param samples: transitions
     :param rows: which of them, as a mask or as positions
     :return: those transitions
     """
-
-    def take(values: th.Tensor) -> th.Tensor:
-        return values[rows]
-
-    return samples._replace(
-        observations=map_obs(take, samples.observations),  # type: ignore[arg-type]
-        actions=take(samples.actions),
-        next_observations=map_obs(take, samples.next_observations),  # type: ignore[arg-type]
-        dones=take(samples.dones),
-        rewards=take(samples.rewards),
-    )
+    return samples._replace(**{name: take_rows(getattr(samples, name), rows) for name in COLUMNS})
 
 
 def concatenate_samples(*parts: Samples) -> Samples:
@@ -78,13 +81,7 @@ def concatenate_samples(*parts: Samples) -> Samples:
     """
     if len(parts) == 1:
         return parts[0]
-    return parts[0]._replace(
-        observations=concatenate_obs(*(part.observations for part in parts)),  # type: ignore[arg-type]
-        actions=th.cat([part.actions for part in parts]),
-        next_observations=concatenate_obs(*(part.next_observations for part in parts)),  # type: ignore[arg-type]
-        dones=th.cat([part.dones for part in parts]),
-        rewards=th.cat([part.rewards for part in parts]),
-    )
+    return parts[0]._replace(**{name: concatenate_obs(*(getattr(part, name) for part in parts)) for name in COLUMNS})
 
 
 def is_image(space: spaces.Space) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer, Trajectory
 from sb3_iq.demonstrations.conversion import part_sizes
+from sb3_iq.observations import map_obs, stack_obs
 
 EVAL_SEED = 20_000
 N_PROJECTIONS = 64
@@ -65,24 +66,14 @@ def roll_out(policy: Any, env: VecEnv, n_episodes: int) -> Demonstrations:
 
     def collect(step: dict[str, Any], _: dict[str, Any]) -> None:
         i, info = step["i"], step["info"]
-        open_steps[i].append((_row(step["observations"], i), np.array(step["actions"][i])))
+        open_steps[i].append((map_obs(lambda rows: np.array(rows[i]), step["observations"]), np.array(step["actions"][i])))
         if step["done"]:
             truncated = bool(info.get("TimeLimit.truncated", False))
             observations = [*(obs for obs, _ in open_steps[i]), info["terminal_observation"]]
             actions = np.stack([action for _, action in open_steps[i]])
-            episodes.append(Trajectory(_stacked(observations), actions, None, not truncated, truncated))
+            episodes.append(Trajectory(stack_obs(observations), actions, None, not truncated, truncated))
             open_steps[i] = []
 
     env.seed(EVAL_SEED)
     evaluate_policy(policy, env, n_episodes, deterministic=True, callback=collect, warn=False)
     return Demonstrations(tuple(episodes))
-
-
-def _row(obs: Any, i: int) -> Any:
-    return {key: np.array(rows[i]) for key, rows in obs.items()} if isinstance(obs, dict) else np.array(obs[i])
-
-
-def _stacked(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)

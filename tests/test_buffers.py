@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import stable_baselines3.common.buffers
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
@@ -9,7 +10,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn.replay import CompactReplayBuffer, sample_episode_starts
+from sb3_iq.iq_learn.discounted import ReplayOccupancy
+from sb3_iq.iq_learn.replay import CompactReplayBuffer, observations_at
 from tests.utils import BOX, DISCRETE, SMALL, WIDE_BOX, RandomEnv, assert_finite, make_model, random_trajectories
 
 COUNTER = spaces.Box(0, 10_000, (1,), np.float32)
@@ -32,6 +34,13 @@ def fill(buffer, lengths, n_steps):
         episode, step = episode + n_envs * done, np.where(done, 0, step + 1)
 
 
+def starts(buffer, n, n_added):
+    """:return: n observations that episodes of the buffer start with"""
+    occupancy = ReplayOccupancy(buffer, gamma=0.9)
+    occupancy.follow(n_added)
+    return observations_at(buffer, *occupancy.draw_starts(n))
+
+
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("n_steps", [1, 7, 20, 21, 50, 64])
 @pytest.mark.parametrize("kind", [ReplayBuffer, DictReplayBuffer])
@@ -41,7 +50,7 @@ def test_only_starts_of_episodes(n_envs, n_steps, kind):
     space = spaces.Dict({"a": COUNTER}) if kind is DictReplayBuffer else COUNTER
     buffer = kind(20 * n_envs, space, spaces.Discrete(2), n_envs=n_envs)
     fill(buffer, [4, 7, 2], n_steps)
-    obs = sample_episode_starts(buffer, 300)
+    obs = starts(buffer, 300, n_steps)
     obs = (obs["a"] if kind is DictReplayBuffer else obs).numpy()
     assert obs.shape == (300, 1)
     assert (obs % 100 == 0).all()
@@ -53,7 +62,7 @@ def test_only_starts_of_episodes(n_envs, n_steps, kind):
 def test_an_episode_longer_than_the_buffer():
     buffer = ReplayBuffer(5, COUNTER, spaces.Discrete(2))
     fill(buffer, [90], 12)
-    assert (sample_episode_starts(buffer, 10).numpy() == 7).all()
+    assert (starts(buffer, 10, 12).numpy() == 7).all()
 
 
 def scanned_starts(buffer):
@@ -81,15 +90,18 @@ def test_starts_are_those_of_a_scan(n_envs, options):
     np.random.seed(0)
     rng = np.random.default_rng(0)
     buffer = ReplayBuffer(15 * n_envs, COUNTER, spaces.Discrete(2), n_envs=n_envs, **options)
+    occupancy, n_added = ReplayOccupancy(buffer, gamma=0.9), 0
     for n_steps in [1, 1, 3, 5, 4, 1, 1, 2, 7, 15, 1, 0, 14, 16, 3, 40, 1, 30, 6, -1, 2, 1, 9, -1, 20, 5]:
         if n_steps < 0:
             buffer.reset()
             add(buffer, 3, rng)
         add(buffer, n_steps, rng)
+        n_added += 3 if n_steps < 0 else n_steps
+        occupancy.follow(n_added)
         if rng.uniform() < 0.3:  # as SB3 does when an episode is cut between two calls of learn()
             buffer.dones[buffer.pos - 1] = True
         expected = scanned_starts(buffer) or {(buffer.pos, env) for env in range(n_envs)}
-        drawn = set(sample_episode_starts(buffer, 400).flatten().tolist())
+        drawn = set(observations_at(buffer, *occupancy.draw_starts(400)).flatten().tolist())
         assert drawn == {buffer.observations[row, env].item() for row, env in expected}
 
 
@@ -180,7 +192,11 @@ def test_refused_buffers():
     class Mine(HerReplayBuffer):
         pass
 
-    for kind in (HerReplayBuffer, Mine):
+    class NStepReplayBuffer(ReplayBuffer):  # SB3 2.2 has none
+        pass
+
+    of_sb3 = getattr(stable_baselines3.common.buffers, "NStepReplayBuffer", NStepReplayBuffer)
+    for kind in (HerReplayBuffer, Mine, NStepReplayBuffer, of_sb3):
         with pytest.raises(ValueError, match=f"`replay_buffer_class` is {kind.__name__}"):
             make_model("MlpPolicy", BOX, DISCRETE, replay_buffer_class=kind)
 

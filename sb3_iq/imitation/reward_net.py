@@ -7,6 +7,7 @@ import torch as th
 from imitation.data import types
 from imitation.rewards.reward_nets import RewardNet
 
+from sb3_iq.observations import map_obs
 from sb3_iq.rewards import LearnedReward
 
 
@@ -37,12 +38,13 @@ class IQRewardNet(RewardNet):
 
     def preprocess(self, state: Any, action: Any, next_state: Any, done: Any) -> tuple[th.Tensor, ...]:  # type: ignore[override]
         """:return: the transitions as tensors, with nothing scaled or encoded: the reward does that itself"""
-        tensors = [_map(state, th.as_tensor), th.as_tensor(action), _map(next_state, th.as_tensor), th.as_tensor(done)]
+        obs, next_obs = (map_obs(th.as_tensor, _unwrapped(values)) for values in (state, next_state))
+        tensors = [obs, th.as_tensor(action), next_obs, th.as_tensor(done)]
         return cast(tuple[th.Tensor, ...], tuple(tensors))
 
     def forward(self, state: Any, action: th.Tensor, next_state: Any, done: th.Tensor) -> th.Tensor:
         """:return: rewards of transitions from :meth:`preprocess`, without gradients, shape (batch,)"""
-        obs, next_obs = (_map(values, lambda tensor: tensor.cpu().numpy()) for values in (state, next_state))
+        obs, next_obs = (map_obs(lambda tensor: tensor.cpu().numpy(), values) for values in (state, next_state))
         return self.predict_th(obs, action.cpu().numpy(), next_obs, done.cpu().numpy())
 
     def predict_th(self, state: Any, action: np.ndarray, next_state: Any, done: np.ndarray) -> th.Tensor:
@@ -55,8 +57,3 @@ class IQRewardNet(RewardNet):
 
 def _unwrapped(obs: Any) -> Any:
     return types.maybe_unwrap_dictobs(obs) if isinstance(obs, types.DictObs) else obs
-
-
-def _map(obs: Any, function: Any) -> Any:
-    obs = _unwrapped(obs)
-    return {key: function(values) for key, values in obs.items()} if isinstance(obs, dict) else function(obs)

@@ -1,13 +1,13 @@
 """What a gradient step is made of: transitions of the expert and of the policy, and the states of the occupancy term."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.iq_learn.objective import OccupancyTerm
-from sb3_iq.observations import Samples, concatenate_obs, first_rows
+from sb3_iq.observations import Samples, concatenate_obs, take_rows
 
 
 class Batch(NamedTuple):
@@ -42,8 +42,7 @@ class Batch(NamedTuple):
 
 
 def assemble(
-    expert: Samples,
-    policy: Samples | None,
+    parts: Sequence[Samples],
     expert_actions: th.Tensor,
     occupancy_term: OccupancyTerm,
     initial_obs: PyTorchObs | None = None,
@@ -51,8 +50,7 @@ def assemble(
     augment: Callable[[PyTorchObs], PyTorchObs] | None = None,
 ) -> Batch:
     """
-    :param expert: transitions of the demonstrations
-    :param policy: transitions of the policy; None offline
+    :param parts: transitions of the demonstrations, and after them, online, those of the policy
     :param expert_actions: the actions that count as the expert's, shape (n_expert, action_dim)
     :param occupancy_term: which states are wanted for the occupancy term E_mu[V(s) - gamma V(s')]
     :param initial_obs: initial observations, for ``"start_states"``
@@ -60,7 +58,6 @@ def assemble(
     :param augment: how observations are changed at random, if they are; those of s and s' differ
     :return: one batch
     """
-    parts = [expert] if policy is None else [expert, policy]
     obs = concatenate_obs(*(part.observations for part in parts))
     next_obs = concatenate_obs(*(part.next_observations for part in parts))
     if augment is not None:
@@ -77,6 +74,6 @@ def assemble(
         n_expert,
         n_value,
         initial_obs,
-        first_rows(obs, n_expert),
+        take_rows(obs, slice(n_expert)),
         reward_prior,
     )

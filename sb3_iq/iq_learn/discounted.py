@@ -38,7 +38,7 @@ class ExpertOccupancy:
 
 class ReplayOccupancy:
     """
-    The discounted occupancy of the policies whose transitions are in a replay buffer.
+    The discounted occupancy of the policies whose transitions are in a replay buffer, and where their episodes start.
 
     :param buffer: the replay buffer
     :param gamma: the discount factor
@@ -66,6 +66,24 @@ class ReplayOccupancy:
         number = np.arange(len(rows))[:, None]
         latest = np.maximum.accumulate(np.where(begins, number, -1), axis=0)
         self.steps[rows] = np.where(latest >= 0, number - latest, self.steps[before[0]] + 1 + number)
+
+    def draw_starts(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param n: how many first transitions of episodes to draw, with replacement
+        :return: their rows and environments in the buffer, shape (n,) each
+        """
+        buffer = self.buffer
+        starts = self.steps[: buffer.size()] == 0
+        if buffer.full:
+            # Nobody may know what came before the oldest row, and with memory optimised its observation is gone
+            starts[buffer.pos] = False
+        rows, envs = np.nonzero(starts)
+        if len(rows) == 0:
+            # One episode longer than the buffer: its oldest rows are all there is
+            oldest = (buffer.pos + buffer.optimize_memory_usage) % buffer.buffer_size
+            rows, envs = np.full(buffer.n_envs, oldest), np.arange(buffer.n_envs)
+        drawn = np.random.randint(len(rows), size=n)
+        return rows[drawn], envs[drawn]
 
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """

@@ -1,5 +1,7 @@
 """Actions for demonstrations of states alone: what the policy would have had to do to get from s to s'."""
 
+from collections.abc import Sequence
+
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -7,6 +9,7 @@ from torch import nn
 
 from sb3_iq.iq_learn.objective import NonFiniteLossError
 from sb3_iq.iq_learn.policies import SoftPolicy
+from sb3_iq.observations import Samples, concatenate_samples
 
 
 class InverseDynamics(nn.Module):
@@ -62,3 +65,17 @@ class InverseDynamics(nn.Module):
         """
         with th.no_grad():
             return self.policy[0].actions_of_outputs(self(obs, next_obs))
+
+    def actions_of(self, expert: Samples, of_policy: Sequence[Samples]) -> th.Tensor:
+        """
+        Take a step of training on what the policy did, if that is given, and predict the expert's actions.
+
+        :param expert: transitions of the expert
+        :param of_policy: transitions of the policy, in parts; none offline: then the expert's actions are those it has
+        :return: actions as the networks take them, without gradient, shape (batch, action_dim)
+        """
+        if not of_policy:
+            return expert.actions
+        policy = concatenate_samples(*of_policy)
+        self.train_step(policy.observations, policy.next_observations, policy.actions)
+        return self.predict(expert.observations, expert.next_observations)

@@ -1,5 +1,6 @@
 """The algorithm, in the text and order of SB3's SAC: what differs is IQ-Learn."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -20,12 +21,12 @@ from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
 from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
-from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class
+from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class, to_tensors
 from sb3_iq.iq_learn.presets import Preset
 from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.iq_learn.terminal_value import terminal_value
-from sb3_iq.observations import Samples, batch_length
+from sb3_iq.observations import Samples
 
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 
@@ -302,14 +303,11 @@ class IQLearn(ImitationAlgorithm):
         sampler.set_prior(self._made_prior[1])
         self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
 
-    def _actions_of_expert(self, expert: Samples, policy: Samples | None) -> th.Tensor:
-        """Return the actions that count as the expert's; the inverse dynamics are fitted to the policy's first."""
+    def _actions_of_expert(self, expert: Samples, of_policy: Sequence[Samples]) -> th.Tensor:
+        """Return the actions that count as the expert's."""
         if self.expert_actions == "policy":
             return self.policy.sample_actions(expert.observations)
-        if self.inverse_dynamics is None or policy is None:
-            return expert.actions
-        self.inverse_dynamics.train_step(policy.observations, policy.next_observations, policy.actions)
-        return self.inverse_dynamics.predict(expert.observations, expert.next_observations)
+        return expert.actions if self.inverse_dynamics is None else self.inverse_dynamics.actions_of(expert, of_policy)
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         assert self.sampler is not None  # made by learn()
@@ -376,9 +374,7 @@ class IQLearn(ImitationAlgorithm):
             if n_updates % diagnostics.UPDATE_INTERVAL == 0:
                 self.training_log.fit = diagnostics.fit(self.policy, batch, cloned=self.expert_actions == "given")
                 self._record_means()
-                # The statistics of VecNormalize have changed
-                prior = self.prior if self._vec_normalize_env is not None and n_updates > 0 else None
-                if prior is not None and prior.follows_statistics(n_updates):
+                if self.sampler.prior_is_outdated(n_updates):
                     self._make_prior()
 
     def _record_means(self) -> None:
@@ -409,15 +405,7 @@ class IQLearn(ImitationAlgorithm):
         """
         self._check_normalized(obs=obs, next_obs=next_obs)
         self.policy.set_training_mode(False)
-        obs_tensor, vectorized = self.policy.obs_to_tensor(obs)
-        next_obs_tensor, _ = self.policy.obs_to_tensor(next_obs)
-        if not vectorized:
-            raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
-        dones = th.as_tensor(np.asarray(terminated, dtype=np.float32).reshape(-1), device=self.device)
-        transitions = obs_tensor, self.policy.network_actions(actions), next_obs_tensor, dones
-        lengths = [batch_length(values) for values in transitions]
-        if len(set(lengths)) > 1:
-            raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
+        transitions = to_tensors(self.policy, obs, actions, next_obs, terminated)
         return updates.recovered_reward(self.policy, *transitions, self.gamma, self.terminal_v).cpu().numpy()
 
     @classmethod

@@ -18,6 +18,7 @@ from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.random_shift import RandomShift
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
+from sb3_iq.observations import batch_length
 
 
 class SoftPolicy(Protocol):
@@ -204,6 +205,11 @@ def check_action_space(action_space: spaces.Space) -> None:
         raise ValueError(f"{name}: only {known} are supported.")
     if 0 in (action_space.shape or ()):
         raise ValueError(f"{name}: there is nothing to choose. Use a gymnasium.ActionWrapper with another.")
+    if isinstance(action_space, spaces.Box) and not np.isfinite([action_space.low, action_space.high]).all():
+        raise ValueError(
+            f"{name}: without a finite lower and upper bound there is no scale of actions. Wrap the environment in a "
+            "gymnasium.ActionWrapper with a finite Box; the demonstrations tell the range that the expert uses."
+        )
     if isinstance(action_space, spaces.Box) and not np.issubdtype(action_space.dtype, np.floating):
         raise ValueError(
             f"{name}: a Box of integers would lose what is between them. Wrap the environment in a gymnasium.ActionWrapper "
@@ -245,3 +251,27 @@ def check_observation_space(observation_space: spaces.Space) -> None:
                 f"{name}: SB3's one-hot codes count from 0. Wrap the environment in a gymnasium.ObservationWrapper that "
                 "subtracts the start, with a space without it."
             )
+
+
+def to_tensors(
+    policy: SoftQPolicy | SACPolicy, obs: Any, actions: np.ndarray, next_obs: Any, terminated: np.ndarray
+) -> tuple[PyTorchObs, th.Tensor, PyTorchObs, th.Tensor]:
+    """
+    :param policy: the policy
+    :param obs: a batch of observations, an array or a dictionary of arrays
+    :param actions: actions in the environment's units, shape (batch, \\*action_shape)
+    :param next_obs: next observations, of the form of ``obs``
+    :param terminated: whether the episode ended in a terminal state, shape (batch,)
+    :return: the same as the networks take them
+    :raises ValueError: if the shapes do not fit
+    """
+    obs_tensor, vectorized = policy.obs_to_tensor(obs)
+    next_obs_tensor, _ = policy.obs_to_tensor(next_obs)
+    if not vectorized:
+        raise ValueError("`obs` is a single observation: give a batch, shape (batch, *obs_shape).")
+    dones = th.as_tensor(np.asarray(terminated, dtype=np.float32).reshape(-1), device=policy.device)
+    transitions = obs_tensor, policy.network_actions(actions), next_obs_tensor, dones
+    lengths = [batch_length(values) for values in transitions]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"`obs`, `actions`, `next_obs` and `terminated` are of different lengths: {lengths}.")
+    return transitions

@@ -1,4 +1,4 @@
-"""What IQ-Learn asks of SB3's replay buffer beyond SB3: late allocation, time limits, initial observations, prior rewards."""
+"""What IQ-Learn asks of SB3's replay buffer beyond SB3: late allocation, time limits, what is new, prior rewards."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -9,8 +9,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.observations import Samples, concatenate_obs, rows_of
+from sb3_iq.observations import Samples, map_obs, take_rows, take_samples
 
 # Prior rewards of stored transitions are computed for at least, and at most, so many rows at a time
 BLOCK, PIECE = 16, 4_096
@@ -92,56 +91,6 @@ class CompactReplayBuffer(ReplayBuffer):
         return cast(ReplayBufferSamples, transitions_at(self, rows, envs, env))
 
 
-def sample_initial_observations(
-    batch_size: int, expert_buffer: ExpertBuffer, buffer: ReplayBuffer | None, env: VecNormalize | None
-) -> PyTorchObs:
-    """
-    :param batch_size: how many to draw
-    :param expert_buffer: the demonstrations
-    :param buffer: the replay buffer, None offline
-    :param env: the ``VecNormalize`` to normalise with, if any
-    :return: true initial observations: half of the demonstrations', half of the replay buffer's; offline, all of the former
-    """
-    n_expert = batch_size if buffer is None else (batch_size + 1) // 2
-    expert_obs = expert_buffer.sample_initial_observations(n_expert, env=env)
-    if buffer is None or n_expert == batch_size:
-        return expert_obs
-    return concatenate_obs(expert_obs, sample_episode_starts(buffer, batch_size - n_expert, env))
-
-
-def sample_episode_starts(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None = None) -> PyTorchObs:
-    """
-    Draw from the first observations of the episodes in a replay buffer: an episode starts where the buffer does, and after
-    each step that ended one (SB3 stores done for terminated and truncated).
-
-    :param buffer: a replay buffer that holds at least one transition
-    :param batch_size: how many to draw, with replacement
-    :param env: the ``VecNormalize`` to normalise with, if any
-    :return: observations, shape (batch_size, *obs_shape), or a dictionary of such
-    """
-    starts = np.roll(buffer.dones[: buffer.size()] != 0, 1, axis=0)
-    if buffer.full:
-        # The step before the oldest row is gone, and with it whether an episode starts there
-        starts[buffer.pos] = False
-    else:
-        starts[0] = True
-    rows, envs = np.nonzero(starts)
-    if len(rows) == 0:
-        # One episode longer than the buffer: its oldest rows are all there is
-        oldest = (buffer.pos + buffer.optimize_memory_usage) % buffer.buffer_size
-        rows, envs = np.full(buffer.n_envs, oldest), np.arange(buffer.n_envs)
-    drawn = np.random.randint(len(rows), size=batch_size)
-    rows, envs = rows[drawn], envs[drawn]
-    if isinstance(buffer.observations, dict):
-        obs: Any = {key: values[rows, envs] for key, values in buffer.observations.items()}
-    else:
-        obs = buffer.observations[rows, envs]
-    obs = buffer._normalize_obs(obs, env)
-    if isinstance(obs, dict):
-        return {key: buffer.to_torch(values) for key, values in obs.items()}
-    return buffer.to_torch(obs)
-
-
 class Additions:
     """
     Tells what is new in a replay buffer.
@@ -168,6 +117,21 @@ class Additions:
         return (buffer.pos - n_new + np.arange(n_new)) % size, is_all
 
 
+def observations_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None = None) -> PyTorchObs:
+    """
+    :param buffer: the replay buffer
+    :param rows: rows in it, shape (n,)
+    :param envs: the environment of each, shape (n,)
+    :param env: the ``VecNormalize`` to normalise with, if any
+    :return: the observations there
+    """
+    return _observations(buffer, buffer.observations, rows, envs, env)
+
+
+def _observations(buffer: ReplayBuffer, stored: Any, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None) -> Any:
+    return map_obs(buffer.to_torch, buffer._normalize_obs(take_rows(stored, (rows, envs)), env))
+
+
 def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None = None) -> Samples:
     """
     :param buffer: the replay buffer
@@ -176,23 +140,17 @@ def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env
     :param env: the ``VecNormalize`` to normalise with, if any
     :return: these transitions, as the buffer samples them
     """
-
-    def columns(stored: Any, rows: np.ndarray) -> Any:
-        picked = {key: part[rows, envs] for key, part in stored.items()} if isinstance(stored, dict) else stored[rows, envs]
-        normalized: Any = buffer._normalize_obs(picked, env)
-        if isinstance(normalized, dict):
-            return {key: buffer.to_torch(part) for key, part in normalized.items()}
-        return buffer.to_torch(normalized)
-
-    obs = columns(buffer.observations, rows)
-    compact = buffer.optimize_memory_usage
-    next_obs = (buffer.observations, (rows + 1) % buffer.buffer_size) if compact else (buffer.next_observations, rows)
+    obs = observations_at(buffer, rows, envs, env)
+    if buffer.optimize_memory_usage:
+        next_obs = observations_at(buffer, (rows + 1) % buffer.buffer_size, envs, env)
+    else:
+        next_obs = _observations(buffer, buffer.next_observations, rows, envs, env)
     kind: Any = DictReplayBufferSamples if isinstance(obs, dict) else ReplayBufferSamples
     ended = buffer.dones[rows, envs] * (1 - buffer.timeouts[rows, envs])  # a time limit is no end
     return kind(
         observations=obs,
         actions=buffer.to_torch(buffer.actions[rows, envs]),
-        next_observations=columns(*next_obs),
+        next_observations=next_obs,
         dones=buffer.to_torch(ended.reshape(-1, 1)),
         rewards=buffer.to_torch(buffer._normalize_reward(buffer.rewards[rows, envs].reshape(-1, 1), env)),
     )
@@ -259,5 +217,5 @@ class StoredPrior:
         """Compute those that are not computed yet."""
         missing = rewards.isnan()
         if missing.any():
-            rewards[missing] = self.prior(rows_of(samples, missing))
+            rewards[missing] = self.prior(take_samples(samples, missing))
         return rewards

@@ -217,7 +217,7 @@ class SolutionPrior:
                     print(f"Learning the prior of rewards from the demonstrations alone: {steps}.", flush=True)
                 expert = expert_buffer.sample(inputs.batch_size, env=inputs.env, rng=expert_rng)
                 augment = self.policy.random_shift
-                batch = assemble(expert, None, expert.actions, objective.occupancy_term, augment=augment)
+                batch = assemble([expert], expert.actions, objective.occupancy_term, augment=augment)
                 loss, info = critic_loss(self.policy, batch, self.policy.ent_coef, objective, bc_coef=0.0)
                 minimize(loss, info, optimizer, n_updates)
                 polyak_update(q_net.parameters(), q_net_target.parameters(), OFFLINE_TAU)

@@ -26,7 +26,7 @@ from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
-from sb3_iq.observations import batch_length, concatenate_obs, first_rows
+from sb3_iq.observations import batch_length, concatenate_obs, take_rows
 
 Aggregation = Literal["min", "mean"]
 # An action on the bound is infinitely far out before the tanh
@@ -291,7 +291,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         :return: Q(s, a), V(s') and V of the states of the occupancy term
         """
         obs, actions, next_obs = batch.obs, batch.actions, batch.next_obs
-        value_obs = first_rows(obs, batch.n_value) if batch.value_obs is None else batch.value_obs
+        value_obs = take_rows(obs, slice(batch.n_value)) if batch.value_obs is None else batch.value_obs
         value_batches = [value_obs] if batch_length(value_obs) > 0 else []
         n, n_next, n_value = batch_length(obs), batch_length(next_obs), sum(map(batch_length, value_batches))
         policy_obs = concatenate_obs(next_obs, *value_batches)

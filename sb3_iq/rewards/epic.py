@@ -5,8 +5,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from sb3_iq.observations import concatenate_obs, take_rows
 from sb3_iq.rewards.episodes import Episode
-from sb3_iq.rewards.parts import Obs, concatenated, rows_of
+from sb3_iq.rewards.parts import Obs
 from sb3_iq.rewards.statistics import pearson
 
 RewardFunction: TypeAlias = Callable[[Obs, np.ndarray, Obs, np.ndarray], np.ndarray]
@@ -51,22 +52,22 @@ def epic_distance(
     :return: the distance, in [0, 1]: 0 for rewards that differ in shaping and positive scale only, 0.7 for unrelated ones
     """
     rng = np.random.default_rng(seed)
-    obs = concatenated([episode.obs for episode in episodes])
-    next_obs = concatenated([episode.next_obs for episode in episodes])
+    obs = concatenate_obs(*(episode.obs for episode in episodes))
+    next_obs = concatenate_obs(*(episode.next_obs for episode in episodes))
     actions = np.concatenate([episode.actions for episode in episodes])
     n = len(actions)
     rows = rng.integers(n, size=n_transitions)
-    sampled_actions, sampled_states = actions[rng.integers(n, size=n_samples)], rows_of(obs, rng.integers(n, size=n_samples))
+    sampled_actions, sampled_states = actions[rng.integers(n, size=n_samples)], take_rows(obs, rng.integers(n, size=n_samples))
 
     def mean_reward(function: RewardFunction, states: Obs) -> np.ndarray:
-        repeated = rows_of(states, np.repeat(np.arange(n_transitions), n_samples))
+        repeated = take_rows(states, np.repeat(np.arange(n_transitions), n_samples))
         tiled = np.tile(np.arange(n_samples), n_transitions)
         no_end = np.zeros(len(tiled), dtype=bool)
-        values = function(repeated, sampled_actions[tiled], rows_of(sampled_states, tiled), no_end)
+        values = function(repeated, sampled_actions[tiled], take_rows(sampled_states, tiled), no_end)
         return values.reshape(n_transitions, n_samples).mean(axis=1)
 
     def canonical(function: RewardFunction) -> np.ndarray:
-        states, next_states = rows_of(obs, rows), rows_of(next_obs, rows)
+        states, next_states = take_rows(obs, rows), take_rows(next_obs, rows)
         rewards = function(states, actions[rows], next_states, np.zeros(n_transitions, dtype=bool))
         return rewards + gamma * mean_reward(function, next_states) - mean_reward(function, states)
 

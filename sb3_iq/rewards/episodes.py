@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
+from sb3_iq.observations import stack_obs
 from sb3_iq.rewards.learned_reward import LearnedReward
 from sb3_iq.rewards.parts import Obs
 
@@ -84,13 +85,18 @@ def play(env: gym.Env, actor: Actor, seed: int) -> Episode:
         if rng.random() < actor.randomness:
             action = np.asarray(env.action_space.sample())
         else:
-            action = np.asarray(actor.policy.predict(_stack([obs]), deterministic=True)[0])[0]
+            action = np.asarray(actor.policy.predict(stack_obs([obs]), deterministic=True)[0])[0]
         next_obs, reward, terminated, truncated, _ = env.step(int(action) if action.ndim == 0 else action)
         steps.append((obs, action, next_obs, terminated, float(reward)))
         obs, over = next_obs, terminated or truncated
     all_obs, actions, all_next, all_terminated, rewards = (list(column) for column in zip(*steps, strict=True))
     return Episode(
-        actor.name, _stack(all_obs), np.stack(actions), _stack(all_next), np.array(all_terminated, bool), np.array(rewards)
+        actor.name,
+        stack_obs(all_obs),
+        np.stack(actions),
+        stack_obs(all_next),
+        np.array(all_terminated, bool),
+        np.array(rewards),
     )
 
 
@@ -105,9 +111,3 @@ def play_all(env: gym.Env, actors: Sequence[Actor], n_episodes: int, seed: int) 
     counts = [max(2, n_episodes // len(actors) + (index < n_episodes % len(actors))) for index in range(len(actors))]
     chosen = [actor for actor, count in zip(actors, counts, strict=True) for _ in range(count)]
     return [play(env, actor, seed + index) for index, actor in enumerate(chosen)]
-
-
-def _stack(observations: list[Any]) -> Obs:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations)

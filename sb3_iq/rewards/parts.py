@@ -1,15 +1,13 @@
 """What a reward is made of."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_iq.iq_learn.obs_statistics import Obs, ObsStatistics
 
-__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts", "Typical", "concatenated", "rows_of"]
+__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts", "Typical"]
 
 Form = Literal["bellman", "advantage", "bounded"]
 
@@ -51,16 +49,3 @@ class RewardParts:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
             raise ValueError(f"`form` is {str(self.form)[:80]!r}: choose one of {', '.join(get_args(Form))}.")
-
-
-def concatenated(observations: Sequence[Obs]) -> Obs:
-    """:return: batches of observations as one"""
-    first = observations[0]
-    if isinstance(first, dict):
-        return {key: np.concatenate([obs[key] for obs in observations]) for key in first}  # type: ignore[call-overload]
-    return np.concatenate(observations)  # type: ignore[arg-type]
-
-
-def rows_of(obs: Obs, rows: np.ndarray) -> Obs:
-    """:return: some rows of a batch of observations"""
-    return {key: values[rows] for key, values in obs.items()} if isinstance(obs, dict) else obs[rows]

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from sb3_iq.observations import concatenate_obs, map_obs, take_rows
 from sb3_iq.rewards import checks
 from sb3_iq.rewards.evaluation import Evaluator
 from sb3_iq.rewards.learned_reward import LearnedReward, Tail
-from sb3_iq.rewards.parts import Obs, concatenated, rows_of
+from sb3_iq.rewards.parts import Obs
 
 
 class Steps:
@@ -27,7 +28,7 @@ class Steps:
         :param obs: the first observations
         """
         rows = checks.checked_obs(obs, self._observation_space, "obs")
-        self._current = _copy(rows) if self._evaluator.continuous else self._evaluator.outputs(rows)
+        self._current = map_obs(np.copy, rows) if self._evaluator.continuous else self._evaluator.outputs(rows)
 
     def step(self, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray, obs: Obs, dones: np.ndarray) -> Tail:
         """
@@ -44,11 +45,11 @@ class Steps:
         rows = checks.checked_obs(obs, self._observation_space, "obs") if dones.any() else next_rows
         if self._evaluator.continuous:
             result = self._evaluator.evaluate(self._current, action_rows, next_rows, terminated)
-            self._current = _copy(rows)
+            self._current = map_obs(np.copy, rows)
             return Tail(*result[:2])
         n, states = len(dones), next_rows
         if rows is not next_rows:
-            states = concatenated([next_rows, rows_of(rows, np.flatnonzero(dones))])
+            states = concatenate_obs(next_rows, take_rows(rows, np.flatnonzero(dones)))
         outputs = self._evaluator.outputs(states)
         result = self._evaluator.of_outputs(self._current, action_rows, outputs[:n], terminated)  # type: ignore[arg-type]
         self._current = outputs[:n]
@@ -56,7 +57,3 @@ class Steps:
             self._current = self._current.copy()
             self._current[dones] = outputs[n:]
         return Tail(*result[:2])
-
-
-def _copy(rows: Obs) -> Obs:
-    return {key: values.copy() for key, values in rows.items()} if isinstance(rows, dict) else rows.copy()
