@@ -50,6 +50,8 @@ def test_values_are_those_of_all_actions(action_space, offline, tmp_path):
         (spaces.Tuple([spaces.Discrete(2)] * 2), "MultiDiscrete"),
         (spaces.Dict(a=spaces.Discrete(2)), "MultiDiscrete"),
         (spaces.Box(0, 255, (2,), np.uint8), "Box of integers"),
+        (spaces.Box(-np.inf, np.inf, (2,)), "no scale of actions.*the range that the expert uses"),
+        (spaces.Box(np.zeros(1, np.float32), np.full(1, np.inf, np.float32)), "no scale of actions"),
         (spaces.Discrete(3, start=1), "counts? .*from 0|count actions from 0"),
         (spaces.Box(-1, 1, (0,)), "nothing to choose.*ActionWrapper"),
     ],

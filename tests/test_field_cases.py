@@ -172,6 +172,24 @@ def test_good_recordings_are_left_alone():
             assert [len(trajectory) for trajectory in load_demonstrations(arrays)] == [10] * 4
 
 
+@pytest.mark.parametrize("n_episodes", [2, 12])
+def test_resets_on_a_small_grid(n_episodes):
+    """One episode may end where the next one starts by chance, many do not; observations are those of CliffWalking's kind."""
+    rng = np.random.default_rng(0)
+    obs = np.zeros((n_episodes, 21), int)
+    for t in range(20):
+        obs[:, t + 1] = np.clip(obs[:, t] + rng.choice([-1, 1], size=n_episodes), 0, 8)
+    flat = {"obs": obs[:, :-1].reshape(-1), "next_obs": obs[:, 1:].reshape(-1).copy(), "acts": np.zeros(20 * n_episodes, int)}
+    flat["dones"] = np.arange(20 * n_episodes) % 20 == 19
+    flat["next_obs"][19::20] = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        lengths = [len(trajectory) for trajectory in load_demonstrations(flat)]
+    dropped = any("are left out" in str(warning.message) for warning in told)
+    assert dropped == (n_episodes == 12)
+    assert (lengths == [20] * n_episodes) != dropped
+
+
 @pytest.mark.parametrize("resets", [False, True])
 def test_environments_in_turn_are_taken_apart(resets):
     flat, _ = episodes(n=6)

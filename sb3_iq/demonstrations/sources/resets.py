@@ -9,6 +9,8 @@ from sb3_iq.demonstrations.endings import info_at, true_observation
 from sb3_iq.demonstrations.sources.notes import Notes, percent
 from sb3_iq.demonstrations.sources.order import Pair, continues
 
+# Above this chance, ends that look like resets are ends
+MOST_CHANCE = 0.01
 _CURE = "Record it from the infos (terminal_observation, final_obs) to keep them"
 
 
@@ -56,6 +58,8 @@ def mend_resets(
                 "is the first one of the next episode; as it is not at the other ends, they are kept. Check the recording"
             )
         return pairs, lost
+    if _chance(pairs, done, suspects) > MOST_CHANCE:
+        return pairs, lost
     kind = "same step" if known.any() else _kind_of_reset(pairs, done, rews, suspects)
     if kind == "next step":
         lost[suspects + 1] = True
@@ -70,6 +74,21 @@ def mend_resets(
         reason = "the environment resets itself at the end of an episode, in that step or the one after it"
     notes.drop(int(lost.sum()), f"{reason}. {_CURE}")
     return pairs, lost
+
+
+def _chance(pairs: list[Pair], done: np.ndarray, suspects: np.ndarray) -> float:
+    """Return how likely all suspects end where the next episode starts, if they end as other steps do, as in a small grid."""
+    chance = 1.0
+    if done.all():
+        return 0.0
+    for start in suspects + 1:
+        arrives = np.ones(len(done), dtype=bool)
+        for _, first, second in pairs:
+            arrives &= (second == first[start]).reshape(len(done), -1).all(axis=1)
+        chance *= float(arrives[~done].mean())
+        if chance <= MOST_CHANCE:
+            break
+    return chance
 
 
 def _all_equal(pairs: list[Pair]) -> bool:
