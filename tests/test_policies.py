@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.sac.policies import SACPolicy as PlainSACPolicy
 from torch import nn
@@ -45,7 +46,8 @@ def test_refused_policies():
         make_model("LstmPolicy", BOX, DISCRETE)
     with pytest.raises(ValueError, match="MultiInputPolicy"):
         IQLearn("MlpPolicy", RandomEnv(spaces.Dict({"a": BOX}), DISCRETE))
-    for policy, action_space in ((PlainSACPolicy, WIDE_BOX), (SACPolicy, DISCRETE), (SoftQPolicy, WIDE_BOX)):
+    plain = ((PlainSACPolicy, WIDE_BOX), (RecurrentActorCriticPolicy, DISCRETE))
+    for policy, action_space in (*plain, (SACPolicy, DISCRETE), (SoftQPolicy, WIDE_BOX)):
         with pytest.raises(ValueError, match="or a class derived from"):
             make_model(policy, BOX, action_space)
 

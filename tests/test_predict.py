@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from tests.utils import BOX, DISCRETE, make_model
+from tests.utils import BOX, DISCRETE, WIDE_BOX, make_model
 
 
 def test_softmax_and_argmax():
@@ -19,3 +19,14 @@ def test_softmax_and_argmax():
     assert (actions == int(q_values.argmax())).all()
     value = model.policy.expected_state_value(th.as_tensor(obs[:1]), th.tensor(0.5))
     assert value.item() == pytest.approx(0.5 * np.log(np.exp(q_values.numpy() / 0.5).sum()), rel=1e-5)
+
+
+def test_continuous_actions_are_drawn_or_the_average_of_the_actor():
+    model = make_model("MlpPolicy", BOX, WIDE_BOX).learn(20)
+    obs = np.tile(BOX.sample(), (50, 1))
+    drawn, fixed = (model.predict(obs, deterministic=deterministic)[0] for deterministic in (False, True))
+    assert len(np.unique(drawn, axis=0)) == 50 and len(np.unique(fixed, axis=0)) == 1
+    with th.no_grad():
+        averaged = model.policy.averaged_actor(th.as_tensor(obs), deterministic=True).numpy()
+        latest = model.actor(th.as_tensor(obs), deterministic=True).numpy()
+    assert np.array_equal(fixed, model.policy.unscale_action(averaged)) and not np.allclose(latest, averaged, atol=1e-6)

@@ -83,6 +83,21 @@ def test_policy_kwargs(kwargs):
     assert_finite(make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=kwargs).learn(14))
 
 
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_activation_and_number_of_critics(action_space):
+    kwargs = dict(activation_fn=th.nn.Tanh, net_arch=[8, 8])
+    model = make_model("MlpPolicy", BOX, action_space, policy_kwargs=kwargs)
+    layers = list(model.policy.critic_networks()[0].modules())
+    assert sum(isinstance(layer, th.nn.Tanh) for layer in layers) > 1
+    assert not any(isinstance(layer, th.nn.ReLU) for layer in layers)
+    if action_space is DISCRETE:
+        with pytest.raises(ValueError, match="`policy_kwargs` has n_critics, which only the policy for continuous actions"):
+            make_model("MlpPolicy", BOX, DISCRETE, policy_kwargs=dict(n_critics=2))
+    else:
+        model = make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(n_critics=3, **kwargs))
+        assert len(model.critic.q_networks) == len(model.critic_target.q_networks) == 3
+
+
 def test_sb3_options():
     noise = NormalActionNoise(np.zeros(2), 0.1 * np.ones(2))
     options = dict(train_freq=(1, "episode"), gradient_steps=-1, action_noise=noise, learning_rate=lambda left: 1e-3 * left)

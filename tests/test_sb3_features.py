@@ -173,6 +173,7 @@ def test_callbacks_see_what_they_read(action_space):
 
         def _on_step(self):
             assert {"self", "callback", "total_timesteps"} <= set(self.locals)
+            self.calls.append(self.model._n_updates)
             return True
 
         def _on_rollout_end(self):
@@ -181,4 +182,8 @@ def test_callbacks_see_what_they_read(action_space):
     for offline in (True, False):
         callback = Callback()
         make_model("MlpPolicy", BOX, action_space, offline=offline).learn(14, callback)
-        assert callback.calls[:2] == ["start", "end"]
+        rollouts = [call for call in callback.calls if isinstance(call, str)]
+        assert rollouts[:2] == ["start", "end"]
+        steps = [call for call in callback.calls if not isinstance(call, str)]
+        # Offline a step is a gradient step; online the first gradient step comes after ten of the environment
+        assert steps == ([*range(1, 15)] if offline else [*[0] * 11, 1, 2, 3])
