@@ -37,22 +37,27 @@ setup: $(SETUP) $(SETUP_IMITATION)
 demo: $(SETUP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
 
-# All checks, from set-up to the tests on both stacks, which run side by side, each printed when it ends.
-# Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
-test: setup check-codestyle lint type doc
-	@echo "The tests on both stacks, side by side: this takes some minutes ..."
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target pytest pytest-imitation
+# All checks, from set-up to the tests on both stacks. Tests with larger demonstrations run if SB3_IQ_DEMOS names their folder.
+test: setup check-codestyle lint
+	@$(MAKE) --no-print-directory --keep-going -j 2 --output-sync=target type doc
+	@$(MAKE) --no-print-directory --keep-going pytest pytest-imitation
 
-# The check while working: one stack, a process a core, without the tests that are marked as slow (-m slow: these alone).
-# Options as for the others: make pytest-fast PYTEST_ARGS="-x -k replay"
+# A process a core; one that has done its tests takes over some of another's. PARALLEL= runs them in one process, for --pdb.
+# Options of pytest: make pytest-fast PYTEST_ARGS="-x -k replay"
+PARALLEL := -n auto --dist worksteal
+
+# The check while working: today's stack without the tests that are marked as slow (-m slow: these alone)
 pytest-fast: $(SETUP)
-	$(BIN)/python -m pytest -m "not slow" -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
+# Today's stack: all tests
 pytest: $(SETUP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
+# The older stack: what can differ there. These are all quick tests, and of the slow ones those about the library imitation or
+# about what SB3, gymnasium or RL Zoo do (marked as both_stacks); what only learns longer is learned once, on today's stack
 pytest-imitation: $(SETUP_IMITATION)
-	$(VENV_IMITATION)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV_IMITATION)/bin/python -m pytest $(PARALLEL) -m "not slow or both_stacks" $(PYTEST_ARGS)
 
 # The documentation, in docs/_build/html. Everything is read anew (-E), so that a warning, which is an error, is never missed
 doc: $(SETUP)

@@ -1,13 +1,10 @@
+"""What all tests share. Nothing large is imported here: the process that only hands tests to others starts at once."""
+
 import os
+from importlib.metadata import version
 
-import gymnasium
 import hypothesis
-import numpy
 import pytest
-import stable_baselines3
-import torch
-
-from sb3_iq.iq_learn import reward_priors
 
 # Nothing here may need the network
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,18 +17,21 @@ hypothesis.settings.load_profile("repeatable")
 
 def pytest_report_header() -> str:
     """:return: which of the two stacks is tested"""
-    packages = (stable_baselines3, gymnasium, torch, numpy)
-    return "stack: " + ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
+    return "stack: " + ", ".join(f"{name} {version(name)}" for name in ("stable_baselines3", "gymnasium", "torch", "numpy"))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Small networks: more threads only cost time, and sums in another order change the numbers."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def short_offline_training(request, monkeypatch):
     """The prior of discrete actions begins with offline training, which only tests that are to learn something need."""
+    from sb3_iq.iq_learn import reward_priors
+
     if request.node.get_closest_marker("learns") is None:
         monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 10)

@@ -21,11 +21,12 @@ def imitable(n_steps=1000):
 def test_learned_whatever_the_bounds(bound, tmp_path):
     env = RandomEnv(BOX, spaces.Box(-bound, bound, (1,)))
     data = imitable()
-    model = IQLearn("MlpPolicy", env, data, offline=True, seed=0).learn(500)
+    kwargs = dict(offline=True, policy_kwargs=dict(net_arch=[64]), learning_rate=1e-3, actor_learning_rate=1e-3)
+    model = IQLearn("MlpPolicy", env, data, seed=0, **kwargs).learn(300)
     obs, acts = data[0]["obs"][:-1], data[0]["acts"]
     assert np.abs(model.predict(obs, deterministic=True)[0] - acts).mean() < 0.08
     model.save(tmp_path / "model")
-    copy = IQLearn("MlpPolicy", env, data, offline=True, seed=1).policy
+    copy = IQLearn("MlpPolicy", env, data, seed=1, **kwargs).policy
     copy.load_state_dict(model.policy.state_dict())
     for loaded in (IQLearn.load(tmp_path / "model"), copy):
         assert np.array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])

@@ -1,6 +1,7 @@
 """How the code is built: nothing below IQLearn knows IQLearn, no module imports itself by way of others, no file is long."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -14,8 +15,13 @@ MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items(
 BELOW = {name: path for name, path in MODULES.items() if name.startswith("sb3_iq.iq_learn.") and path.stem != "iq_learn"}
 
 
+@functools.cache
+def all_nodes(path):
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def nodes(path, *kinds):
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+    return [node for node in all_nodes(path) if isinstance(node, kinds)]
 
 
 def imported(path):

@@ -47,6 +47,7 @@ def test_curves_of_a_suite(tmp_path):
 
 def test_a_run_is_written_once_with_what_was_logged(tmp_path):
     single = ("run.py", "--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "1300", "--eval-freq", "1300")
+    single += ("--settings", '{"reward_prior": 0.0}')
     assert "single: 1 runs, 0 done" in run(*single, "--out", str(tmp_path))
     assert "single: 1 runs, 1 done" in run(*single, "--out", str(tmp_path))
     lines = (tmp_path / "single.jsonl").read_text().splitlines()

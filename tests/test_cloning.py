@@ -17,12 +17,12 @@ def test_cloning_term(action_space, offline):
     options = dict(learning_rate=3e-3, actor_learning_rate=3e-3)
     options["objective_kwargs"] = dict(occupancy_term="expert" if offline else "start_states")
     errors = []
-    for bc_coef in (0.0, 10.0, lambda progress: 10.0):
-        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, **options).learn(400, log_interval=None)
+    for bc_coef in (0.0, 10.0):
+        model = make(BOX, action_space, bc_coef=bc_coef, offline=offline, **options).learn(200, log_interval=None)
         expert = model.expert_buffer.all()
         errors.append(model.policy.cloning_loss(expert.observations, expert.actions).item())
         assert ("train/bc_loss" in model.logger.name_to_value) == (bc_coef != 0.0)
-    assert max(errors[1:]) < errors[0]
+    assert errors[1] < errors[0]
 
 
 def test_cloning_term_follows_its_schedule(monkeypatch):

@@ -174,8 +174,9 @@ def all_rows():
 
 
 @pytest.mark.slow
-def test_summaries():
+def test_summaries(monkeypatch):
     pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 300)
     summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
     assert list(summaries) == ["iq", "imitation/gail", "sb3/bc", "sb3/gail"]
     iq, gail, longer = summaries["iq"], summaries["sb3/gail"], summaries["imitation/gail"]
@@ -194,8 +195,9 @@ def test_summaries():
 
 
 @pytest.mark.slow
-def test_report(tmp_path):
+def test_report(tmp_path, monkeypatch):
     pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 100)
     pytest.importorskip("matplotlib")
     results = Results(tmp_path)
     results.open(PROTOCOL)

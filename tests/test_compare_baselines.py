@@ -36,6 +36,7 @@ def evaluations(task: Task, frequency: int = 20) -> Evaluations:
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("train", [sqil.train, gail.train], ids=["sqil", "gail"])
 @pytest.mark.parametrize("task", [TASK, pendulum_task()], ids=["DQN", "SAC"])
 def test_online_baselines(train, task):

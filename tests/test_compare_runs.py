@@ -35,6 +35,7 @@ def rows_of(out: Path) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 def test_command(tmp_path, without_processes, capsys):
     """All algorithms of this package; a second call adds seeds and demonstrations, and does nothing again."""
     algos = ["iq:learning_starts=10", "sb3/sqil:batch_size=8", "sb3/gail:batch_size=8", BC, "iq:offline=True,timesteps=10"]
@@ -143,7 +144,7 @@ def test_killed_worker_loses_one_run():
 
     demonstrations = load_demonstrations(DEMOS)
     protocol = PROTOCOL
-    run = Run(parse(["iq:learning_starts=10"])[0], 1, 0, 200)
+    run = Run(parse(["iq:learning_starts=10,reward_prior=0.0"])[0], 1, 0, 200)
     rows = list(dispatcher([run], protocol, demonstrations, on_point))
     assert len(killed) == 1
     assert [(row["seed"], row["error"]) for row in rows] == [(0, None)]
@@ -199,6 +200,7 @@ def test_kill_9_and_resume(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
 def test_algorithms_of_imitation(tmp_path, without_processes, name):
     pytest.importorskip("imitation")

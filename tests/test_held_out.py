@@ -210,6 +210,7 @@ def test_refused_models_and_data():
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 def test_in_the_zoo(tmp_path, monkeypatch):
     """By ``callback:`` in the yml, with the demonstrations by name."""
     yaml = pytest.importorskip("yaml")

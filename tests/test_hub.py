@@ -10,7 +10,7 @@ import yaml
 
 from sb3_iq import IQLearn, hub, load_demonstrations, zoo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.both_stacks]
 ARGUMENTS = ["--algo", "iq", "--env", "CartPole-v1", "-f", "logs/"]
 
 

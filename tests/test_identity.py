@@ -80,7 +80,7 @@ def roll_out(env, n_episodes, act):
 
 @pytest.mark.parametrize("policy", OBSERVATIONS)
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("offline", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("offline", [False, True])
 def test_identity(policy, continuous, offline):
     env = Identity(policy, continuous)
     score, columns = roll_out(env, 8, lambda obs: env.right_action)

@@ -60,13 +60,14 @@ def target_demonstrations(n_episodes=10):
     return load_demonstrations(columns)
 
 
+@pytest.mark.both_stacks
 def test_cartpole_offline():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, seed=0, device="cpu").learn(2_000)
     assert mean_return(model, "CartPole-v1") >= 475
 
 
 def test_cartpole_online():
-    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu").learn(7_000)
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu").learn(3_000)
     assert mean_return(model, "CartPole-v1") >= 400
 
 
@@ -74,7 +75,7 @@ def test_cartpole_online():
 def test_box_actions(offline):
     """A random policy errs by 1 in the mean, one that does nothing by 0.5."""
     model = IQLearn("MlpPolicy", Target(), target_demonstrations(), offline=offline, seed=0, device="cpu", learning_starts=100)
-    model.learn(1_500)
+    model.learn(700)
     error = -evaluate_policy(model, Target(), 5, warn=False)[0] / 20
     assert error < 0.25
 
@@ -92,7 +93,7 @@ def test_acrobot_online_from_one_demonstration():
     """Without a prior of the rewards, what a clone does in states that no demonstration has is forgotten (-130 to -260)."""
     acrobot = steppable_env_id("Acrobot-v1")
     demonstrations = load_demonstrations("demos:Acrobot-v1", n_trajectories=1, seed=1)
-    model = IQLearn("MlpPolicy", acrobot, demonstrations, seed=1, device="cpu").learn(7_500)
+    model = IQLearn("MlpPolicy", acrobot, demonstrations, seed=1, device="cpu").learn(4_000)
     assert mean_return(model, acrobot) >= -110
 
 
@@ -104,6 +105,7 @@ def test_acrobot_offline_from_a_subsampled_demonstration():
     assert mean_return(model, acrobot) >= -130
 
 
+@pytest.mark.both_stacks
 @needs_demonstrations
 @pytest.mark.parametrize("name", [*OLDER_IDS, "Acrobot-v1", "MountainCar-v0", "Pendulum-v1", "BipedalWalker-v3"])
 def test_recorded_demonstrations_fit_their_environments(name, tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from tests.utils import BOX, DISCRETE, SMALL, make_model
 
 
 def test_logs(tmp_path):
-    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **SMALL)
+    kwargs = dict(policy_kwargs=dict(net_arch=[8]), **SMALL)
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, **kwargs)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(250, log_interval=1)
     rows = np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True)
@@ -20,6 +21,7 @@ def test_logs(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("log_interval, steps", [(1, [100, 200]), (None, [])])
 def test_each_step_is_logged_once(tmp_path, log_interval, steps):
     model = make_model("MlpPolicy", BOX, DISCRETE, offline=True)
@@ -70,6 +72,7 @@ def steps_logged(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("log_interval, expected", [("auto", [40, 80, 100]), (None, None), (1, list(range(10, 101, 10)))])
 def test_automatic_interval(tmp_path, monkeypatch, log_interval, expected):
     """The first end of an episode after so many steps, and the end of training."""

@@ -106,10 +106,10 @@ def test_reward_of_a_weighted_mixture(weight):
     """With one state and gamma 0, r = Q, the maximiser is (e - p) / (c (e + w p)) at the occupancies e and p of an action."""
     n, expert, policy = 10, th.tensor([8, 2]), th.tensor([5, 5])
     q_values = th.zeros(2, dtype=th.float64, requires_grad=True)
-    optimizer = th.optim.SGD([q_values], lr=0.5)
+    optimizer = th.optim.SGD([q_values], lr=1.0)
     rows = th.cat([th.arange(2).repeat_interleave(counts) for counts in (expert, policy)])
     zeros = th.zeros(2 * n, dtype=th.float64)
-    for _ in range(500):
+    for _ in range(150):
         values = SoftValues(q_values[rows][None], zeros, zeros[:0])
         loss, _ = loss_of(values, zeros, n, gamma=0.0, occupancy_term="policy", mixture_weight=weight)
         optimizer.zero_grad()

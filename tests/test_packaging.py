@@ -208,6 +208,7 @@ def imported_by(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
+@pytest.mark.both_stacks
 def test_import_is_light():
     # Stable-Baselines3 may import pandas or matplotlib itself (its releases differ in this): that is not ours
     own = imported_by("import sb3_iq") - imported_by("import stable_baselines3, sb3_contrib")

@@ -129,6 +129,7 @@ def test_keys_of_environments():
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.skipif(
     not all(map(shutil.which, ("Xvfb", "xdotool"))), reason="keys are sent to a real window by Xvfb and xdotool"
 )

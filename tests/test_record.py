@@ -111,6 +111,7 @@ AGENTS = [
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize(("algo", "env_id", "settings"), AGENTS, ids=[agent[0] for agent in AGENTS])
 def test_agents_of_both_libraries(tmp_path, algo, env_id, settings):
     classes = {name.lower(): getattr(module, name) for module in (stable_baselines3, sb3_contrib) for name in module.__all__}

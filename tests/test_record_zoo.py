@@ -62,6 +62,7 @@ def zoo_folder(tmp_path_factory):
     return folder / "logs"
 
 
+@pytest.mark.both_stacks
 def test_zoo_folder(tmp_path, zoo_folder):
     from rl_zoo3.utils import create_test_env, get_saved_hyperparams
 
@@ -89,6 +90,7 @@ def test_zoo_folder(tmp_path, zoo_folder):
             assert np.float32(episode.rews[t]) == reward[0]
 
 
+@pytest.mark.both_stacks
 @pytest.mark.parametrize(
     ("option", "file"),
     [
@@ -104,6 +106,7 @@ def test_which_agent_of_the_zoo(tmp_path, zoo_folder, option, file):
     assert card(tmp_path / "set")["agent"]["file"] == f"ppo/{file}"
 
 
+@pytest.mark.both_stacks
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -127,6 +130,7 @@ def test_chain_of_commands(tmp_path):
     variables = {
         "EXPERT_STEPS": "64",
         "IQ_STEPS": "150",
+        "IQ_PARAMS": "reward_prior:0.0",
         "MIN_RETURN": "0",
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
     }

@@ -176,6 +176,7 @@ def test_images_channels_last():
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize(("agent", "action_space"), [(PPO, DISCRETE), (DQN, DISCRETE), (SAC, WIDE_BOX)])
 def test_agents_learn(agent, action_space):
     reward = make_reward(action_space=action_space)

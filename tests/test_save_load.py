@@ -125,6 +125,7 @@ def test_resume_offline_is_exact(tmp_path, action_space, ent_coef):
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 def test_resume_online_is_exact(tmp_path, action_space):
     """With the replay buffer and the same environment object."""
@@ -195,6 +196,7 @@ def test_load_with_another_temperature(tmp_path, action_space, saved, given):
 
 
 @pytest.mark.slow
+@pytest.mark.both_stacks
 def test_load_with_settings(saved):
     demonstrations = random_trajectories(RandomEnv(BOX, DISCRETE))
     model = IQLearn.load(saved, penalty_coef=1.0, env=RandomEnv(BOX, DISCRETE), expert_data=demonstrations)

@@ -72,9 +72,8 @@ def test_loss_by_hand(example):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_learns(example, capsys, seed):
-    returns = example.main(example.Args(seed=seed, n_steps=2_000))
+def test_learns(example, capsys):
+    returns = example.main(example.Args(seed=0, n_steps=2_000))
     assert len(returns) == 20
     assert returns.mean() >= 475, returns
     assert "recovered reward" in capsys.readouterr().out

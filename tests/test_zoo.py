@@ -17,7 +17,7 @@ from sb3_iq import IQLearn, ResumeCheckpointCallback
 from sb3_iq.demonstrations import expert_data
 from sb3_iq.iq_learn import NonFiniteLossError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.both_stacks]
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--eval-freq", "-1", "--device", "cpu", "--seed", "0"]
@@ -62,7 +62,8 @@ def trained(tmp_path_factory):
     """A folder in which `rl_zoo3 train` has run."""
     folder = tmp_path_factory.mktemp("zoo")
     command = ["rl_zoo3", "train", "--algo", "iq", "--env", "CartPole-v1", "-n", 300, "--seed", 0, "--save-replay-buffer"]
-    command += ["--eval-freq", 100, "--eval-episodes", 1, "--save-freq", 150, "-params", "learning_starts:100"]
+    command += ["--eval-freq", 100, "--eval-episodes", 1, "--save-freq", 150]
+    command += ["-params", "learning_starts:100", "reward_prior:0.0"]
     shell(*command, cwd=folder)
     return folder
 
@@ -73,7 +74,7 @@ def test_train_saves_what_the_zoo_saves(trained):
     assert {"CartPole-v1.zip", "best_model.zip", "evaluations.npz", "replay_buffer.pkl", "rl_model_150_steps.zip"} <= names
     config = dict(yaml.unsafe_load((run / "CartPole-v1" / "config.yml").read_text()))
     packaged = yaml.safe_load((ROOT / "hyperparams" / "iq.yml").read_text())["CartPole-v1"]
-    assert config == packaged | {"learning_starts": 100}
+    assert config == packaged | {"learning_starts": 100, "reward_prior": 0.0}
     model = IQLearn.load(run / "CartPole-v1.zip")
     assert model.num_timesteps == 300
     assert model.expert_reference == "bundled:CartPole-v1"
@@ -138,7 +139,7 @@ def statistics_of(run):
 def test_a_killed_run_goes_on_by_the_same_command(zoo, tmp_path, monkeypatch):
     callback = "callback:{'sb3_iq.ResumeCheckpointCallback': dict(save_freq=50, save_path='run')}"
     command = ["train", "--algo", "iq", "--env", "CartPole-v1", "-n", 100_000, *SHORT]
-    parameters = ["-params", "learning_starts:50", callback]
+    parameters = ["-params", "learning_starts:50", "reward_prior:0.0", callback]
     words = [Path(sys.executable).parent / "rl_zoo3", *command, *parameters]
     with subprocess.Popen(list(map(str, words)), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         while not list(tmp_path.glob("run/checkpoint_*")):
