@@ -189,8 +189,9 @@ def all_rows():
 
 
 @pytest.mark.slow
-def test_summaries():
+def test_summaries(monkeypatch):
     pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 400)
     summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
     assert list(summaries) == ["iq", "imitation/gail", "sb3/bc", "sb3/gail"]
     iq, gail, longer = summaries["iq"], summaries["sb3/gail"], summaries["imitation/gail"]
@@ -209,8 +210,9 @@ def test_summaries():
 
 
 @pytest.mark.slow
-def test_report(tmp_path):
+def test_report(tmp_path, monkeypatch):
     pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 50)
     pytest.importorskip("matplotlib")
     results = Results(tmp_path)
     results.open(PROTOCOL)
