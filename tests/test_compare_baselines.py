@@ -60,6 +60,15 @@ def test_cloning(task):
     assert 20 <= done.gradient_steps <= 40
 
 
+@pytest.mark.slow
+def test_clone_of_enough_demonstrations_is_no_straw_man():
+    """With half of the least number of gradient steps."""
+    task = replace(TASK, demonstrations=load_demonstrations("bundled:CartPole-v1"))
+    done = Evaluations(task.environment, n_episodes=20, frequency=1, on_point=lambda point: None)
+    bc.train(task, dict(min_steps=1_000, max_steps=2_000), done)
+    assert done.points[0]["mean"] >= 490
+
+
 def test_cloning_stops_when_held_out_data_gets_no_better(monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.0])
     settings = bc.BCSettings(check_every=1, patience=3, min_steps=1, max_steps=100)

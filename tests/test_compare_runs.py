@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -160,6 +161,13 @@ def test_killed_worker_loses_one_run():
     rows = list(dispatcher([run], protocol, demonstrations, on_point))
     assert len(killed) == 1
     assert [(row["seed"], row["error"]) for row in rows] == [(0, None)]
+
+
+@pytest.mark.parametrize("read", [b"", pickle.dumps(make_run())[:20]], ids=["nothing", "a piece"])
+def test_worker_ends_quietly_where_its_parent_was_killed(read):
+    """While it wrote what to do."""
+    result = subprocess.run([sys.executable, "-m", "sb3_iq.compare.worker"], input=read, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_worker_that_always_dies(monkeypatch):

@@ -103,7 +103,7 @@ def compare(
         eval_freq if eval_freq is not None else max(1, timesteps // N_POINTS),
         n_eval_episodes,
         expert_return_of(demonstrations, expert_return),
-        random_return(environment, n_eval_episodes) if stored is None or stored.env != environment else stored.random_return,
+        _random_return(environment, n_eval_episodes, stored),
         demonstrations.content_hash,
         settings.digest,
         demos if isinstance(demos, str) else str(demos) if isinstance(demos, Path) else "DEMONSTRATIONS",
@@ -129,6 +129,13 @@ def load_all(demos: Any, environment: Environment) -> Demonstrations:
     if spec is None or spec.max_episode_steps is None:
         return demonstrations
     return demonstrations.with_time_limit(spec.max_episode_steps)
+
+
+def _random_return(environment: Environment, n_episodes: int, stored: Protocol | None) -> float:
+    """Return the one that the folder's comparison has, so that both stacks agree; of another environment it says nothing."""
+    if stored is not None and stored.env.env_id == environment.env_id:
+        return stored.random_return
+    return random_return(environment, n_episodes)
 
 
 def make_runs(
