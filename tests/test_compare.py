@@ -13,7 +13,7 @@ from sb3_iq.compare import statistics, tables
 from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.report import write_report
+from sb3_iq.compare.report import write_curves, write_report
 from sb3_iq.compare.results import Results, append_line, missing, read_lines
 from sb3_iq.compare.settings import BASELINES, read
 from sb3_iq.plots import Curve, Panel, figure, on_common_steps
@@ -234,6 +234,15 @@ def test_report(tmp_path, monkeypatch):
     assert "&lt;lost&gt;" in page and "--first-seed 2" in page and "data:image/png;base64," in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing else is needed
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("timesteps", "expected"), [(2_000, (2_000, "linear")), (10_000, (None, "log"))])
+def test_curves_of_longer_runs(tmp_path, monkeypatch, timesteps, expected):
+    """Those of ten times the budget do not press the others together."""
+    drawn = []
+    monkeypatch.setattr("sb3_iq.plots.figure", lambda rows, xlabel, path, xlim, xscale: drawn.append((xlim, xscale)))
+    write_curves([make_row("iq", 0, UP), make_row("imitation/gail", 0, UP, timesteps=timesteps)], PROTOCOL, tmp_path)
+    assert drawn == [expected]
 
 
 def test_report_without_the_extra(tmp_path, monkeypatch):

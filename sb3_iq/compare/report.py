@@ -78,10 +78,11 @@ def write_curves(rows: Sequence[Row], protocol: Protocol, path: Path) -> None:
             panels.setdefault(title, {})[algo] = curve
     longest = max(row["timesteps"] for row in rows)
     levels = {"expert": protocol.expert_return, "random": protocol.random_return}
-    xlim = longest if longest <= 2 * protocol.timesteps else None
     ylabels = [f"return, {protocol.env.env_id}"] + [""] * (len(panels) - 1)
     row = [plots.Panel(title, panels[title], levels, ylabel) for title, ylabel in zip(panels, ylabels, strict=True)]
-    plots.figure([row], "environment steps", path, xlim)
+    # Those that run for ten times the budget would press the others together at the left
+    wide = longest > 2 * protocol.timesteps
+    plots.figure([row], "environment steps", path, None if wide else longest, "log" if wide else "linear")
 
 
 def make_page(

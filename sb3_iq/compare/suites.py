@@ -55,7 +55,8 @@ def label(line: Line) -> str:
     :return: the algorithm, with the settings that differ from the default
     """
     settings = (f"{name}={value}" for name, value in line["settings"].items())
-    return " ".join([NAMES.get(line["algo"], line["algo"]), *settings])
+    name: str = line["algo"]
+    return " ".join([NAMES.get(name, name), *settings])
 
 
 def of_interest(lines: list[Line], labels: list[str] | None) -> list[Line]:
