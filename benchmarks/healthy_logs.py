@@ -8,17 +8,15 @@ logged lines, with the return of 20 deterministic episodes after training.
 import argparse
 import math
 
-import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.evaluation import returns_of
 
 N_EVAL_EPISODES = 20
-EVAL_SEED = 10_000
 # Environment, demonstrations, steps, offline
 RUNS = (
     ("LunarLander-v3", 3, 5_000, True),
@@ -57,9 +55,7 @@ def column(env: str, n_trajectories: int, timesteps: int, offline: bool) -> list
     writer = Lines()
     model.set_logger(Logger(None, [writer]))
     model.learn(timesteps, log_interval=1)
-    eval_env = DummyVecEnv([lambda: gym.make(env)] * N_EVAL_EPISODES)
-    eval_env.seed(EVAL_SEED)
-    mean, _ = evaluate_policy(model, eval_env, N_EVAL_EPISODES, deterministic=True, warn=False)
+    mean = returns_of(model, Environment(env), N_EVAL_EPISODES).mean()
     assert demonstrations.episode_returns is not None
     last = writer.lines[-math.ceil(len(writer.lines) / 10) :]
     cells = [f"{mean:.0f} ({demonstrations.episode_returns.mean():.0f})"]

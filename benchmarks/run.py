@@ -1,5 +1,6 @@
 """
-Run the benchmarks and append one line of JSON for each run to ``benchmarks/results/<suite>.jsonl``.
+Run the benchmarks: comparisons of :mod:`sb3_iq.compare`, several environments in a suite. Each run that ends appends one line
+of JSON to ``benchmarks/results/<suite>.jsonl``.
 
     export SB3_IQ_DEMOS=...                         # a folder of demonstrations, see benchmarks/README.md
     python benchmarks/run.py --list
@@ -12,23 +13,33 @@ Runs that already have a line are skipped, so that an interrupted suite goes on 
 import argparse
 import itertools
 import json
-import multiprocessing as mp
 import os
-import platform
 import shlex
-import subprocess
 import sys
-import time
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sb3_iq.compare import comparison, settings
+from sb3_iq.compare.algorithms import NAMES, Algorithm
+from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.dispatch import Local
+from sb3_iq.compare.driver import load_all
+from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.evaluation import EVAL_SEED, random_return
+from sb3_iq.compare.provenance import git_commit
+from sb3_iq.compare.results import Row, append_line, read_lines
+from sb3_iq.compare.suites import RANDOM
+from sb3_iq.demonstrations import Demonstrations
+
+__all__ = ["EVAL_SEED", "N_EVAL_EPISODES", "RESULTS", "git_commit"]
+
 RESULTS = Path(__file__).parent / "results"
 N_EVAL_EPISODES = 20
-EVAL_SEED = 10_000
-# What an evaluation notes of the training at that step, where the algorithm logs it
-TRAIN_KEYS = ("expert_reward", "policy_reward", "q_expert", "q_policy", "entropy", "expert_log_likelihood", "critic_grad_norm")
+# What a line calls an algorithm of a comparison that has another name there
+ALGORITHMS = {"bc": "iq/bc"}
 ABLATIONS: list[dict[str, Any]] = [
     {},
     {"policy_kwargs": {"normalize_obs": False}},
@@ -129,6 +140,11 @@ def suites() -> dict[str, list[Run]]:
             )
             for algo, seed in itertools.product(("iq", "bc"), seeds)
         ],
+        # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
+        "held-out": [
+            Run("LunarLander-v3", "demos:LunarLander-v3", n, steps, seed, offline=offline, eval_freq=steps // 20, held_out=5)
+            for (steps, offline), n, seed in itertools.product(((15_000, False), (5_000, True)), (1, 10), seeds)
+        ],
     }
 
 
@@ -146,157 +162,102 @@ def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return current
 
 
-def logged(model: Any) -> dict[str, float]:
-    """:return: the means of the latest gradient steps, and the return of the latest 100 episodes"""
-    model._record_means()  # as before each line of the log
-    values = model.logger.name_to_value
-    train = {key: float(f"{values[f'train/{key}']:.4g}") for key in TRAIN_KEYS if f"train/{key}" in values}
-    returns = [episode["r"] for episode in model.ep_info_buffer or []]
-    return {**train, "ep_rew_mean": round(sum(returns) / len(returns), 2)} if returns else train
-
-
-@dataclass(frozen=True)
-class ByActor:
-    """Predicts by an actor that it is given, where the model's own deterministic predictions are those of a moving average."""
-
-    model: Any
-    actor: Any
-
-    def predict(self, obs: Any, *_: Any, **__: Any) -> tuple[Any, None]:
-        """:return: deterministic actions, and no state"""
-        import torch as th
-
-        policy = self.model.policy
-        policy.set_training_mode(False)
-        with th.no_grad():
-            actions = self.actor(policy.obs_to_tensor(obs)[0], deterministic=True)
-        return policy.unscale_action(actions.cpu().numpy()), None
-
-
-def returns_of(predictor: Any, env_id: str, n_episodes: int = N_EVAL_EPISODES) -> Any:
-    """:return: returns of deterministic episodes, an array. One episode an environment: no preference for short episodes"""
-    import gymnasium as gym
-    import numpy as np
-    from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    env = DummyVecEnv([lambda: gym.make(env_id)] * n_episodes)
-    env.seed(EVAL_SEED)
-    result = evaluate_policy(predictor, env, n_episodes, deterministic=True, return_episode_rewards=True, warn=False)
-    env.close()
-    return np.array(result[0])
-
-
-def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
-    """Evaluate deterministically every ``eval_freq`` steps, outside of the run's own random numbers."""
-    import gymnasium as gym
-    from stable_baselines3.common.callbacks import BaseCallback
-
-    class Evaluations(BaseCallback):
-        eval_time = 0.0
-
-        def _on_step(self) -> bool:
-            if self.num_timesteps % run.eval_freq == 0:
-                start = time.perf_counter()
-                returns = returns_of(self.model, run.env)
-                record = {"step": self.num_timesteps, "mean": returns.mean(), "std": returns.std(), "min": returns.min()}
-                if run.algo == "iq" and isinstance(self.model.action_space, gym.spaces.Box):
-                    latest = returns_of(ByActor(self.model, self.model.policy.actor), run.env)
-                    record |= {"latest_actor_mean": latest.mean(), "latest_actor_min": latest.min()}
-                evaluations.append({key: round(float(value), 2) for key, value in record.items()})
-                if run.algo == "iq":
-                    evaluations[-1]["train"] = logged(self.model)
-                self.eval_time += time.perf_counter() - start
-                print(f"{run.algo} {run.env} seed {run.seed}: {evaluations[-1]}", flush=True)
-            return True
-
-    return Evaluations()
-
-
-def rounded(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """:return: the same, numbers of six digits"""
-    return [{name: float(f"{value:.6g}") for name, value in row.items()} for row in rows]
-
-
-def execute(run: Run, suite: str) -> dict[str, Any]:
+def as_compared(run: Run) -> comparison.Run:
     """
-    Train and evaluate.
+    :param run: of a suite
+    :return: the run of a comparison that it is
+    """
+    name = ALGORITHMS.get(run.algo, run.algo)
+    own = current_settings(run.settings) | ({"offline": True} if run.algo == "iq" and run.offline else {})
+    algorithm = Algorithm(name, own)
+    more = settings.read().of(name, run.env) if algorithm.library == "imitation" else {}
+    return comparison.Run(
+        algorithm, run.n_trajectories, run.seed, run.timesteps, more, run.subsample_freq, run.held_out, detailed=True
+    )
 
+
+def record(run: Run, suite: str, row: Row) -> dict[str, Any]:
+    """
+    :param run: of a suite
+    :param suite: its name
+    :param row: of the comparison
     :return: the line of the results file
     """
-    import numpy as np
-    import torch as th
-    from behavioural_cloning import train_behavioural_cloning
-
-    from sb3_iq import HeldOutCallback, IQLearn, load_demonstrations
-    from sb3_iq.iq_learn import NonFiniteLossError
-
-    th.set_num_threads(1)
-    demonstrations = load_demonstrations(run.demos, run.n_trajectories, run.subsample_freq, run.seed)
-    model = IQLearn("MlpPolicy", run.env, demonstrations, offline=run.offline, seed=run.seed, **current_settings(run.settings))
-    evaluations: list[dict[str, Any]] = []
-    callback = evaluations_callback(run, evaluations)
-    callbacks, measures = [callback], None
-    if run.held_out:
-        # A smaller choice is a part of a larger one
-        more = load_demonstrations(run.demos, run.n_trajectories + run.held_out, run.subsample_freq, run.seed)
-        chosen = [np.asarray(episode.obs) for episode in demonstrations]
-        others = more.filter(lambda episode: not any(np.array_equal(np.asarray(episode.obs), obs) for obs in chosen))
-        measures = HeldOutCallback(others, run.env, run.eval_freq, n_eval_episodes=5, verbose=0)
-        callbacks += [measures]
-    commit = git_commit()
-    start = time.perf_counter()
-    error = None
-    try:
-        if run.algo == "bc":
-            train_behavioural_cloning(model, run.timesteps, callback)
-        else:
-            model.learn(run.timesteps, callbacks)
-    except NonFiniteLossError as exception:  # a run that diverged is a result
-        error = str(exception)
-    wall_time = time.perf_counter() - start
-    returns = demonstrations.episode_returns
-    means = [evaluation["mean"] for evaluation in evaluations]
+    means = [point["mean"] for point in row["curve"]]
+    measures = [{name: float(f"{value:.6g}") for name, value in each.items()} for each in row.get("held_out_measures", [])]
     return {
         **asdict(run),
-        "demos_hash": demonstrations.content_hash,
-        "expert_return": None if returns is None else round(float(returns.mean()), 2),
-        "n_transitions": demonstrations.n_transitions,
+        "demos_hash": row["demos_hash"],
+        "expert_return": row["demos_return"],
+        "n_transitions": row["n_transitions"],
         "final": means[-1] if means else None,
-        "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 2) if means else None,
+        "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 3) if means else None,
         "best": max(means) if means else None,
-        "evaluations": evaluations,
-        **({"held_out_measures": rounded(measures.evaluations)} if measures is not None else {}),
-        "n_eval_episodes": N_EVAL_EPISODES,
-        "error": error,
-        "train_s": round(wall_time - callback.eval_time, 1),
-        "wall_s": round(wall_time, 1),
-        "versions": {
-            name: version(name) for name in ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy", "mujoco", "box2d")
-        },
-        "python": platform.python_version(),
-        "commit": commit,
+        "evaluations": row["curve"],
+        "held_out_measures": measures,
+        **{name: row.get(name) for name in ("n_eval_episodes", "env_steps", "gradient_steps", "train_s", "wall_s")},
+        "error": row["error"],
+        "versions": {name: version for name, version in row["versions"].items() if name != "python"},
+        "python": row["versions"]["python"],
+        "commit": row["commit"],
         "command": run.command(suite),
     }
 
 
-def git_commit() -> str:
-    """The checkout's commit, marked where tracked code differs from it."""
-    arguments = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=RESULTS.parent, check=False).stdout.strip()
+def comparisons(runs: list[Run]) -> Iterator[tuple[Protocol, Demonstrations, dict[Any, Run]]]:
+    """
+    :param runs: of a suite
+    :return: what runs on the same terms, with all demonstrations, by the keys of their rows
+    """
+    groups = defaultdict(list)
+    for run in runs:
+        groups[run.env, run.demos, run.timesteps, run.eval_freq, run.subsample_freq, run.held_out].append(run)
+    for (env, demos, timesteps, eval_freq, *_), members in groups.items():
+        environment = Environment(env)
+        demonstrations = load_all(demos, environment)
+        protocol = Protocol(
+            environment,
+            timesteps,
+            eval_freq,
+            N_EVAL_EPISODES,
+            comparison.expert_return_of(demonstrations, None),
+            RANDOM[env] if env in RANDOM else random_return(environment, N_EVAL_EPISODES),
+            demonstrations.content_hash,
+            settings.read().digest,
+            demos,
+        )
+        yield protocol, demonstrations, {as_compared(run).key: run for run in members}
+
+
+def do(suite: str, runs: list[Run], out: Path, n_jobs: int) -> list[str]:
+    """
+    :param suite: its name
+    :param runs: what to do
+    :param out: the file of the results
+    :param n_jobs: runs at a time
+    :return: errors of runs that did not end, which have no line. A loss that was not finite is a result
+    """
+    errors = []
+    for protocol, demonstrations, members in comparisons(runs):
+
+        def tell(run: comparison.Run, point: dict[str, Any], env: str = protocol.env.env_id) -> None:
+            print(f"{run.algorithm.label} {env} seed {run.seed}: {point}", flush=True)
+
+        for row in Local(n_jobs)([as_compared(run) for run in members.values()], protocol, demonstrations, tell):
+            run = members[row["algo"], row["n_demos"], row["seed"]]
+            kind, _, reason = (row["error"] or "").partition(": ")
+            if row["error"] and kind != "NonFiniteLossError":
+                errors.append(f"{suite}: {run}: {row['error']}")
+                print(errors[-1], file=sys.stderr, flush=True)
+                continue
+            append_line(out, record(run, suite, {**row, "error": reason or None}))
+    return errors
 
 
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """:return: the fields of a run, equal for records of the same run from before a field or by older names of settings"""
     fields = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
     return {"held_out": 0, **fields, "settings": current_settings(run["settings"])}
-
-
-def work(job: tuple[Run, str, Path]) -> None:
-    run, suite, out = job
-    line = json.dumps(execute(run, suite))
-    with out.open("a") as file:
-        file.write(line + "\n")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -306,7 +267,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, one core each")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--suite", default="single", help="name of the results file of a single run")
-    parser.add_argument("--algo", choices=("iq", "bc"), default="iq")
+    parser.add_argument("--algo", choices=("bc", *NAMES), default="iq", help="an algorithm of sb3_iq.compare, or bc: iq/bc")
     parser.add_argument("--env")
     parser.add_argument("--demos", help="whatever load_demonstrations takes, e.g. demos:Hopper-v5")
     parser.add_argument("--n-trajectories", type=int, default=1)
@@ -320,7 +281,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     known = suites()
@@ -330,20 +291,17 @@ def main() -> None:
     if not chosen:
         sys.exit(f"Name a suite ({', '.join(known)}) or give --env and --demos.")
 
-    jobs = []
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes of the runs
+    errors = []
     for suite, runs in chosen.items():
         out = arguments.out / f"{suite}.jsonl"
-        lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-        done = [identity(line) for line in lines]
-        jobs += [(run, suite, out) for run in runs if identity(asdict(run)) not in done]
-        print(f"{suite}: {len(runs)} runs, {sum(identity(asdict(run)) in done for run in runs)} done")
-    if arguments.list:
-        return
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with mp.get_context("spawn").Pool(arguments.jobs, maxtasksperchild=1) as pool:
-        for _ in pool.imap_unordered(work, jobs):
-            pass
+        done = [identity(line) for line in read_lines(out) if "final" in line]
+        missing = [run for run in runs if identity(asdict(run)) not in done]
+        print(f"{suite}: {len(runs)} runs, {len(runs) - len(missing)} done", flush=True)
+        if not arguments.list:
+            errors += do(suite, missing, out, arguments.jobs)
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,10 +21,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from run import RESULTS, ByActor, git_commit, logged, returns_of
+from run import RESULTS, git_commit
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.compare.details import ByActor, logged
+from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.evaluation import returns_of
 from sb3_iq.iq_learn.optimization import polyak_update
 
 N_EVAL_EPISODES = 6
@@ -81,12 +84,13 @@ class Evaluations(BaseCallback):
     def evaluate(self) -> None:
         """Add an evaluation of now."""
         start = time.perf_counter()
-        mean = returns_of(self.model, self.env_id, N_EVAL_EPISODES)
+        environment = Environment(self.env_id)
+        mean = returns_of(self.model, environment, N_EVAL_EPISODES)
         figures = {"mean": mean.mean(), "min": mean.min()}
         if isinstance(self.model.action_space, gym.spaces.Box):
             actors: dict[Any, Any] = {"raw": self.model.policy.actor, **self.averages}
             for name, actor in actors.items():
-                returns = returns_of(ByActor(self.model, actor), self.env_id, N_EVAL_EPISODES)
+                returns = returns_of(ByActor(self.model, actor), environment, N_EVAL_EPISODES)
                 figures |= {f"{name}_mean": returns.mean(), f"{name}_min": returns.min()}
         record = {"step": self.num_timesteps, **{key: round(float(value), 1) for key, value in figures.items()}}
         self.evaluations.append({**record, "prior_replay": prior_of_replay(self.model), "train": logged(self.model)})

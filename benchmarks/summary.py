@@ -8,9 +8,10 @@ The table and the figure of the README and of the documentation's front page, fr
 import argparse
 from pathlib import Path
 
-from table import RESULTS, read_runs, side_by_side
+from sb3_iq.compare.suites import read_runs, side_by_side
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 # The suites, and which of their tasks: environment, number of demonstrations. Change these when the results change
 OFFLINE = {"offline-demos": [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]}
 OFFLINE["offline-continuous"] = [("BipedalWalker-v3", 5)]
@@ -47,10 +48,10 @@ def main() -> None:
     before, _, rest = readme.read_text().partition(START)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{START}\n{summary()}\n\n{END}{after}")
-    from curves import plot  # imports PyTorch
+    from sb3_iq.compare.curves import plot_suites
 
     interesting = [run for run in runs_of(ONLINE) if not run["settings"]]
-    plot(interesting, [], ROOT / "docs" / "_static" / "curves.png")
+    plot_suites(interesting, [], ROOT / "docs" / "_static" / "curves.png")
 
 
 if __name__ == "__main__":

@@ -2,151 +2,26 @@
 Print the results as Markdown tables, one a suite.
 
     python benchmarks/table.py [SUITE ...]
+    python benchmarks/table.py --steps mujoco    # environment steps to 90 % of the expert
 """
 
 import argparse
-import json
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-from scipy.stats import trim_mean
+from sb3_iq.compare.suites import read_runs, steps_to_goal, table
 
 RESULTS = Path(__file__).parent / "results"
-
-
-NAMES = {"iq": "IQ-Learn", "bc": "cloning"}
-# Mean returns of uniformly random actions, see benchmarks/README.md
-RANDOM = {
-    "CartPole-v1": 21.4,
-    "Acrobot-v1": -500.0,
-    "MountainCar-v0": -200.0,
-    "LunarLander-v3": -179.9,
-    "LunarLanderContinuous-v3": -169.5,
-    "BipedalWalker-v3": -102.3,
-    "Pendulum-v1": -1241.7,
-    "Hopper-v5": 16.6,
-    "Walker2d-v5": 2.0,
-    "Ant-v5": -40.6,
-    "HalfCheetah-v5": -263.0,
-}
-N_BOOTSTRAP = 5_000
-
-
-def label(line: dict) -> str:
-    """:return: the algorithm, with the settings that differ from the default"""
-    settings = (f"{name}={value}" for name, value in line["settings"].items())
-    return " ".join([NAMES.get(line["algo"], line["algo"]), *settings])
-
-
-def of_interest(lines: list[dict], labels: list[str] | None) -> list[dict]:
-    """
-    :param lines: runs
-    :param labels: of those to keep, None for all
-    :return: the runs, in the order of the labels
-    """
-    if not labels:
-        return lines
-    return sorted((line for line in lines if label(line) in labels), key=lambda line: labels.index(label(line)))
-
-
-def expert_return(lines: list[dict]) -> float:
-    """:return: of the demonstrations that the first algorithm among the runs learned from, so that figures and tables agree"""
-    return float(np.mean([line["expert_return"] for line in lines if label(line) == label(lines[0])]))
-
-
-def estimate(values: list[float]) -> str:
-    """:return: the interquartile mean, with its 95 % bootstrap interval where there are three runs or more"""
-    mean = f"{trim_mean(values, 0.25):.0f}"
-    if len(values) < 3:
-        return f"{mean} (n = {len(values)})"
-    draws = np.random.default_rng(0).choice(values, (N_BOOTSTRAP, len(values)))
-    low, high = np.quantile(trim_mean(draws, 0.25, axis=1), [0.025, 0.975])
-    return f"{mean} [{low:.0f}, {high:.0f}]"
-
-
-def side_by_side(lines: list[dict], labels: list[str] | None = None, last_five: bool = False) -> str:
-    """
-    :param lines: runs
-    :param labels: a column for each of these algorithms; None for all that there are
-    :param last_five: the mean of the last five evaluations in place of the final one
-    :return: a row for each environment and number of demonstrations; the best mean in bold
-    """
-    lines = of_interest(lines, labels)
-    columns = labels or list(dict.fromkeys(map(label, lines)))
-    rows = [f"| environment | demonstrations | {' | '.join(columns)} | expert | random |", "|---" * (len(columns) + 4) + "|"]
-    tasks = dict.fromkeys((line["env"], line["n_trajectories"]) for line in lines)
-    for env, n_trajectories in tasks:
-        runs = [line for line in lines if (line["env"], line["n_trajectories"]) == (env, n_trajectories)]
-        key = "last_five_mean" if last_five else "final"
-        values = {name: [run[key] for run in runs if label(run) == name] for name in columns}
-        best = max(round(trim_mean(column, 0.25)) for column in values.values() if column)
-        cells = []
-        for column in values.values():
-            text = estimate(column) if column else ""
-            value, _, rest = text.partition(" ")
-            cells.append(f"**{value}** {rest}".rstrip() if column and round(trim_mean(column, 0.25)) == best else text)
-        random = f"{RANDOM[env]:.0f}" if env in RANDOM else ""
-        count = n_trajectories or "all"
-        rows.append(f"| {env} | {count} | {' | '.join(cells)} | {expert_return(runs):.0f} | {random} |")
-    return "\n".join(rows)
-
-
-def by_setting(lines: list[dict]) -> str:
-    """:return: a row for each setting, a column for each environment: the mean of the last five evaluations, and the best"""
-    environments, labels = (list(dict.fromkeys(of(line) for line in lines)) for of in (lambda line: line["env"], label))
-    rows = [f"| | {' | '.join(environments)} |", "|---" * (1 + len(environments)) + "|"]
-    for name in labels:
-        cells = []
-        for env in environments:
-            runs = [line for line in lines if (line["env"], label(line)) == (env, name)]
-            last, best = (np.mean([run[key] for run in runs]) if runs else np.nan for key in ("last_five_mean", "best"))
-            cells.append(f"{last:.0f} ({best:.0f})" if runs else "")
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def table(lines: list[dict]) -> str:
-    """:return: one row for each environment, number of demonstrations and setting; seeds in the order of their numbers"""
-    groups = defaultdict(list)
-    for line in sorted(lines, key=lambda line: line["seed"]):
-        groups[line["env"], line["n_trajectories"], line["timesteps"], label(line)].append(line)
-    rows = [
-        "| environment | demos | steps | algorithm | final (mean) | final, each seed | last five | best | expert | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (env, n_trajectories, timesteps, name), runs in groups.items():
-        finals = [run["final"] for run in runs]
-        note = "" if len(runs) >= 3 else f" preliminary (n = {len(runs)})"
-        cells = [
-            env,
-            n_trajectories,
-            f"{timesteps:,}",
-            name + note,
-            f"{np.mean(finals):.1f}",
-            ", ".join(f"{final:.0f}" for final in finals),
-            f"{np.mean([run['last_five_mean'] for run in runs]):.1f}",
-            f"{np.mean([run['best'] for run in runs]):.1f}",
-            f"{np.mean([run['expert_return'] for run in runs]):.1f}",
-            f"{np.mean([run['train_s'] for run in runs]):.0f}",
-        ]
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
-
-
-def read_runs(path: Path) -> list[dict]:
-    """:return: the training runs in a file of results"""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if "final" in line]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", default=sorted(path.stem for path in RESULTS.glob("*.jsonl")))
-    for suite in parser.parse_args().suites:
+    parser.add_argument("--steps", action="store_true", help="environment steps to 90 %% of the expert instead")
+    arguments = parser.parse_args()
+    for suite in arguments.suites:
         runs = read_runs(RESULTS / f"{suite}.jsonl")
         if runs:
-            print(f"\n### {suite}\n\n{table(runs)}")
+            print(f"\n### {suite}\n\n{(steps_to_goal if arguments.steps else table)(runs)}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import numpy as np
 import torch as th
 from episodes import Episode, model_parser, play
 from reward_gate import samples_of
-from run import ByActor
 
 from sb3_iq import IQLearn
+from sb3_iq.compare.details import ByActor
 
 SEED = 30_000
 BEFORE_A_FALL = ((160, 120), (120, 80), (80, 40), (40, 20), (20, 0))

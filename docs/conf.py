@@ -15,9 +15,10 @@ import reward_speed  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
 from summary import summary  # noqa: E402
-from table import RESULTS, by_setting, read_runs, side_by_side, table  # noqa: E402
+from table import RESULTS  # noqa: E402
 
 import sb3_iq  # noqa: E402
+from sb3_iq.compare.suites import by_setting, read_runs, side_by_side, table  # noqa: E402
 from sb3_iq.iq_learn import Objective  # noqa: E402
 from sb3_iq.iq_learn.presets import PRESETS  # noqa: E402
 from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS, SHARES  # noqa: E402

@@ -79,7 +79,8 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> No
         n_runs = len(curve.values)
         error = curve.values.std(axis=0, ddof=1) / np.sqrt(n_runs) if n_runs > 1 else np.zeros_like(mean)
         if len(curve.steps) == 1:
-            axes.axhline(mean[0], label=label, linewidth=1.8, color=style["color"], linestyle=DASHES[1])
+            # Below the curves, which it would hide where they have the same value
+            axes.axhline(mean[0], label=label, linewidth=1.8, color=style["color"], linestyle=DASHES[1], zorder=1.5)
             axes.axhspan(mean[0] - error[0], mean[0] + error[0], color=style["color"], alpha=0.15, linewidth=0)
             continue
         axes.plot(curve.steps, mean, label=label, linewidth=1.8, **style)

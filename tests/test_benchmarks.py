@@ -1,12 +1,13 @@
 """What the benchmarks print and plot of committed results."""
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sb3_iq.compare import suites
 
 pytestmark = pytest.mark.slow
 
@@ -22,21 +23,18 @@ def test_table_of_a_suite():
     assert any(line.startswith("| CartPole-v1 | 10 | 20,000 | IQ-Learn |") for line in lines)
 
 
-def test_methods_side_by_side(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    table = importlib.import_module("table")
-
+def test_methods_side_by_side():
     def runs(algo, finals, **settings):
         common = {"env": "CartPole-v1", "n_trajectories": 1, "settings": settings, "algo": algo, "expert_return": 500.0}
         return [common | {"final": final, "last_five_mean": final - 1, "best": final + 1} for final in finals]
 
     lines = [*runs("bc", [100.0]), *runs("iq", [300.0, 400.0, 500.0]), *runs("iq", [7.0, 9.0], preset="paper")]
-    header, _, row = table.side_by_side(lines, ["IQ-Learn", "cloning", "IQ-Learn preset=paper"]).splitlines()
+    header, _, row = suites.side_by_side(lines, ["IQ-Learn", "cloning", "IQ-Learn preset=paper"]).splitlines()
     assert header == "| environment | demonstrations | IQ-Learn | cloning | IQ-Learn preset=paper | expert | random |"
     # the interval of three runs: the mean of each draw of three of them
     assert row == "| CartPole-v1 | 1 | **400** [300, 500] | 100 (n = 1) | 8 (n = 2) | 500 | 21 |"
-    assert "**399**" in table.side_by_side(lines, last_five=True)
-    assert table.by_setting(lines).splitlines()[-1] == "| IQ-Learn preset=paper | 7 (9) |"
+    assert "**399**" in suites.side_by_side(lines, last_five=True)
+    assert suites.by_setting(lines).splitlines()[-1] == "| IQ-Learn preset=paper | 7 (9) |"
 
 
 def test_curves_of_a_suite(tmp_path):
@@ -45,20 +43,53 @@ def test_curves_of_a_suite(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_steps_to_the_goal():
+    """The goal is 0.9 of the way from 21.4 to 500. Earlier lines don't say how many steps were the environment's."""
+
+    def line(seed, returns, **changes):
+        points = [{"step": 100.0 * (1 + i), "mean": mean} for i, mean in enumerate(returns)]
+        fields = {"env": "CartPole-v1", "demos": "x", "n_trajectories": 1, "seed": seed, "algo": "iq", "settings": {}}
+        more = {"timesteps": 300, "eval_freq": 100, "n_eval_episodes": 20, "offline": False, "expert_return": 500.0}
+        return {**fields, **more, "evaluations": points, "final": returns[-1], **changes}
+
+    lines = [line(0, [20.0, 460.0, 20.0]), line(1, [20.0, 20.0, 20.0]), line(2, [500.0, 20.0, 20.0])]
+    lines += [line(0, [20.0, 500.0], algo="bc", offline=True)]
+    rows = suites.steps_to_goal(lines).splitlines()[2:]
+    assert rows == ["| CartPole-v1 | 1 | IQ-Learn | 3 | 200 | 200; > 300; 100 |", "| CartPole-v1 | 1 | cloning | 1 | 0 | 0 |"]
+
+
+def test_committed_lines_are_of_one_form():
+    """Every suite's lines can be put into every table."""
+    for path in (BENCHMARKS / "results").glob("*.jsonl"):
+        lines = suites.read_runs(path)
+        if lines:
+            suites.table(lines), suites.side_by_side(lines), suites.steps_to_goal(lines)
+
+
 def test_a_run_is_written_once_with_what_was_logged(tmp_path):
-    single = ("run.py", "--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "1300", "--eval-freq", "1300")
-    single += ("--settings", '{"reward_prior": 0.0}')
-    assert "single: 1 runs, 0 done" in run(*single, "--out", str(tmp_path))
-    assert "single: 1 runs, 1 done" in run(*single, "--out", str(tmp_path))
-    lines = (tmp_path / "single.jsonl").read_text().splitlines()
-    assert len(lines) == 1
-    [evaluation] = json.loads(lines[0])["evaluations"]
-    assert evaluation["step"] == 1300 and -7 <= evaluation["train"]["policy_reward"] <= 2
-    assert evaluation["train"]["ep_rew_mean"] > 0
+    single = ["--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--offline", "--held-out", "2", "--out", str(tmp_path)]
+    single += ["--timesteps", "40", "--eval-freq", "20"]
+    assert "single: 1 runs, 0 done" in run("run.py", *single)
+    assert "single: 1 runs, 1 done" in run("run.py", *single)
+    (line,) = map(json.loads, (tmp_path / "single.jsonl").read_text().splitlines())
+    assert [evaluation["step"] for evaluation in line["evaluations"]] == [20, 40]
+    assert -2 <= line["evaluations"][1]["train"]["expert_reward"] <= 2
+    assert [measures["timesteps"] for measures in line["held_out_measures"]] == [20, 40]
+    assert (line["offline"], line["held_out"], line["settings"], line["error"]) == (True, 2, {}, None)
+    assert line["final"] == line["evaluations"][1]["mean"] and "--held-out 2" in line["command"]
 
 
 def test_a_clone_has_nothing_logged(tmp_path):
-    single = ("--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "100", "--eval-freq", "100")
+    single = ("--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "20", "--eval-freq", "20")
     run("run.py", "--algo", "bc", "--offline", *single, "--out", str(tmp_path))
-    [evaluation] = json.loads((tmp_path / "single.jsonl").read_text())["evaluations"]
-    assert evaluation["step"] == 100 and "train" not in evaluation
+    (line,) = map(json.loads, (tmp_path / "single.jsonl").read_text().splitlines())
+    assert line["algo"] == "bc" and [evaluation["step"] for evaluation in line["evaluations"]] == [20]
+    assert "train" not in line["evaluations"][0]
+
+
+def test_a_run_that_raises_has_no_line(tmp_path):
+    single = ("--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--offline", "--settings", '{"gamma": 2}')
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("run.py", *single, "--out", str(tmp_path))
+    assert error.value.returncode == 1 and "gamma" in error.value.stderr
+    assert not (tmp_path / "single.jsonl").exists()

@@ -13,8 +13,8 @@ from sb3_iq.compare import statistics, tables
 from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.report import write_report
-from sb3_iq.compare.results import Results, missing
+from sb3_iq.compare.report import write_curves, write_report
+from sb3_iq.compare.results import Results, append_line, missing, read_lines
 from sb3_iq.compare.settings import BASELINES, read
 from sb3_iq.plots import Curve, Panel, figure, on_common_steps
 from tests.compare_utils import PROTOCOL, make_row, make_run
@@ -24,7 +24,8 @@ DOWN = [20.0] * 10
 
 
 def test_words_and_settings():
-    assert [algorithm.name for algorithm in parse(list(WORDS))] == list(NAMES)
+    assert [algorithm.name for algorithm in parse(list(WORDS))] == list(NAMES[:-1])
+    assert parse(["iq/bc"]) == (Algorithm(NAMES[-1]),)  # by its name alone
     (algorithm,) = parse(["iq:preset=ls-iq,gamma=0.98,objective_kwargs={'divergence': 'kl'},offline=True"])
     assert algorithm.settings == dict(preset="ls-iq", gamma=0.98, objective_kwargs=dict(divergence="kl"), offline=True)
     assert parse([algorithm.label]) == (algorithm,)
@@ -93,6 +94,7 @@ def test_rows_on_disk(tmp_path):
     again.append(rows[2])
     assert again.read() == rows
     assert again.read_protocol() == PROTOCOL
+    again.open(replace(PROTOCOL, baselines="/another/path/of/the/same"))
     runs = [make_run(seed=seed) for seed in range(5)]
     assert missing(runs, rows, None) == runs[3:]
     assert missing(runs, rows, (2, 2)) == [runs[3]]
@@ -112,8 +114,21 @@ def test_failed_rows_can_be_dropped(tmp_path):
     results.open(PROTOCOL)
     results.append(make_row("iq", 0, UP))
     results.append(make_row("iq", 1, UP, error="ValueError: no"))
+    other = tmp_path / "results-1-of-2.jsonl"
+    other.write_text(json.dumps(make_row("iq", 2, UP)) + "\n" + json.dumps(make_row("iq", 3, UP))[:60])  # killed as it wrote
     results.drop_failed()
-    assert [row["seed"] for row in results.read()] == [0]
+    assert [row["seed"] for row in results.read()] == [2, 0]
+
+
+def test_what_a_kill_leaves_is_no_part_of_the_next_line(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    assert read_lines(path) == []
+    path.write_text('{"a": 1}\n{"b"')
+    append_line(path, {"c": 3})
+    assert path.read_text() == '{"a": 1}\n{"c": 3}\n'
+    path.write_text('{"b"')
+    append_line(path, {"c": 3})
+    assert read_lines(path) == [{"c": 3}]
 
 
 def test_another_comparison_is_refused(tmp_path):
@@ -176,7 +191,7 @@ def all_rows():
 @pytest.mark.slow
 def test_summaries(monkeypatch):
     pytest.importorskip("rliable")
-    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 300)
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 400)
     summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
     assert list(summaries) == ["iq", "imitation/gail", "sb3/bc", "sb3/gail"]
     iq, gail, longer = summaries["iq"], summaries["sb3/gail"], summaries["imitation/gail"]
@@ -197,7 +212,7 @@ def test_summaries(monkeypatch):
 @pytest.mark.slow
 def test_report(tmp_path, monkeypatch):
     pytest.importorskip("rliable")
-    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 100)
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 50)
     pytest.importorskip("matplotlib")
     results = Results(tmp_path)
     results.open(PROTOCOL)
@@ -205,7 +220,8 @@ def test_report(tmp_path, monkeypatch):
         results.append(row)
     table = write_report(results)
     assert (tmp_path / "table.md").read_text() == table
-    assert "| 1 | imitation/gail | 2, 1 failed (preliminary) | 20.0 | 0.00 [0.00, 0.00] | 2,000 | 1.00 [1.00, 1.00] |" in table
+    assert "| 1 | imitation/gail | 2, 1 failed (preliminary) | 20.0 | 0.00 | 2,000 | 1.00 |" in table
+    assert "| 1 | sb3/bc | 3 | 451.0 | 0.90 [0.90, 0.90] |" in table  # an interval takes three runs
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert [(row["n_demos"], row["algo"]) for row in rows][-1] == ("3", "iq")
     # Told again from the rows alone
@@ -218,6 +234,15 @@ def test_report(tmp_path, monkeypatch):
     assert "&lt;lost&gt;" in page and "--first-seed 2" in page and "data:image/png;base64," in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing else is needed
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("timesteps", "expected"), [(2_000, (2_000, "linear")), (10_000, (None, "log"))])
+def test_curves_of_longer_runs(tmp_path, monkeypatch, timesteps, expected):
+    """Those of ten times the budget do not press the others together."""
+    drawn = []
+    monkeypatch.setattr("sb3_iq.plots.figure", lambda rows, xlabel, path, xlim, xscale: drawn.append((xlim, xscale)))
+    write_curves([make_row("iq", 0, UP), make_row("imitation/gail", 0, UP, timesteps=timesteps)], PROTOCOL, tmp_path)
+    assert drawn == [expected]
 
 
 def test_report_without_the_extra(tmp_path, monkeypatch):
@@ -251,4 +276,6 @@ def test_command_repeats_a_run():
     assert command[:3] == ["python", "-m", "sb3_iq.compare"]
     text = " ".join(command)
     assert "--algos sb3/gail --seeds 1 --first-seed 4" in text and "--env-kwargs render_mode:None --gym-packages json" in text
+    assert "--eval-episodes 50 --expert-return 500.0 --out again" in text  # demonstrations without rewards take it
+    assert "--baselines mine.yml" in " ".join(replace(protocol, baselines="mine.yml").command(make_run(), "again"))
     assert isinstance(protocol, Protocol)

@@ -10,9 +10,12 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_iq import ExpertBuffer, load_demonstrations
-from sb3_iq.compare.baselines import bc, gail, networks, sqil
+from sb3_iq.compare import execution
+from sb3_iq.compare.algorithms import Algorithm
+from sb3_iq.compare.baselines import bc, gail, iq, networks, sqil
 from sb3_iq.compare.baselines.discriminator import Discriminator, DiscriminatorSettings
 from sb3_iq.compare.baselines.task import Task, settings_of
+from sb3_iq.compare.comparison import Run
 from sb3_iq.compare.environment import Environment, policy_name
 from sb3_iq.compare.evaluation import Evaluations, random_return
 from sb3_iq.demonstrations import Demonstrations
@@ -58,6 +61,15 @@ def test_cloning(task):
     assert 20 <= done.gradient_steps <= 40
 
 
+@pytest.mark.slow
+def test_clone_of_enough_demonstrations_is_no_straw_man():
+    """With half of the least number of gradient steps."""
+    task = replace(TASK, demonstrations=load_demonstrations("bundled:CartPole-v1"))
+    done = Evaluations(task.environment, n_episodes=20, frequency=1, on_point=lambda point: None)
+    bc.train(task, dict(min_steps=1_000, max_steps=2_000), done)
+    assert done.points[0]["mean"] >= 490
+
+
 def test_cloning_stops_when_held_out_data_gets_no_better(monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.0])
     settings = bc.BCSettings(check_every=1, patience=3, min_steps=1, max_steps=100)
@@ -66,6 +78,28 @@ def test_cloning_stops_when_held_out_data_gets_no_better(monkeypatch):
     monkeypatch.setattr(cloning, "train", lambda n, look: next(steps.append(i) for i in range(1, n + 1) if not look(i)))
     monkeypatch.setattr(cloning, "loss", lambda batch: th.tensor(next(losses)))
     assert bc.converge(cloning, buffer_of(TASK), settings) == 2
+
+
+def test_learners_stay_where_the_demonstrations_are(monkeypatch):
+    """On a machine with a GPU, where SB3 would go there by itself."""
+    monkeypatch.setattr(th.cuda, "is_available", lambda: True)
+    env = TASK.venv()
+    for cls in (DQN, SAC):
+        task = TASK if cls is DQN else pendulum_task()
+        env = task.venv()
+        assert networks.make_learner(cls, env, networks.expert_buffer(task, env), task).device == th.device("cpu")
+    assert iq.make(TASK, {}).device == th.device("cpu")
+
+
+def test_held_out_episodes_are_others():
+    run = Run(Algorithm("iq"), 3, seed=1, timesteps=10, held_out=4)
+    demonstrations = load_demonstrations("bundled:CartPole-v1")
+    chosen = execution.choose(run, demonstrations)
+    held_out = execution.choose_held_out(run, demonstrations, chosen)
+    assert (len(chosen), len(held_out)) == (3, 4)
+    starts = [tuple(episode.obs[0]) for episode in (*chosen, *held_out)]
+    assert len(set(starts)) == 7
+    assert execution.choose_held_out(replace(run, held_out=0), demonstrations, chosen) is None
 
 
 def test_split():

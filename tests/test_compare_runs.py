@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from sb3_iq.compare.__main__ import main
 from sb3_iq.compare.algorithms import parse
 from sb3_iq.compare.comparison import Run
 from sb3_iq.compare.dispatch import Local
+from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.results import Results
 from sb3_iq.demonstrations import load_demonstrations
 from tests.compare_utils import BC, PROTOCOL, in_process, make_run
@@ -39,12 +42,13 @@ def rows_of(out: Path) -> list[dict]:
 def test_command(tmp_path, without_processes, capsys):
     """All algorithms of this package; a second call adds seeds and demonstrations, and does nothing again."""
     algos = ["iq:learning_starts=10", "sb3/sqil:batch_size=8", "sb3/gail:batch_size=8", BC, "iq:offline=True,timesteps=10"]
+    algos.append("iq/bc:timesteps=5")
     assert main([*SMALL, "--n-demos", "2", "--algos", *algos, "--seeds", "1", "--out", str(tmp_path)]) == 0
     rows = rows_of(tmp_path)
     assert [(row["algo"], row["n_demos"], row["seed"]) for row in rows] == [(algo.label, 2, 0) for algo in parse(algos)]
     for row in rows:
         assert row["error"] is None and row["score"] is not None
-        assert row["env_steps"] == (0 if row["algo"].startswith(("sb3/bc", "iq:offline")) else 40)
+        assert row["env_steps"] == (0 if row["algo"].startswith(("sb3/bc", "iq:offline", "iq/bc")) else 40)
     assert [point["step"] for point in rows[0]["curve"]] == [20, 40]
     # The same episodes for all algorithms, another choice for another seed
     assert len({row["demos_hash"] for row in rows}) == 1
@@ -98,6 +102,14 @@ def test_refused_before_the_first_run(tmp_path, capsys, changes, message):
     assert not out.exists()
 
 
+def test_folder_of_another_environment_is_named_as_such(tmp_path, capsys):
+    """Whatever random actions return there."""
+    Results(tmp_path).open(replace(PROTOCOL, env=Environment("Acrobot-v1"), expert_return=1e9, random_return=1e6))
+    with pytest.raises(SystemExit) as status:
+        main([*SMALL, "--n-demos", "1", "--algos", BC, "--seeds", "1", "--out", str(tmp_path)])
+    assert status.value.code == 2 and "holds another comparison (env " in capsys.readouterr().err
+
+
 def test_missing_argument(capsys):
     with pytest.raises(SystemExit) as status:
         main(["--env", "CartPole-v1"])
@@ -107,6 +119,7 @@ def test_missing_argument(capsys):
 @pytest.mark.slow
 def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, capsys):
     def fail(task, given, evaluations):
+        evaluations.points.append({"step": 20.0, "mean": 9.0})
         raise RuntimeError("the simulator crashed")
 
     monkeypatch.setitem(execution.OWN, "sb3/sqil", fail)
@@ -115,6 +128,7 @@ def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, caps
     assert "failed: sb3/sqil, 1 demonstrations, seed 0: RuntimeError: the simulator crashed" in capsys.readouterr().err
     errors = {row["algo"]: row["error"] for row in rows_of(tmp_path)}
     assert errors == {"sb3/sqil": "RuntimeError: the simulator crashed", BC: None}
+    assert [point["mean"] for point in rows_of(tmp_path)[0]["curve"]] == [9.0]  # what it came to
     assert main(command) == 1 and len(rows_of(tmp_path)) == 2  # not run again
     monkeypatch.undo()
     monkeypatch.setattr(driver, "_dispatcher", lambda *arguments: in_process)
@@ -148,6 +162,13 @@ def test_killed_worker_loses_one_run():
     rows = list(dispatcher([run], protocol, demonstrations, on_point))
     assert len(killed) == 1
     assert [(row["seed"], row["error"]) for row in rows] == [(0, None)]
+
+
+@pytest.mark.parametrize("read", [b"", pickle.dumps(make_run())[:20]], ids=["nothing", "a piece"])
+def test_worker_ends_quietly_where_its_parent_was_killed(read):
+    """While it wrote what to do."""
+    result = subprocess.run([sys.executable, "-m", "sb3_iq.compare.worker"], input=read, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_worker_that_always_dies(monkeypatch):

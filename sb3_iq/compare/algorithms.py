@@ -17,12 +17,14 @@ WORDS: dict[str, tuple[str, ...]] = {
     "gail": ("sb3/gail", "imitation/gail"),
     "airl": ("imitation/airl",),
 }
-NAMES = tuple(name for names in WORDS.values() for name in names)
+# By name alone: the ablation of IQ-Learn that differs in the loss
+NAMES = (*(name for names in WORDS.values() for name in names), "iq/bc")
 DESCRIPTIONS = {
     "iq": "IQ-Learn, `sb3_iq.IQLearn`",
     "sb3/bc": "behavioural cloning of SB3's networks, to convergence: early stopping on held-out data, then all data",
     "sb3/sqil": "SQIL on SB3's SAC (continuous actions) or DQN (discrete ones)",
     "sb3/gail": "off-policy GAIL: SB3's SAC or DQN with a regularised discriminator and absorbing states",
+    "iq/bc": "behavioural cloning of IQ-Learn's own networks for `timesteps` gradient steps: only the loss differs",
     "imitation/bc": "BC of the library imitation",
     "imitation/sqil": "SQIL of the library imitation, on SAC or DQN",
     "imitation/gail": "GAIL of the library imitation, on PPO",

@@ -26,6 +26,9 @@ class Run:
     :param seed: of the choice of demonstrations, and of everything random in training
     :param timesteps: environment steps to take; of offline IQ-Learn, gradient steps
     :param settings: all settings of a baseline of imitation, from the file of baselines
+    :param subsample_freq: of the demonstrations every so many transitions one is seen
+    :param held_out: so many other episodes of the same expert measure IQ-Learn at each evaluation, beside the return
+    :param detailed: whether an evaluation of IQ-Learn also tells what training logged, and the return of the latest actor
     """
 
     algorithm: Algorithm
@@ -33,6 +36,9 @@ class Run:
     seed: int
     timesteps: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    subsample_freq: int = 1
+    held_out: int = 0
+    detailed: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -57,6 +63,7 @@ class Protocol:
     :param demos_hash: of the content of all demonstrations
     :param baselines_hash: of the content of the file of baselines
     :param demos: how to repeat it: the name of the demonstrations
+    :param baselines: how to repeat it: the file of baselines, empty for this package's
     """
 
     env: Environment
@@ -68,6 +75,7 @@ class Protocol:
     demos_hash: str
     baselines_hash: str
     demos: str
+    baselines: str = ""
 
     def __post_init__(self) -> None:
         for name in ("timesteps", "eval_freq", "n_eval_episodes"):
@@ -88,7 +96,13 @@ class Protocol:
     @property
     def identity(self) -> dict[str, Any]:
         """What has to agree for rows to be in one table, as JSON."""
-        return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key != "demos"}, default=str))
+        fields = {key: value for key, value in asdict(self).items() if key not in self.names}
+        return json.loads(json.dumps(fields, default=str))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What tells how to repeat it, and may differ: the same demonstrations may lie elsewhere."""
+        return {"demos": self.demos, "baselines": self.baselines}
 
     def command(self, run: Run, out: str) -> list[str]:
         """
@@ -103,7 +117,9 @@ class Protocol:
             words += ["--gym-packages", *self.env.packages]
         words += ["--n-demos", str(run.n_demos), "--algos", run.algorithm.label, "--seeds", "1"]
         words += ["--first-seed", str(run.seed), "--timesteps", str(self.timesteps), "--eval-freq", str(self.eval_freq)]
-        return [*words, "--eval-episodes", str(self.n_eval_episodes), "--out", out]
+        words += ["--eval-episodes", str(self.n_eval_episodes), "--expert-return", str(self.expert_return)]
+        words += ["--baselines", self.baselines] if self.baselines else []
+        return [*words, "--out", out]
 
 
 def expert_return_of(demonstrations: Demonstrations, given: float | None) -> float:

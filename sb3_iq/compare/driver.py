@@ -94,10 +94,7 @@ def compare(
     environment = Environment(env, dict(env_kwargs or {}), tuple(gym_packages))
     results = Results(Path(out), shard)
     stored = results.read_protocol()
-    limit = environment.make().spec
-    demonstrations = load_demonstrations(demos, env_id=env)
-    if limit is not None and limit.max_episode_steps is not None:
-        demonstrations = demonstrations.with_time_limit(limit.max_episode_steps)
+    demonstrations = load_all(demos, environment)
     counts = check_counts(list(n_demos), len(demonstrations.trajectories))
     n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes, 1)
     protocol = Protocol(
@@ -106,10 +103,11 @@ def compare(
         eval_freq if eval_freq is not None else max(1, timesteps // N_POINTS),
         n_eval_episodes,
         expert_return_of(demonstrations, expert_return),
-        stored.random_return if stored is not None else random_return(environment, n_eval_episodes),
+        _random_return(environment, n_eval_episodes, stored),
         demonstrations.content_hash,
         settings.digest,
         demos if isinstance(demos, str) else str(demos) if isinstance(demos, Path) else "DEMONSTRATIONS",
+        "" if baselines_file is None else str(baselines_file),
     )
     runs = make_runs(protocol, algorithms, counts, range(first_seed, first_seed + seeds), settings)
     _check_runs(runs, protocol, demonstrations)
@@ -118,6 +116,26 @@ def compare(
         results.drop_failed()
     _do(runs, protocol, demonstrations, dispatcher, results, shard)
     return results.read()
+
+
+def load_all(demos: Any, environment: Environment) -> Demonstrations:
+    """
+    :param demos: whatever :func:`~sb3_iq.load_demonstrations` takes
+    :param environment: where they were recorded
+    :return: all of them, with the environment's time limit
+    """
+    spec = environment.make().spec
+    demonstrations = load_demonstrations(demos, env_id=environment.env_id)
+    if spec is None or spec.max_episode_steps is None:
+        return demonstrations
+    return demonstrations.with_time_limit(spec.max_episode_steps)
+
+
+def _random_return(environment: Environment, n_episodes: int, stored: Protocol | None) -> float:
+    """Return the one that the folder's comparison has, so that both stacks agree; of another environment it says nothing."""
+    if stored is not None and stored.env.env_id == environment.env_id:
+        return stored.random_return
+    return random_return(environment, n_episodes)
 
 
 def make_runs(

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_iq.compare.environment import Environment
 
 EVAL_SEED = 10_000
-Point = dict[str, float]
+Point = dict[str, Any]
 
 
 @dataclass
@@ -26,18 +26,22 @@ class Evaluations:
     :param n_episodes: episodes of each evaluation
     :param frequency: steps between two evaluations
     :param on_point: called with each new point
+    :param details: of a policy, and of what plays by another one: what to add to its points
     """
 
     environment: Environment
     n_episodes: int
     frequency: int
     on_point: Callable[[Point], None]
+    details: Callable[[Any, Callable[[Any], np.ndarray]], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.points: list[Point] = []
         self.seconds = 0.0
         self.env_steps = 0
         self.gradient_steps = 0
+        # Of demonstrations that are held out, by whoever measures them
+        self.held_out_measures: list[dict[str, float]] = []
         self._started = time.perf_counter()
         # One episode an environment: batched predictions, and no preference for short episodes
         self._env = self.environment.vectorized(self.n_episodes)
@@ -53,11 +57,16 @@ class Evaluations:
         :param step: how many steps it was trained for
         """
         train_seconds, start = self.train_seconds, time.perf_counter()
-        returns = play(policy, self._env, self.n_episodes)
+        returns = self._play(policy)
         point = {"step": step, "mean": returns.mean(), "std": returns.std(), "min": returns.min(), "train_s": train_seconds}
         self.points.append({key: round(float(value), 3) for key, value in point.items()})
+        if self.details is not None:
+            self.points[-1] |= self.details(policy, self._play)
         self.seconds += time.perf_counter() - start
         self.on_point(self.points[-1])
+
+    def _play(self, policy: Any) -> np.ndarray:
+        return play(policy, self._env, self.n_episodes)
 
     def is_due(self, step: int) -> bool:
         """
@@ -106,6 +115,19 @@ def play(policy: Any, env: Any, n_episodes: int) -> np.ndarray:
     env.seed(EVAL_SEED)
     result = evaluate_policy(policy, env, n_episodes, deterministic=True, return_episode_rewards=True, warn=False)
     return np.array(result[0])
+
+
+def returns_of(policy: Any, environment: Environment, n_episodes: int) -> np.ndarray:
+    """
+    :param policy: whatever has SB3's ``predict``
+    :param environment: where to play
+    :param n_episodes: how many episodes
+    :return: what :func:`play` returns, of one episode an environment: no preference for short episodes
+    """
+    env = environment.vectorized(n_episodes)
+    returns = play(policy, env, n_episodes)
+    env.close()
+    return returns
 
 
 def random_return(environment: Environment, n_episodes: int) -> float:

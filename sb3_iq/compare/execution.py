@@ -1,26 +1,27 @@
 """One run, from demonstrations to a row: the same function in this process, in a worker and on a cluster."""
 
-import platform
 import shlex
 import time
 import traceback
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import torch as th
 
-from sb3_iq.compare.baselines import bc, gail, iq, sqil
+from sb3_iq.compare.baselines import bc, gail, iq, iq_bc, sqil
 from sb3_iq.compare.baselines.task import Task, Train
 from sb3_iq.compare.comparison import Protocol, Run
+from sb3_iq.compare.details import details_of
 from sb3_iq.compare.evaluation import Evaluations, Point
+from sb3_iq.compare.provenance import git_commit, versions
 from sb3_iq.compare.results import Row
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 
-OWN: dict[str, Train] = {"iq": iq.train, "sb3/bc": bc.train, "sb3/sqil": sqil.train, "sb3/gail": gail.train}
+_MODULES = {"iq": iq, "iq/bc": iq_bc, "sb3/bc": bc, "sb3/sqil": sqil, "sb3/gail": gail}
+OWN: dict[str, Train] = {name: module.train for name, module in _MODULES.items()}
 # What each refuses, before the first run
-CHECKS = {"iq": iq.check, "sb3/bc": bc.check, "sb3/sqil": sqil.check, "sb3/gail": gail.check}
-PACKAGES = ("sb3-iq", "stable-baselines3", "gymnasium", "torch", "numpy", "imitation", "mujoco", "box2d")
+CHECKS = {name: module.check for name, module in _MODULES.items()}
 
 
 def train_function(name: str) -> Train:
@@ -58,7 +59,22 @@ def choose(run: Run, demonstrations: Demonstrations) -> Demonstrations:
     :param demonstrations: all of them
     :return: the same for every algorithm
     """
-    return load_demonstrations(demonstrations, n_trajectories=run.n_demos, seed=run.seed)
+    return load_demonstrations(demonstrations, run.n_demos, run.subsample_freq, run.seed)
+
+
+def choose_held_out(run: Run, demonstrations: Demonstrations, chosen: Demonstrations) -> Demonstrations | None:
+    """
+    :param run: says how many
+    :param demonstrations: all of them
+    :param chosen: those to learn from
+    :return: others, None for none
+    """
+    if not run.held_out:
+        return None
+    # A smaller choice is a part of a larger one
+    more = load_demonstrations(demonstrations, run.n_demos + run.held_out, run.subsample_freq, run.seed)
+    seen = [np.asarray(episode.obs) for episode in chosen]
+    return more.filter(lambda episode: not any(np.array_equal(np.asarray(episode.obs), obs) for obs in seen))
 
 
 def failed(run: Run, protocol: Protocol, reason: str) -> Row:
@@ -96,12 +112,20 @@ def execute(
     :return: the row, ready for JSON
     """
     row = failed(run, protocol, "")
+    row["n_eval_episodes"] = protocol.n_eval_episodes
+    row["versions"] = versions()
+    row["commit"] = git_commit()
     start = time.perf_counter()
+    evaluations = None
     try:
         th.set_num_threads(1)
         chosen = choose(run, demonstrations)
-        task = Task(protocol.env, chosen, run.timesteps, run.seed)
-        evaluations = Evaluations(protocol.env, protocol.n_eval_episodes, protocol.eval_freq, on_point)
+        row |= {"demos_hash": chosen.content_hash, "n_transitions": chosen.n_transitions}
+        row["demos_return"] = None if chosen.episode_returns is None else round(float(chosen.episode_returns.mean()), 3)
+        held_out = choose_held_out(run, demonstrations, chosen)
+        task = Task(protocol.env, chosen, run.timesteps, run.seed, held_out)
+        details = details_of if run.detailed and run.algorithm.name == "iq" else None
+        evaluations = Evaluations(protocol.env, protocol.n_eval_episodes, protocol.eval_freq, on_point, details)
         train_function(run.algorithm.name)(task, _settings(run), evaluations)
     except Exception as error:  # of the user's environment, of a library, or a loss that is not finite
         row["error"] = f"{type(error).__name__}: {error}"[:2_000]
@@ -110,9 +134,6 @@ def execute(
         last = evaluations.points[-1]
         row |= {
             "error": None,
-            "demos_hash": chosen.content_hash,
-            "n_transitions": chosen.n_transitions,
-            "curve": evaluations.points,
             "return_mean": last["mean"],
             "return_std": last["std"],
             "score": round(protocol.score(last["mean"]), 4),
@@ -120,22 +141,13 @@ def execute(
             "gradient_steps": evaluations.gradient_steps,
             "train_s": last["train_s"],
         }
+    if evaluations is not None:  # also what a run came to before it failed
+        row["curve"] = evaluations.points
+        row |= {"held_out_measures": evaluations.held_out_measures} if run.held_out else {}
     row["wall_s"] = round(time.perf_counter() - start, 1)
-    row["n_eval_episodes"] = protocol.n_eval_episodes
-    row["versions"] = {"python": platform.python_version(), **_versions()}
     return row
 
 
 def _settings(run: Run) -> dict[str, Any]:
     settings = {**run.settings, **run.algorithm.settings}
     return {key: value for key, value in settings.items() if key not in ("timesteps", "budget")}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

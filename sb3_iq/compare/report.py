@@ -8,6 +8,7 @@ from pathlib import Path
 from sb3_iq import plots
 from sb3_iq.compare import tables
 from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.curves import curve_of
 from sb3_iq.compare.results import Results, Row
 from sb3_iq.compare.statistics import groups, summarize
 from sb3_iq.demonstrations.errors import how_to_install
@@ -72,18 +73,16 @@ def write_curves(rows: Sequence[Row], protocol: Protocol, path: Path) -> None:
         good = [row for row in members if not row["error"]]
         if good:
             title = f"{n_demos} demonstration{'s' if n_demos > 1 else ''}"
-            panels.setdefault(title, {})[algo] = plots.on_common_steps([_points(row) for row in good])
+            curve = curve_of(good)
+            assert curve is not None
+            panels.setdefault(title, {})[algo] = curve
     longest = max(row["timesteps"] for row in rows)
     levels = {"expert": protocol.expert_return, "random": protocol.random_return}
-    xlim = longest if longest <= 2 * protocol.timesteps else None
     ylabels = [f"return, {protocol.env.env_id}"] + [""] * (len(panels) - 1)
     row = [plots.Panel(title, panels[title], levels, ylabel) for title, ylabel in zip(panels, ylabels, strict=True)]
-    plots.figure([row], "environment steps", path, xlim)
-
-
-def _points(row: Row) -> tuple[list[float], list[float]]:
-    curve = row["curve"] if row["env_steps"] > 0 else [{**row["curve"][-1], "step": 0}]
-    return [point["step"] for point in curve], [point["mean"] for point in curve]
+    # Those that run for ten times the budget would press the others together at the left
+    wide = longest > 2 * protocol.timesteps
+    plots.figure([row], "environment steps", path, None if wide else longest, "log" if wide else "linear")
 
 
 def make_page(

@@ -14,6 +14,47 @@ Row = dict[str, Any]
 PROTOCOL_FILE = "comparison.json"
 
 
+def read_lines(path: Path) -> list[Row]:
+    """
+    :param path: a file with an object of JSON on each line; one that does not exist holds none
+    :return: the objects, without a line that another process is writing, or that a killed one left
+    """
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in found if isinstance(row, dict)]
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """
+    :param path: the file, of lines as :func:`read_lines` reads them
+    :param row: what to add; it is on disk when this returns
+    """
+    drop_unfinished_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def drop_unfinished_line(path: Path) -> None:
+    """
+    :param path: a file of lines; what a killed process left at its end is cut off
+    """
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
 class Results:
     """
     A folder of rows, one JSON line each. Each process appends to a file of its own, and reads those of all.
@@ -40,7 +81,6 @@ class Results:
         stored = self.read_protocol()
         if stored is not None:
             check_same(stored.identity, protocol, self.folder)
-            self._drop_unfinished_line()
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             raise ValueError(
@@ -48,7 +88,7 @@ class Results:
                 "folder"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({**protocol.identity, "demos": protocol.demos}, indent=2) + "\n"
+        content = json.dumps({**protocol.identity, **protocol.names}, indent=2) + "\n"
         temporary = self.folder / f"{PROTOCOL_FILE}.{os.getpid()}"
         temporary.write_text(content, encoding="utf-8")
         temporary.replace(self.folder / PROTOCOL_FILE)
@@ -74,11 +114,7 @@ class Results:
         """
         rows: dict[tuple[str, int, int], Row] = {}
         for path in sorted(self.folder.glob("results*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:  # the line that another process is writing, or that a killed one left
-                    continue
+            for row in read_lines(path):
                 rows.setdefault((row["algo"], row["n_demos"], row["seed"]), row)
         return list(rows.values())
 
@@ -86,28 +122,15 @@ class Results:
         """
         :param row: of a run that has ended; it is on disk when this returns
         """
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, row)
 
     def drop_failed(self) -> None:
         """Remove the rows of runs that failed, so that they are run again."""
         for path in self.folder.glob("results*.jsonl"):
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            self._rewrite(path, "".join(line for line in lines if not json.loads(line).get("error")))
-
-    def _drop_unfinished_line(self) -> None:
-        """What a killed process left is not a row."""
-        if self.path.exists():
-            text = self.path.read_text(encoding="utf-8")
-            if text and not text.endswith("\n"):
-                self._rewrite(self.path, text[: text.rfind("\n") + 1])
-
-    def _rewrite(self, path: Path, text: str) -> None:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+            kept = [row for row in read_lines(path) if not row.get("error")]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            temporary.replace(path)
 
 
 def missing(runs: list[Run], rows: list[Row], shard: tuple[int, int] | None) -> list[Run]:

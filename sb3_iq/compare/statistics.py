@@ -13,6 +13,8 @@ from sb3_iq.compare.results import Row
 
 GOAL = 0.9
 N_BOOTSTRAP = 2_000
+# Of fewer, there is no interval, and the table says that they are preliminary
+MIN_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ class Censored:
 class Estimate:
     """
     :param value: of the runs there are
-    :param low: the lower bound of the 95 % interval
+    :param low: the lower bound of the 95 % interval; None of fewer than three runs, whose interval tells nothing
     :param high: the upper bound
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,11 @@ def _estimates(scores: Any, function: Callable[..., np.ndarray]) -> dict[str, Es
         warnings.simplefilter("ignore")  # of the bootstrap's library: that rliable calls it by an old name
         generator = np.random.RandomState(0)
         values, bounds = library.get_interval_estimates(scores, function, reps=N_BOOTSTRAP, random_state=generator)
-    return {key: Estimate(float(value[0]), *(float(bound[0]) for bound in bounds[key])) for key, value in values.items()}
+    found = {}
+    for key, value in values.items():
+        enough = min(map(len, scores[key] if isinstance(scores[key], list) else [scores[key]])) >= MIN_RUNS
+        found[key] = Estimate(float(value[0]), *(float(bound[0]) for bound in bounds[key] if enough))
+    return found
 
 
 def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:

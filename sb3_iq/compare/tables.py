@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
-from sb3_iq.compare.statistics import Censored, Summary, figure_of_merit
+from sb3_iq.compare.statistics import MIN_RUNS, Censored, Estimate, Summary, figure_of_merit
 
 HEADER = (
     "demonstrations",
@@ -37,7 +38,7 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         summary.algo,
         f"{n_seeds}"
         + (f", {summary.n_failed} failed" if summary.n_failed else "")
-        + (" (preliminary)" if n_seeds < 3 else ""),
+        + (" (preliminary)" if n_seeds < MIN_RUNS else ""),
         f"{summary.return_at_budget:.1f}",
         str(summary.score_at_budget),
         f"{summary.timesteps:,}" if longer else "",
@@ -70,7 +71,8 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
         f"{protocol.eval_freq:,} steps.",
         f"Return: the mean over seeds at {protocol.timesteps:,} steps; where a longer run has no evaluation there, at its "
         f"next one. Score: 0 is random actions ({protocol.random_return:.1f}), 1 the demonstrations "
-        f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable).",
+        f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable) "
+        f"where there are {MIN_RUNS} runs or more.",
         "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9; to stay there: of the "
         "first one from which on all are. `> N`: the median run "
         "did not get there within N; runs that did not count, as more than any that did. Steps are all interactions of "
@@ -143,7 +145,7 @@ def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:
     ]
     writer.writerow([*head, "expert_return", "random_return"])
     for item in summaries:
-        row = [
+        row: list[Any] = [
             protocol.env.env_id,
             item.n_demos,
             item.algo,
@@ -152,10 +154,16 @@ def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:
             protocol.timesteps,
             item.timesteps,
         ]
-        row += [round(item.return_at_budget, 3)]  # type: ignore[list-item]
+        row.append(round(item.return_at_budget, 3))
         for estimate in (item.score_at_budget, item.score_final, item.improvement):
-            row += ["", "", ""] if estimate is None else [round(x, 4) for x in (estimate.value, estimate.low, estimate.high)]  # type: ignore[list-item]
+            row += _numbers(estimate)
         for censored in (item.steps, item.steps_to_stay, item.seconds):
-            row += [round(censored.value, 1), int(censored.is_censored)]  # type: ignore[list-item]
+            row += [round(censored.value, 1), int(censored.is_censored)]
         writer.writerow([*row, item.n_reached, item.n_stayed, protocol.expert_return, protocol.random_return])
     return text.getvalue()
+
+
+def _numbers(estimate: Estimate | None) -> list[Any]:
+    """Return value and bounds; what there is none of is empty."""
+    numbers = (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
+    return ["" if number is None else round(number, 4) for number in numbers]

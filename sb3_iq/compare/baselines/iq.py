@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sb3_iq import IQLearn
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_iq import HeldOutCallback, IQLearn
 from sb3_iq.compare.baselines.task import Task
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
+
+# Rollouts that are compared with demonstrations that are held out
+N_ROLLOUTS = 5
 
 
 def make(task: Task, given: Mapping[str, Any]) -> IQLearn:
@@ -18,7 +23,9 @@ def make(task: Task, given: Mapping[str, Any]) -> IQLearn:
     """
     env = task.venv()
     try:
-        return IQLearn(policy_name(env.observation_space), env, task.demonstrations, **{"seed": task.seed, **given})
+        return IQLearn(
+            policy_name(env.observation_space), env, task.demonstrations, **{"seed": task.seed, "device": "cpu", **given}
+        )
     except TypeError as error:  # an argument that there is none of
         raise ValueError(f"algos: iq: {error}") from error
 
@@ -39,7 +46,14 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     :param evaluations: what to add to; offline, steps are gradient steps
     """
     model = make(task, given)
-    model.learn(task.timesteps, EvaluationCallback(evaluations))
+    callbacks: list[BaseCallback] = [EvaluationCallback(evaluations)]
+    measures = None
+    if task.held_out is not None:
+        measures = HeldOutCallback(task.held_out, task.venv(), evaluations.frequency, N_ROLLOUTS, verbose=0)
+        callbacks.append(measures)
+    model.learn(task.timesteps, callbacks)
+    if measures is not None:
+        evaluations.held_out_measures = measures.evaluations
     evaluations.env_steps = 0 if model.offline else model.num_timesteps
     evaluations.gradient_steps = model._n_updates
     evaluations.finish(model, model.num_timesteps)

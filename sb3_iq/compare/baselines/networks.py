@@ -118,6 +118,7 @@ def make_learner(
         gradient_steps=1,
         policy_kwargs=policy_kwargs(expert),
         seed=task.seed,
+        device="cpu",  # where the expert's transitions are; a run has one core
     )
     if issubclass(cls, DQN):
         common |= dict(target_update_interval=1, exploration_fraction=0.1, exploration_final_eps=0.02)

@@ -21,12 +21,14 @@ class Task:
     :param demonstrations: the chosen episodes
     :param timesteps: environment steps to take
     :param seed: of everything random
+    :param held_out: other episodes of the same expert, to measure IQ-Learn by
     """
 
     environment: Environment
     demonstrations: Demonstrations
     timesteps: int
     seed: int
+    held_out: Demonstrations | None = None
 
     def venv(self, n_envs: int = 1) -> VecEnv:
         """

@@ -1,14 +1,41 @@
-"""Behavioural cloning of an IQLearn model's own networks: the baseline that differs from IQ-Learn in the loss alone."""
+"""Behavioural cloning of IQ-Learn's own networks: the baseline that differs from offline IQ-Learn in the loss alone."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from torch.nn import functional as F
 
 from sb3_iq import IQLearn
+from sb3_iq.compare.baselines import iq
+from sb3_iq.compare.baselines.task import Task
+from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.iq_learn import SACPolicy
 
 
-def train_behavioural_cloning(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
+def check(task: Task, given: Mapping[str, Any]) -> None:
+    """
+    :param task: what to imitate
+    :param given: arguments of :class:`~sb3_iq.IQLearn`
+    :raises ValueError: if they, the spaces or the demonstrations do not fit
+    """
+    iq.make(task, {**given, "offline": True})
+
+
+def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
+    """
+    :param task: what to imitate; its timesteps are gradient steps
+    :param given: arguments of :class:`~sb3_iq.IQLearn` that differ from its defaults
+    :param evaluations: what to add to
+    """
+    model = iq.make(task, {**given, "offline": True})
+    clone(model, task.timesteps, EvaluationCallback(evaluations))
+    evaluations.gradient_steps = model.num_timesteps
+    evaluations.finish(model, model.num_timesteps)
+
+
+def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     """
     Maximise the likelihood of the expert's actions, with the model's policy network, its size of batches, and Adam at the
     model's initial learning rate.
