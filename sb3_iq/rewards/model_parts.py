@@ -3,10 +3,13 @@
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn import IQLearn
-from sb3_iq.rewards.parts import Form, ObsStatistics, RewardParts, Typical
+from sb3_iq.observations import map_obs
+from sb3_iq.rewards.ends import are_vectors
+from sb3_iq.rewards.parts import ExpertEnds, Form, Obs, ObsStatistics, RewardParts, Typical
 from sb3_iq.rewards.storage import copy_of_policy
 from sb3_iq.rewards.values import n_typical, q_values, typical
 
@@ -39,24 +42,42 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
         None if model.terminal_v is None else float(model.terminal_v),
         form,
         ObsStatistics.of(env) if normalizes and env is not None else None,
-        _typical_of_demonstrations(model, networks, env if normalizes else None),
+        *_of_demonstrations(model, networks, env if normalizes else None),
     )
 
 
-def _typical_of_demonstrations(model: IQLearn, networks: Any, env: VecNormalize | None) -> Typical | None:
-    """Return what is typical of the demonstrations, which a loaded model reads again if they have a name; None if it can't."""
+def _of_demonstrations(
+    model: IQLearn, networks: Any, env: VecNormalize | None
+) -> tuple[Typical, ExpertEnds | None] | tuple[None, None]:
+    """
+    Return what is typical of the demonstrations and how they end, which a loaded model reads again if they have a name; Nones
+    if it can't.
+    """
     if model.expert_buffer is None and model.expert_reference is None:
-        return None
+        return None, None
+    n = n_typical(model.observation_space)
     try:
-        samples = model.demonstrations.all(env, at_most=n_typical(model.observation_space))
+        demonstrations = model.demonstrations
+        samples = demonstrations.all(env, at_most=n)
     except (ValueError, OSError):
-        return None
+        return None, None
     found = typical(networks, networks.ent_coef, samples.observations)
-    ends = model.demonstrations.ends[: n_typical(model.observation_space)]
-    if model.terminal_v is not None or len(ends) == 0:
-        return found
-    # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
-    last = model.demonstrations.at(ends, env)
-    with th.no_grad():
-        value = float(q_values(networks, last.observations, last.actions).mean())
-    return found._replace(value=min(found.value, value))
+    positions = demonstrations.ends[:n]
+    if not demonstrations.terminates:
+        return found, ExpertEnds.none()
+    if len(positions) == 0:  # subsampling left them out
+        return found, None
+    if are_vectors(model.observation_space):
+        terminal, states = demonstrations.at(positions).next_observations, demonstrations.all(at_most=n).observations
+        return found, ExpertEnds.of(_arrays(terminal), _arrays(states))
+    if model.terminal_v is None:
+        # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
+        last = demonstrations.at(positions, env)
+        with th.no_grad():
+            value = float(q_values(networks, last.observations, last.actions).mean())
+        found = found._replace(value=min(found.value, value))
+    return found, None
+
+
+def _arrays(obs: PyTorchObs) -> Obs:
+    return map_obs(lambda values: values.cpu().numpy(), obs)  # type: ignore[arg-type, return-value]

@@ -8,8 +8,9 @@ import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_iq.iq_learn.obs_statistics import Obs, ObsStatistics
+from sb3_iq.rewards.ends import ExpertEnds
 
-__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts", "Typical", "concatenated", "rows_of"]
+__all__ = ["ExpertEnds", "Form", "Obs", "ObsStatistics", "RewardParts", "Typical", "concatenated", "rows_of"]
 
 Form = Literal["bellman", "advantage", "bounded"]
 
@@ -38,6 +39,7 @@ class RewardParts:
     :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param statistics: what observations are normalised by before the networks, if by anything
     :param typical: what is typical of the demonstrations' states; None where these are not known any more
+    :param ends: how the demonstrations end; None where that is not known, or no vector of numbers
     """
 
     policy: BasePolicy
@@ -47,6 +49,7 @@ class RewardParts:
     form: Form = "bellman"
     statistics: ObsStatistics | None = None
     typical: Typical | None = None
+    ends: ExpertEnds | None = None
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
