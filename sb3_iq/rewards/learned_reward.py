@@ -44,9 +44,9 @@ class LearnedReward:
     - ``form="advantage"``: A(s, a) = r + gamma V(s') - V(s) = Q(s, a) - V(s), in which no potential is left. With
       discrete actions this is alpha log pi(a|s): it asks for the imitator's own actions, whatever they lead to
     - ``form="bounded"``: 1 + A(s, a) / b, where b is the mean cost of a random action in the demonstrations' states, and
-      A(s, a) / b is clipped to [-1, 1]: 1 for acting like the expert, 0 for what costs as much as a random action. The absorbing
-      state after an end pays between 1, if the end is like those of the demonstrations, and 0, if it is unlike them or none
-      of them ends. This is the form to train a fresh agent on
+      A(s, a) / b is clipped to [-1, 1]: 1 for acting like the expert, 0 for what costs as much as a random action. The
+      absorbing state after an end pays between 1, if the end is like those of the demonstrations, and 0, if it is unlike
+      them or none of them ends. This is the form to train a fresh agent on
 
     It is deterministic: with continuous actions, V is a mean over fixed draws of the policy's noise.
 
