@@ -249,6 +249,14 @@ def test_bad_models():
         LearnedReward(untrained)
     with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage, bounded"):
         LearnedReward(make(), form="value")
+    with pytest.raises(TypeError, match=r"`model` is a str, no IQLearn: a saved one is IQLearn.load\(path\)"):
+        LearnedReward("model.zip")
+    with pytest.raises(TypeError, match=r"`vec_normalize` is a str: a saved one is VecNormalize.load\(path, venv\)"):
+        LearnedReward(make(), vec_normalize="vec_normalize.pkl")
+    other = VecNormalize(DummyVecEnv([lambda: RandomEnv(spaces.Box(-1.0, 1.0, (4,)), DISCRETE)]))
+    model = make(env=VecNormalize(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)])))
+    with pytest.raises(ValueError, match=r"`vec_normalize` has statistics of shape \(4,\), but the model's"):
+        LearnedReward(model, vec_normalize=other)
 
 
 def test_bad_batches():
@@ -273,6 +281,10 @@ def test_bad_batches():
         reward(obs, acts, next_obs, np.full(10, 0.5))
     with pytest.raises(ValueError, match=r"`next_obs` holds NaN or infinity in row 4"):
         reward(obs, acts, np.where(np.arange(10)[:, None] == 4, np.nan, next_obs), terminated)
+    with pytest.raises(ValueError, match="`obs` is an empty batch: give at least one transition"):
+        reward(obs[:0], acts[:0], next_obs[:0], terminated[:0])
+    with pytest.raises(ValueError, match=r"`obs` has dtype <U1, .*: give numbers"):
+        reward.predict_value(np.full((10, 3), "a"))
 
 
 def test_bad_dictionaries():
