@@ -1,5 +1,6 @@
 """From batches of checked observations to Q, V and the rewards that are made of them."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,10 @@ class Evaluator:
         self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
         self._typical = parts.typical
         if parts.form == "bounded" and self._typical is None:
+            warnings.warn(
+                "The demonstrations of this reward are not known, so that it takes random states for typical ones, and V for "
+                "what an end is worth: load the model with them, IQLearn.load(path, expert_data=...)."
+            )
             self._typical = typical(parts.policy, self._ent_coef, None)
         self._q_function = None if self.continuous else q_function(parts.policy)
         networks: Any = parts.policy
