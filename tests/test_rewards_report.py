@@ -147,6 +147,9 @@ def test_command(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["rewards", *words, "--env", "Pendulum-v1"])
     assert main() == 1
     assert "`env` has the action space Box" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["rewards", *words, "--model", str(tmp_path / "model.zip"), "--demos", "bundled:Nothing"])
+    assert main() == 1
+    assert "Nothing" in capsys.readouterr().err
 
 
 def test_bad_arguments(model):
