@@ -113,6 +113,7 @@ def test_ends_paid_for_ever(model):
     expected = np.corrcoef(paid, np.concatenate([episode.rewards for episode in episodes]))[0, 1]
     result = Report.of("CartPole-v1", episodes, reward)
     assert result.per_step["pearson, ends paid for ever"].value == pytest.approx(expected, abs=1e-4)
+    assert result.per_step["pearson of ends alone, paid for ever"].as_dict()["value"] is None  # which pay nothing here
     inner = [values[:-1] for values in result.recovered]
     expected = np.corrcoef(np.concatenate(inner), np.concatenate([episode.rewards[:-1] for episode in episodes]))[0, 1]
     assert result.per_step["pearson, last steps left out"].value == pytest.approx(expected, abs=1e-4)

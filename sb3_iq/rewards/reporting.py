@@ -63,6 +63,8 @@ class Report:
         recovered = [tail.rewards for tail in tails]
         per_episode = _per_episode(episodes, recovered)
         left = np.zeros(len(episodes))
+        # What is known without telling one action from another
+        same = [np.full(len(rewards), np.concatenate(recovered).mean(dtype=np.float64)) for rewards in recovered]
         if max_episode_steps is not None:
             # An ended episode goes on in its absorbing state until the time limit, like all others
             left += [
@@ -74,12 +76,18 @@ class Report:
             name = "pearson, absorbing until the time limit"
             per_episode[name] = bootstrap(statistics.pearson, true, sums)
             per_episode[f"{name}, length removed"] = bootstrap(statistics.partial_pearson, true, sums, lengths)
+            alone = np.array([rewards.sum() for rewards in same]) + left
+            per_episode["pearson of ends alone, absorbing until the time limit"] = bootstrap(statistics.pearson, true, alone)
         # What an agent is paid by LearnedRewardVecEnv
         ends = reward.gamma / (1 - reward.gamma)
-        paid = [t.rewards + ends * t.absorbing * e.terminated for e, t in zip(episodes, tails, strict=True)]
+        paid, alone_paid = (
+            [r + ends * t.absorbing * e.terminated for e, t, r in zip(episodes, tails, rewards, strict=True)]
+            for rewards in (recovered, same)
+        )
         per_step = {
             **_per_step(episodes, recovered),
             "pearson, ends paid for ever": _of_steps(episodes, paid, statistics.pearson),
+            "pearson of ends alone, paid for ever": _of_steps(episodes, alone_paid, statistics.pearson),
             "pearson, last steps left out": _of_steps(
                 [_without_last_step(e) for e in episodes], [rewards[:-1] for rewards in recovered], statistics.pearson
             ),
