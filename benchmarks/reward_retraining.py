@@ -161,7 +161,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         env = line["env"] + "".join(f", {name} {value:g}" for name, value in line["physics"].items())
         prior = f"{line['model_prior']} prior" if line.get("model_prior") else "offline"
-        reward = line["reward"] + EARLIER.get(line.get("ends", line.get("typical")), "")
+        reward = line["reward"] + EARLIER.get(line.get("ends") or line.get("typical") or "", "")
         model = "" if line["reward"] == "true" else prior
         rows.setdefault((env, line["agent"].upper(), reward, model, f"{line['timesteps']:,}"), {})[line["seed"]] = line
     header = ["environment", "agent", "reward", "model", "steps", "seeds", "true return", "the imitator"]
