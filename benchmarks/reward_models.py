@@ -40,6 +40,7 @@ class Source:
 SOURCES = {
     "CartPole-v1": Source(5, 15_000),
     "LunarLander-v3": Source(10, 15_000),
+    "Acrobot-v1": Source(5, 15_000),
     "Pendulum-v1": Source(5, 20_000, 2_000),
     "MountainCar-v0": Source(5, 15_000, 2_000),
     "Hopper-v5": Source(1, 60_000, 10_000),

@@ -41,6 +41,8 @@ REWARDS = {
     "advantage": ("advantage", "absorbing"),
     "bounded": ("bounded", "absorbing"),
 }
+# How the bounded form of earlier lines took ends: V(s_T) compared with the values of typical states, as a fine for bad ends
+EARLIER = {"draws": ", ends by V, drawn states", "demonstrations": ", ends by V"}
 AGENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("CartPole-v1", "ppo"): dict(
         timesteps=100_000, n_envs=8, n_steps=64, batch_size=256, n_epochs=8, gae_lambda=0.95, learning_rate=1e-3
@@ -58,6 +60,8 @@ AGENTS: dict[tuple[str, str], dict[str, Any]] = {
         exploration_final_eps=0.04,
         policy_kwargs=dict(net_arch=[128, 128]),
     ),
+    ("Acrobot-v1", "ppo"): dict(timesteps=100_000, n_envs=16, n_steps=256, batch_size=512, n_epochs=4, gae_lambda=0.94),
+    ("Pendulum-v1", "sac"): dict(timesteps=10_000, n_envs=1, learning_starts=1_000, learning_rate=1e-3),
     ("LunarLander-v3", "ppo"): dict(
         timesteps=500_000,
         n_envs=16,
@@ -157,7 +161,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         env = line["env"] + "".join(f", {name} {value:g}" for name, value in line["physics"].items())
         prior = f"{line['model_prior']} prior" if line.get("model_prior") else "offline"
-        reward = line["reward"] + (", earlier typical states" if line.get("typical") == "draws" else "")
+        reward = line["reward"] + EARLIER.get(line.get("ends") or line.get("typical") or "", "")
         model = "" if line["reward"] == "true" else prior
         rows.setdefault((env, line["agent"].upper(), reward, model, f"{line['timesteps']:,}"), {})[line["seed"]] = line
     header = ["environment", "agent", "reward", "model", "steps", "seeds", "true return", "the imitator"]
@@ -191,8 +195,8 @@ def main() -> None:
             # There are lines of models with an earlier default
             key["model_prior"] = prior_name(args.env) if mode == "online" else None
         if REWARDS[reward] == ("bounded", "absorbing"):
-            # Which states were typical ones: in earlier lines, draws with the demonstrations' mean and standard deviation
-            key["typical"] = "demonstrations"
+            # There are lines of earlier forms
+            key["ends"] = "likeness"
         if any(all(line.get(name) == value for name, value in key.items()) for line in lines):
             continue
         command = (

@@ -107,6 +107,16 @@ def test_positions():
             buffer.at(np.array(wrong))
 
 
+def test_ends():
+    """Positions of the transitions that lead to terminal states, without those that subsampling leaves out."""
+    episodes = [episode(7, rews=np.arange(7.0)), episode(4, rews=10 + np.arange(4.0), terminated=False), episode(4)]
+    for freq, expected in ((1, [6, 14]), (2, [3]), (8, [])):
+        buffer = ExpertBuffer(demos(*episodes, freq=freq), BOX, DISCRETE)
+        assert buffer.ends.tolist() == expected and buffer.ends.dtype == np.int64
+        assert bool(buffer.at(buffer.ends).dones.all())
+        assert len(buffer.ends) == int(buffer.all().dones.sum())
+
+
 def test_without_rewards():
     with_rewards, without = (
         ExpertBuffer(demos(episode(rews=np.ones(5))), BOX, DISCRETE, with_rewards=keep) for keep in (True, False)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,6 +249,14 @@ def test_bad_models():
         LearnedReward(untrained)
     with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage, bounded"):
         LearnedReward(make(), form="value")
+    with pytest.raises(TypeError, match=r"`model` is a str, no IQLearn: a saved one is IQLearn.load\(path\)"):
+        LearnedReward("model.zip")
+    with pytest.raises(TypeError, match=r"`vec_normalize` is a str: a saved one is VecNormalize.load\(path, venv\)"):
+        LearnedReward(make(), vec_normalize="vec_normalize.pkl")
+    other = VecNormalize(DummyVecEnv([lambda: RandomEnv(spaces.Box(-1.0, 1.0, (4,)), DISCRETE)]))
+    model = make(env=VecNormalize(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)])))
+    with pytest.raises(ValueError, match=r"`vec_normalize` has statistics of shape \(4,\), but the model's"):
+        LearnedReward(model, vec_normalize=other)
 
 
 def test_bad_batches():
@@ -272,6 +281,10 @@ def test_bad_batches():
         reward(obs, acts, next_obs, np.full(10, 0.5))
     with pytest.raises(ValueError, match=r"`next_obs` holds NaN or infinity in row 4"):
         reward(obs, acts, np.where(np.arange(10)[:, None] == 4, np.nan, next_obs), terminated)
+    with pytest.raises(ValueError, match="`obs` is an empty batch: give at least one transition"):
+        reward(obs[:0], acts[:0], next_obs[:0], terminated[:0])
+    with pytest.raises(ValueError, match=r"`obs` has dtype <U1, .*: give numbers"):
+        reward.predict_value(np.full((10, 3), "a"))
 
 
 def test_bad_dictionaries():
@@ -286,38 +299,83 @@ def test_bad_dictionaries():
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 def test_bounded_form(action_space, tmp_path):
-    """The advantage in units of what a random action costs, within [-1, 1]."""
+    """1 for acting like the expert, and what the action costs, in units of what a random one costs."""
     model = make(action_space=action_space)
     batch = batch_of(BOX, action_space)
     bounded = LearnedReward(model, form="bounded")
     advantages, rewards = bounded.with_form("advantage")(*batch), bounded(*batch)
-    within = np.abs(rewards) < 0.99
-    unit = (advantages[within] / rewards[within]).mean()
-    assert unit > 0 and rewards == pytest.approx(np.clip(advantages / unit, -1, 1), abs=1e-3)
+    within = np.abs(rewards - 1) < 0.99
+    unit = (advantages[within] / (rewards[within] - 1)).mean()
+    assert unit > 0 and rewards == pytest.approx(1 + np.clip(advantages / unit, -1, 1), abs=1e-3)
     bounded.save(tmp_path / "reward.zip")
-    assert np.array_equal(LearnedReward.load(tmp_path / "reward.zip", device="cpu")(*batch), rewards)
-    # an end that is worth less than typical states is the worst, one that is worth more is as good as acting like the expert
-    for terminal_v, absorbing in ((-1e3, -1.0), (1e3, 0.0)):
-        model.terminal_v = terminal_v
-        assert (LearnedReward(model, form="bounded").with_tail(*batch).absorbing == absorbing).all()
+    loaded = LearnedReward.load(tmp_path / "reward.zip", device="cpu")
+    assert np.array_equal(loaded.with_tail(*batch), bounded.with_tail(*batch))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_every_space_has_a_bounded_form(policy, observation_space, action_space):
     bounded = LearnedReward(make(policy, observation_space, action_space), form="bounded")
-    rewards = bounded(*batch_of(observation_space, action_space))
-    assert np.isfinite(rewards).all() and np.abs(rewards).max() <= 1
+    tail = bounded.with_tail(*batch_of(observation_space, action_space))
+    for values, most in ((tail.rewards, 2), (tail.absorbing, 1)):
+        assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= most
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_ends_like_the_experts_own(named):
+    """An end pays for ever what acting like the expert pays, and less the less it is like the demonstrations' ends."""
+    space = spaces.Dict({"a": BOX, "b": BOX}) if named else BOX
+    env = RandomEnv(space, DISCRETE)
+    trajectories = random_trajectories(env, n_episodes=4)
+    policy = "MultiInputPolicy" if named else "MlpPolicy"
+    bounded = LearnedReward(IQLearn(policy, env, trajectories, offline=True, **SMALL).learn(5), form="bounded")
+
+    def vectors(obs):
+        return np.concatenate([obs["a"], obs["b"]], axis=1) if named else obs
+
+    ends = np.stack([vectors(trajectory.obs)[-1] for trajectory in trajectories])
+    scale = np.concatenate([vectors(trajectory.obs)[:-1] for trajectory in trajectories]).std(axis=0)
+    std = np.sqrt((4 * ends.var(axis=0) + scale**2) / 5)
+    # standard deviations from the mean of the ends
+    offsets = np.array([0.0, 1.9, 4.0, -10.0])
+    points = (ends.mean(axis=0) + offsets[:, None] * std).astype(np.float32)
+    next_obs = {"a": points[:, :3], "b": points[:, 3:]} if named else points
+    batch = rows(batch_of(space, DISCRETE)[0], slice(4)), np.zeros(4, int), next_obs
+    assert bounded.with_tail(*batch, np.ones(4)).absorbing == pytest.approx([1, 1, 0.25, 0.04], abs=1e-3)
+    # there is no end where the episode goes on
+    assert bounded.with_tail(*batch, np.array([0, 1, 0, 1])).absorbing == pytest.approx([0, 1, 0, 0.04], abs=1e-3)
+
+
+def test_ends_where_the_expert_never_ends():
+    """Nothing is worse: an end pays nothing any more, whatever V says of it."""
+    env = RandomEnv(BOX, DISCRETE)
+    trajectories = [replace(trajectory, terminated=False, truncated=True) for trajectory in random_trajectories(env)]
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, **SMALL).learn(5)
+    model.terminal_v = 1e3
+    obs, acts, next_obs, _ = batch_of(BOX, DISCRETE)
+    assert (LearnedReward(model, form="bounded").with_tail(obs, acts, next_obs, np.ones(10)).absorbing == 0).all()
+
+
+def test_ends_that_are_no_vectors():
+    """There an end that is worth less than typical states is the worst, one that is worth more is as good as the expert."""
+    space = spaces.Discrete(5)
+    model = make(observation_space=space)
+    obs, acts, next_obs, _ = batch_of(space, DISCRETE)
+    for terminal_v, absorbing in ((-1e3, 0.0), (1e3, 1.0)):
+        model.terminal_v = terminal_v
+        tail = LearnedReward(model, form="bounded").with_tail(obs, acts, next_obs, np.ones(10))
+        assert (tail.absorbing == absorbing).all()
 
 
 def test_the_experts_own_ends_are_not_bad():
     """A typical state of the demonstrations is a real one, and no better than where they end."""
-    env = RandomEnv(BOX, DISCRETE)
+    env = RandomEnv(spaces.Discrete(5), DISCRETE)
     model = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).learn(20)
-    assert model.terminal_v is None and len(model.demonstrations.ends) > 0
+    assert model.terminal_v is None
     ends = model.demonstrations.at(model.demonstrations.ends)
+    assert len(ends.dones) == 3 and ends.dones.all()
     reward = LearnedReward(model, form="bounded")
     obs, acts = ends.observations.numpy(), ends.actions.numpy()
     absorbing = reward.with_tail(obs, acts, ends.next_observations.numpy(), np.ones(len(acts))).absorbing
-    assert absorbing.max() == 0
+    assert absorbing.max() == 1
     assert reward.predict_q(obs, acts).mean() >= reward._parts.typical.value - 1e-5

@@ -113,6 +113,10 @@ def test_ends_paid_for_ever(model):
     expected = np.corrcoef(paid, np.concatenate([episode.rewards for episode in episodes]))[0, 1]
     result = Report.of("CartPole-v1", episodes, reward)
     assert result.per_step["pearson, ends paid for ever"].value == pytest.approx(expected, abs=1e-4)
+    assert result.per_step["pearson of ends alone, paid for ever"].as_dict()["value"] is None  # which pay nothing here
+    inner = [values[:-1] for values in result.recovered]
+    expected = np.corrcoef(np.concatenate(inner), np.concatenate([episode.rewards[:-1] for episode in episodes]))[0, 1]
+    assert result.per_step["pearson, last steps left out"].value == pytest.approx(expected, abs=1e-4)
 
 
 def test_report(model, tmp_path):
@@ -121,7 +125,7 @@ def test_report(model, tmp_path):
     assert result.per_episode["pearson, length removed"].as_dict()["value"] is None
     assert result.epic is None
     first = result.episodes[0]
-    reward = LearnedReward(model)(first.obs, first.actions, first.next_obs, first.terminated)
+    reward = LearnedReward(model, form="bounded")(first.obs, first.actions, first.next_obs, first.terminated)
     assert np.array_equal(result.recovered[0], reward)
     result.save(tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -144,6 +148,9 @@ def test_command(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["rewards", *words, "--env", "Pendulum-v1"])
     assert main() == 1
     assert "`env` has the action space Box" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["rewards", *words, "--model", str(tmp_path / "model.zip"), "--demos", "bundled:Nothing"])
+    assert main() == 1
+    assert "Nothing" in capsys.readouterr().err
 
 
 def test_bad_arguments(model):

@@ -128,7 +128,9 @@ class ExpertBuffer:
     @property
     def ends(self) -> np.ndarray:
         """Positions of the transitions that lead to terminal states, for :meth:`at`, shape (n,), int64."""
-        return th.as_tensor(self._terminated).flatten().nonzero().flatten().cpu().numpy()
+        last = (self._places.ends - 1)[th.as_tensor(self._terminated)]
+        # Subsampling may have left the last transition of an episode out
+        return last[self._places.find(last)[1].flatten().bool()].numpy()
 
     def size(self) -> int:
         """

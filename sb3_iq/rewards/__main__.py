@@ -19,12 +19,13 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of report.json, report.png and report.html")
     parser.add_argument("--n-episodes", type=int, default=60)
     parser.add_argument("--checkpoints", type=pathlib.Path, nargs="*", default=[], help="earlier models, which act as well")
-    parser.add_argument("--form", choices=("bellman", "advantage", "bounded"), default="bellman")
+    parser.add_argument("--demos", help="the model's demonstrations, where it cannot read them again by their name")
+    parser.add_argument("--form", choices=("bellman", "advantage", "bounded"), default="bounded")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     try:
-        reward = _read(args.model).with_form(args.form)
-        checkpoints = [_read(path) for path in args.checkpoints]
+        reward = _read(args.model, args.demos).with_form(args.form)
+        checkpoints = [_read(path, None) for path in args.checkpoints]
         result = report(reward, args.env, args.n_episodes, checkpoints, seed=args.seed)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
@@ -32,15 +33,17 @@ def main() -> int:
     result.save(args.out)
     for title, correlations in (("per episode", result.per_episode), ("per step", result.per_step)):
         for name, correlation in correlations.items():
-            print(f"{title:<13}{name:<32}{correlation}")
+            print(f"{title:<13}{name:<56}{correlation}")
     if result.epic is not None:
-        print(f"{'EPIC distance':<45}{result.epic:.2f}")
+        print(f"{'EPIC distance':<69}{result.epic:.2f}")
     print(f"Picture, page and numbers: {args.out / 'report.html'}")
     return 0
 
 
-def _read(path: pathlib.Path) -> LearnedReward:
-    return LearnedReward.load(path) if is_reward(path) else LearnedReward(IQLearn.load(path))
+def _read(path: pathlib.Path, demos: str | None) -> LearnedReward:
+    if is_reward(path):
+        return LearnedReward.load(path)
+    return LearnedReward(IQLearn.load(path) if demos is None else IQLearn.load(path, expert_data=demos))
 
 
 if __name__ == "__main__":

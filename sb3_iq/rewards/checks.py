@@ -32,6 +32,10 @@ def checked_obs(obs: Any, space: spaces.Space, name: str) -> "Obs":
 
 def _checked_rows(values: Any, space: spaces.Space, name: str) -> np.ndarray:
     rows = np.asarray(values)
+    if rows.dtype.kind not in "buif":
+        raise ValueError(
+            f"`{name}` has dtype {rows.dtype}, but the reward's observation space is {_short(space)}: give numbers."
+        )
     if isinstance(space, spaces.Discrete):
         rows = rows.reshape(-1) if rows.ndim == 2 and rows.shape[1] == 1 else rows
         shapes: list[tuple[int, ...]] = [()]
@@ -46,6 +50,8 @@ def _checked_rows(values: Any, space: spaces.Space, name: str) -> np.ndarray:
             f"`{name}` has shape {rows.shape}, but the reward's observation space is {_short(space)}: give a batch of "
             "observations of the environment that the model was trained in, with the same wrappers."
         )
+    if len(rows) == 0:
+        raise ValueError(f"`{name}` is an empty batch: give at least one transition.")
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         index = int(np.argwhere(~np.isfinite(rows))[0][0])
         raise ValueError(f"`{name}` holds NaN or infinity in row {index}: drop that transition, or mend the environment.")

@@ -1,5 +1,6 @@
 """From batches of checked observations to Q, V and the rewards that are made of them."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,10 @@ class Evaluator:
         self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
         self._typical = parts.typical
         if parts.form == "bounded" and self._typical is None:
+            warnings.warn(
+                "The demonstrations of this reward are not known, so that it takes random states for typical ones, and V for "
+                "what an end is worth: load the model with them, IQLearn.load(path, expert_data=...)."
+            )
             self._typical = typical(parts.policy, self._ent_coef, None)
         self._q_function = None if self.continuous else q_function(parts.policy)
         networks: Any = parts.policy
@@ -93,21 +98,25 @@ class Evaluator:
         bellman = self.parts.form == "bellman"
         if not self.continuous:
             outputs = self.outputs(rows)
-            return self.of_outputs(outputs, actions, self.outputs(next_rows) if bellman else outputs, over)
+            return self.of_outputs(outputs, actions, self.outputs(next_rows) if bellman else outputs, next_rows, over)
         with th.inference_mode():
             tensor = self._tensor(rows)
             value_obs = self._tensor(next_rows) if bellman else tensor
             q, samples = q_and_value_samples(self.parts.policy, tensor, self._scaled(actions), value_obs, self._ent_coef)
             errors = samples.std(dim=0) / len(samples) ** 0.5
             v = samples.mean(dim=0)
-        return self._combined(q.cpu().numpy(), v.cpu().numpy(), errors.cpu().numpy(), over)
+        return self._combined(q.cpu().numpy(), v.cpu().numpy(), errors.cpu().numpy(), next_rows, over)
 
-    def of_outputs(self, outputs: np.ndarray, actions: np.ndarray, next_outputs: np.ndarray, over: np.ndarray) -> Evaluation:
+    def of_outputs(
+        self, outputs: np.ndarray, actions: np.ndarray, next_outputs: np.ndarray, next_rows: Obs, over: np.ndarray
+    ) -> Evaluation:
         """:return: as ``evaluate``, of discrete actions, from what ``outputs`` returns for s and s'"""
         values = self.value_of(next_outputs if self.parts.form == "bellman" else outputs)
-        return self._combined(self.q_of(outputs, actions), values, None, over)
+        return self._combined(self.q_of(outputs, actions), values, None, next_rows, over)
 
-    def _combined(self, q: np.ndarray, v: np.ndarray, errors: np.ndarray | None, over: np.ndarray) -> Evaluation:
+    def _combined(
+        self, q: np.ndarray, v: np.ndarray, errors: np.ndarray | None, next_rows: Obs, over: np.ndarray
+    ) -> Evaluation:
         """Return rewards from Q(s, a) and V: that of s' in the form bellman, that of s in the others."""
         parts = self.parts
         terminal_v = q if parts.terminal_v is None else np.full_like(q, parts.terminal_v)
@@ -119,8 +128,13 @@ class Evaluator:
             return Evaluation(q - v, np.zeros_like(q), errors)
         assert self._typical is not None
         unit = max(self._typical.regret, MIN_UNIT)
-        absorbing = np.minimum(np.maximum((terminal_v - self._typical.value) / unit, -1.0), 0.0)
-        rewards = np.minimum(np.maximum((q - v) / unit, -1.0), 1.0)
+        rewards = 1.0 + np.minimum(np.maximum((q - v) / unit, -1.0), 1.0)
+        if not over.any():
+            absorbing = np.zeros_like(q)
+        elif parts.ends is not None:
+            absorbing = parts.ends.likeness(next_rows) * over
+        else:
+            absorbing = np.minimum(np.maximum(1.0 + (terminal_v - self._typical.value) / unit, 0.0), 1.0) * over
         return Evaluation(rewards, absorbing, None if errors is None else errors / unit)
 
     def _tensor(self, rows: Obs) -> Any:

@@ -43,10 +43,10 @@ class LearnedReward:
       absorbing one. It is defined up to a potential: r + gamma F(s') - F(s) explains the same behaviour
     - ``form="advantage"``: A(s, a) = r + gamma V(s') - V(s) = Q(s, a) - V(s), in which no potential is left. With
       discrete actions this is alpha log pi(a|s): it asks for the imitator's own actions, whatever they lead to
-    - ``form="bounded"``: the advantage in units of b, the mean cost of a random action in states with the demonstrations'
-      mean and standard deviation: A(s, a) / b, clipped to [-1, 1]. An absorbing state is compared with a typical state, by
-      (V(s_T) - V_typical) / b, clipped to [-1, 0]: nothing is worse than an end that is worse than anything else. This is the
-      form to train a fresh agent on
+    - ``form="bounded"``: 1 + A(s, a) / b, where b is the mean cost of a random action in the demonstrations' states, and
+      A(s, a) / b is clipped to [-1, 1]: 1 for acting like the expert, 0 for what costs as much as a random action. The
+      absorbing state after an end pays between 1, if the end is like those of the demonstrations, and 0, if it is unlike
+      them or none of them ends. This is the form to train a fresh agent on
 
     It is deterministic: with continuous actions, V is a mean over fixed draws of the policy's noise.
 
@@ -124,7 +124,8 @@ class LearnedReward:
     def with_tail(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Tail:
         """
         Rewards, and what an absorbing state behind each transition would pay at each further step: (1 - gamma) V(s') with V of
-        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` has it is said above.
+        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` has it is said above, and 0 where the
+        episode goes on.
 
         :param obs: as in a call, as are the others
         :param actions: actions

@@ -3,10 +3,15 @@
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn import IQLearn
-from sb3_iq.rewards.parts import Form, ObsStatistics, RewardParts, Typical
+from sb3_iq.iq_learn.obs_statistics import named_rms
+from sb3_iq.observations import map_obs
+from sb3_iq.rewards.ends import are_vectors
+from sb3_iq.rewards.parts import ExpertEnds, Form, Obs, ObsStatistics, RewardParts, Typical
 from sb3_iq.rewards.storage import copy_of_policy
 from sb3_iq.rewards.values import n_typical, q_values, typical
 
@@ -17,8 +22,16 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
     :param form: the form of the reward
     :param vec_normalize: what the model's observations are normalised by; None: that of the model's environment, if any
     :return: the parts, which share nothing with the model
-    :raises ValueError: if the model has not learned, or if its VecNormalize is missing
+    :raises TypeError: if the model is no IQLearn, or what normalises no VecNormalize
+    :raises ValueError: if the model has not learned, or if its VecNormalize is missing or another environment's
     """
+    if not isinstance(model, IQLearn):
+        raise TypeError(f"`model` is a {type(model).__name__}, no IQLearn: a saved one is IQLearn.load(path).")
+    if vec_normalize is not None and not isinstance(vec_normalize, VecNormalize):
+        raise TypeError(
+            f"`vec_normalize` is a {type(vec_normalize).__name__}: a saved one is VecNormalize.load(path, venv), without "
+            "which leave it None."
+        )
     policy: Any = model.policy
     if getattr(policy, "normalize_obs", False) and not policy.normalizer.fitted:
         raise ValueError(
@@ -31,6 +44,8 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
             "`vec_normalize` is None, but the model was trained on observations normalised by VecNormalize, whose statistics "
             "are not saved with it: pass vec_normalize=VecNormalize.load(path, venv)."
         )
+    if normalizes and env is not None:
+        _check_statistics(env, model.observation_space)
     networks = copy_of_policy(policy)
     return RewardParts(
         networks,
@@ -39,24 +54,53 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
         None if model.terminal_v is None else float(model.terminal_v),
         form,
         ObsStatistics.of(env) if normalizes and env is not None else None,
-        _typical_of_demonstrations(model, networks, env if normalizes else None),
+        *_of_demonstrations(model, networks, env if normalizes else None),
     )
 
 
-def _typical_of_demonstrations(model: IQLearn, networks: Any, env: VecNormalize | None) -> Typical | None:
-    """Return what is typical of the demonstrations, which a loaded model reads again if they have a name; None if it can't."""
+def _check_statistics(env: VecNormalize, space: spaces.Space) -> None:
+    for key, rms in named_rms(env).items():
+        part = space.spaces.get(key) if isinstance(space, spaces.Dict) else space
+        # Images have their channels first or last
+        if part is None or sorted(rms.mean.shape) != sorted(part.shape or ()):
+            raise ValueError(
+                f"`vec_normalize` has statistics of shape {rms.mean.shape}{f' for {key!r}' if key else ''}, but the model's "
+                f"observation space is {str(space)[:80]}: load those that were saved with the model."
+            )
+
+
+def _of_demonstrations(
+    model: IQLearn, networks: Any, env: VecNormalize | None
+) -> tuple[Typical, ExpertEnds | None] | tuple[None, None]:
+    """
+    Return what is typical of the demonstrations and how they end, which a loaded model reads again if they have a name; Nones
+    if it can't.
+    """
     if model.expert_buffer is None and model.expert_reference is None:
-        return None
+        return None, None
+    n = n_typical(model.observation_space)
     try:
-        samples = model.demonstrations.all(env, at_most=n_typical(model.observation_space))
+        demonstrations = model.demonstrations
+        samples = demonstrations.all(env, at_most=n)
     except (ValueError, OSError):
-        return None
+        return None, None
     found = typical(networks, networks.ent_coef, samples.observations)
-    ends = model.demonstrations.ends[: n_typical(model.observation_space)]
-    if model.terminal_v is not None or len(ends) == 0:
-        return found
-    # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
-    last = model.demonstrations.at(ends, env)
-    with th.no_grad():
-        value = float(q_values(networks, last.observations, last.actions).mean())
-    return found._replace(value=min(found.value, value))
+    positions = demonstrations.ends[:n]
+    if not demonstrations.terminates:
+        return found, ExpertEnds.none()
+    if len(positions) == 0:  # subsampling left them out
+        return found, None
+    if are_vectors(model.observation_space):
+        terminal, states = demonstrations.at(positions).next_observations, demonstrations.all(at_most=n).observations
+        return found, ExpertEnds.of(_arrays(terminal), _arrays(states))
+    if model.terminal_v is None:
+        # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
+        last = demonstrations.at(positions, env)
+        with th.no_grad():
+            value = float(q_values(networks, last.observations, last.actions).mean())
+        found = found._replace(value=min(found.value, value))
+    return found, None
+
+
+def _arrays(obs: PyTorchObs) -> Obs:
+    return map_obs(lambda values: values.cpu().numpy(), obs)  # type: ignore[arg-type, return-value]

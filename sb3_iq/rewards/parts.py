@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple, get_args
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_iq.iq_learn.obs_statistics import Obs, ObsStatistics
+from sb3_iq.rewards.ends import ExpertEnds
 
-__all__ = ["Form", "Obs", "ObsStatistics", "RewardParts", "Typical"]
+__all__ = ["ExpertEnds", "Form", "Obs", "ObsStatistics", "RewardParts", "Typical"]
 
 Form = Literal["bellman", "advantage", "bounded"]
 
@@ -36,6 +37,7 @@ class RewardParts:
     :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param statistics: what observations are normalised by before the networks, if by anything
     :param typical: what is typical of the demonstrations' states; None where these are not known any more
+    :param ends: how the demonstrations end; None where that is not known, or no vector of numbers
     """
 
     policy: BasePolicy
@@ -45,6 +47,7 @@ class RewardParts:
     form: Form = "bellman"
     statistics: ObsStatistics | None = None
     typical: Typical | None = None
+    ends: ExpertEnds | None = None
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):

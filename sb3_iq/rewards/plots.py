@@ -40,10 +40,16 @@ def _colors(names: list[str]) -> dict[str, Any]:
 def _scatter_of_episodes(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
     for name, color in colors.items():
         index = [i for i, episode in enumerate(report.episodes) if episode.actor == name]
-        axes.scatter(report.returns[index], report.recovered_returns[index], s=22, color=color, label=name, alpha=0.8)
-    axes.set(xlabel="true return", ylabel="sum of recovered rewards")
-    removed = report.per_episode["pearson, length removed"]
-    axes.set_title(f"episodes: r = {report.per_episode['pearson']}\nlength removed: {removed}", fontsize=10)
+        sums = report.recovered_returns[index] + report.left[index]
+        axes.scatter(report.returns[index], sums, s=22, color=color, label=name, alpha=0.8)
+    name = "pearson, absorbing until the time limit"
+    limited = name in report.per_episode
+    name = name if limited else "pearson"
+    axes.set(
+        xlabel="true return", ylabel="recovered, absorbing until the time limit" if limited else "sum of recovered rewards"
+    )
+    removed = report.per_episode[f"{name}, length removed"]
+    axes.set_title(f"episodes: r = {report.per_episode[name]}\nlength removed: {removed}", fontsize=10)
     axes.legend(fontsize=8)
 
 
@@ -59,7 +65,8 @@ def _scatter_of_steps(axes: "Axes", report: Any, colors: dict[str, Any]) -> None
         if high > low:
             limits(low - 0.1 * (high - low), high + 0.1 * (high - low))
     axes.set(xlabel="true reward", ylabel="recovered reward")
-    axes.set_title(f"steps: r = {report.per_step['pearson']}\n(99 % of both shown)", fontsize=10)
+    ends = report.per_step["pearson, ends paid for ever"]
+    axes.set_title(f"steps: r = {report.per_step['pearson']}\nwith ends paid for ever: {ends} (99 % shown)", fontsize=10)
 
 
 def _along(axes: "Axes", report: Any, index: int, which: str) -> None:

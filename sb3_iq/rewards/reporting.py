@@ -3,7 +3,7 @@
 import json
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -30,6 +30,8 @@ class Report:
     :param per_episode: correlations of the sums over episodes, by name
     :param per_step: correlations of the rewards of single steps, by name
     :param epic: the EPIC distance; None where the true reward is not known as a function of any transition
+    :param left: what the absorbing state adds to each episode's sum from its end until the time limit, shape (n_episodes,);
+        zeros without a time limit
     """
 
     env: str
@@ -38,6 +40,7 @@ class Report:
     per_episode: dict[str, Correlation]
     per_step: dict[str, Correlation]
     epic: float | None
+    left: np.ndarray
 
     @classmethod
     def of(
@@ -59,23 +62,38 @@ class Report:
         tails = [reward.with_tail(e.obs, e.actions, e.next_obs, e.terminated) for e in episodes]
         recovered = [tail.rewards for tail in tails]
         per_episode = _per_episode(episodes, recovered)
+        left = np.zeros(len(episodes))
+        # What is known without telling one action from another
+        same = [np.full(len(rewards), np.concatenate(recovered).mean(dtype=np.float64)) for rewards in recovered]
         if max_episode_steps is not None:
             # An ended episode goes on in its absorbing state until the time limit, like all others
-            left = [
+            left += [
                 (max_episode_steps - len(e)) * t.absorbing[-1] * e.terminated[-1] for e, t in zip(episodes, tails, strict=True)
             ]
-            sums = np.array([rewards.sum(dtype=np.float64) for rewards in recovered]) + np.array(left, dtype=np.float64)
+            sums = np.array([rewards.sum(dtype=np.float64) for rewards in recovered]) + left
             true = np.array([episode.rewards.sum() for episode in episodes])
-            per_episode["pearson, absorbing until the time limit"] = bootstrap(statistics.pearson, true, sums)
+            lengths = np.array([len(episode) for episode in episodes], dtype=np.float64)
+            name = "pearson, absorbing until the time limit"
+            per_episode[name] = bootstrap(statistics.pearson, true, sums)
+            per_episode[f"{name}, length removed"] = bootstrap(statistics.partial_pearson, true, sums, lengths)
+            alone = np.array([rewards.sum() for rewards in same]) + left
+            per_episode["pearson of ends alone, absorbing until the time limit"] = bootstrap(statistics.pearson, true, alone)
         # What an agent is paid by LearnedRewardVecEnv
         ends = reward.gamma / (1 - reward.gamma)
-        paid = [t.rewards + ends * t.absorbing * e.terminated for e, t in zip(episodes, tails, strict=True)]
+        paid, alone_paid = (
+            [r + ends * t.absorbing * e.terminated for e, t, r in zip(episodes, tails, rewards, strict=True)]
+            for rewards in (recovered, same)
+        )
         per_step = {
             **_per_step(episodes, recovered),
             "pearson, ends paid for ever": _of_steps(episodes, paid, statistics.pearson),
+            "pearson of ends alone, paid for ever": _of_steps(episodes, alone_paid, statistics.pearson),
+            "pearson, last steps left out": _of_steps(
+                [_without_last_step(e) for e in episodes], [rewards[:-1] for rewards in recovered], statistics.pearson
+            ),
         }
         epic = None if true_reward is None else epic_distance(reward, true_reward, episodes, reward.gamma)
-        return cls(env, episodes, recovered, per_episode, per_step, epic)
+        return cls(env, episodes, recovered, per_episode, per_step, epic, left)
 
     @property
     def returns(self) -> np.ndarray:
@@ -141,7 +159,7 @@ def report(
     """
     Compare a recovered with the true reward on episodes of policies from the imitator's to a random one.
 
-    :param model: a trained model, or a reward
+    :param model: a trained model, whose reward is read in the form bounded, or a reward in the form that is to be compared
     :param env: the environment or its id, raw, with the wrappers that the model was trained with
     :param n_episodes: the number of episodes, typically 60
     :param checkpoints: earlier states of the policy, in the order of training, which act as well: anything with ``predict``
@@ -152,7 +170,7 @@ def report(
     """
     if n_episodes < 10:
         raise ValueError(f"`n_episodes` is {n_episodes}: a correlation needs at least 10 episodes, 60 tell more.")
-    reward = model if isinstance(model, LearnedReward) else LearnedReward(model)
+    reward = model if isinstance(model, LearnedReward) else LearnedReward(model, form="bounded")
     made = gym.make(env) if isinstance(env, str) else env
     _check_env(made, reward)
     episodes = play_all(made, graded_actors(reward, checkpoints), n_episodes, seed)
@@ -187,8 +205,14 @@ def _per_episode(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -
 def _of_steps(episodes: Sequence[Episode], recovered: Sequence[np.ndarray], statistic: Callable[..., float]) -> Correlation:
     """Return a correlation of single steps, drawn by whole episodes."""
     true = np.concatenate([episode.rewards for episode in episodes])
+    if len(true) == 0:
+        return Correlation(*[float("nan")] * 3)
     groups = np.repeat(np.arange(len(episodes)), [len(episode) for episode in episodes])
     return bootstrap(statistic, true, np.concatenate(recovered).astype(np.float64), groups=groups)
+
+
+def _without_last_step(episode: Episode) -> Episode:
+    return replace(episode, rewards=episode.rewards[:-1])
 
 
 def _per_step(episodes: Sequence[Episode], recovered: Sequence[np.ndarray]) -> dict[str, Correlation]:

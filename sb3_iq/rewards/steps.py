@@ -51,7 +51,7 @@ class Steps:
         if rows is not next_rows:
             states = concatenate_obs(next_rows, take_rows(rows, np.flatnonzero(dones)))
         outputs = self._evaluator.outputs(states)
-        result = self._evaluator.of_outputs(self._current, action_rows, outputs[:n], terminated)  # type: ignore[arg-type]
+        result = self._evaluator.of_outputs(self._current, action_rows, outputs[:n], next_rows, terminated)  # type: ignore[arg-type]
         self._current = outputs[:n]
         if len(outputs) > n:
             self._current = self._current.copy()

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from sb3_iq.rewards.parts import ObsStatistics, RewardParts, Typical
+from sb3_iq.rewards.parts import ExpertEnds, ObsStatistics, RewardParts, Typical
 
 VERSION = 1
 # Only classes of these packages are looked up by their names
@@ -80,6 +80,7 @@ def save(parts: RewardParts, path: pathlib.Path) -> None:
         "form": parts.form,
         "statistics": statistics,
         "typical": parts.typical,
+        "ends": None if parts.ends is None else {"mean": parts.ends.mean.tolist(), "std": parts.ends.std.tolist()},
     }
     path = path if path.suffix else path.with_suffix(".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,8 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
         )
         statistics = ObsStatistics(mean, var, **data["statistics"])
     typical = Typical(*data["typical"]) if data.get("typical") else None
-    return RewardParts(policy, data["gamma"], data["ent_coef"], data["terminal_v"], data["form"], statistics, typical)
+    ends = ExpertEnds(np.array(data["ends"]["mean"]), np.array(data["ends"]["std"])) if data.get("ends") else None
+    return RewardParts(policy, data["gamma"], data["ent_coef"], data["terminal_v"], data["form"], statistics, typical, ends)
 
 
 def _part(tensors: dict[str, th.Tensor], prefix: str) -> dict[str, th.Tensor]:
