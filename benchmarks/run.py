@@ -129,6 +129,11 @@ def suites() -> dict[str, list[Run]]:
             )
             for algo, seed in itertools.product(("iq", "bc"), seeds)
         ],
+        # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
+        "held-out": [
+            Run("LunarLander-v3", "demos:LunarLander-v3", n, steps, seed, offline=offline, eval_freq=steps // 20, held_out=5)
+            for (steps, offline), n, seed in itertools.product(((15_000, False), (5_000, True)), (1, 10), seeds)
+        ],
     }
 
 
@@ -213,11 +218,6 @@ def evaluations_callback(run: Run, evaluations: list[dict[str, Any]]) -> Any:
     return Evaluations()
 
 
-def rounded(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """:return: the same, numbers of six digits"""
-    return [{name: float(f"{value:.6g}") for name, value in row.items()} for row in rows]
-
-
 def execute(run: Run, suite: str) -> dict[str, Any]:
     """
     Train and evaluate.
@@ -257,6 +257,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
     wall_time = time.perf_counter() - start
     returns = demonstrations.episode_returns
     means = [evaluation["mean"] for evaluation in evaluations]
+    rows = measures.evaluations if measures is not None else []
     return {
         **asdict(run),
         "demos_hash": demonstrations.content_hash,
@@ -266,7 +267,7 @@ def execute(run: Run, suite: str) -> dict[str, Any]:
         "last_five_mean": round(sum(means[-5:]) / len(means[-5:]), 2) if means else None,
         "best": max(means) if means else None,
         "evaluations": evaluations,
-        **({"held_out_measures": rounded(measures.evaluations)} if measures is not None else {}),
+        "held_out_measures": [{name: float(f"{value:.6g}") for name, value in row.items()} for row in rows],
         "n_eval_episodes": N_EVAL_EPISODES,
         "error": error,
         "train_s": round(wall_time - callback.eval_time, 1),
