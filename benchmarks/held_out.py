@@ -1,7 +1,8 @@
 """
 Do held-out demonstrations tell how well the policy does? ``run.py --held-out 5`` notes the measures of
-``sb3_iq.HeldOutCallback`` beside the true return at each evaluation. This script reads all such runs in ``benchmarks/results`` and prints,
-for each measure, its rank correlation with the return and the return of the checkpoint that it chooses.
+``sb3_iq.HeldOutCallback`` beside the true return at each evaluation. This script reads all such runs in
+``benchmarks/results``. For each measure it prints the rank correlation with the return, and the return of the checkpoint
+that the measure chooses.
 
     python benchmarks/run.py held-out              # the runs of discrete actions
     python benchmarks/run.py --env Hopper-v5 --demos demos:Hopper-v5 --timesteps 200000 --held-out 5
