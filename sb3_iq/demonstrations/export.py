@@ -89,7 +89,8 @@ def to_minari(
         )
     if "jpeg_encoding" in inspect.signature(minari.create_dataset_from_buffers).parameters:
         kwargs.setdefault("jpeg_encoding", False)  # else images come back changed
-    known = {"env": env if _can_be_stored(made) else None, "observation_space": observation_space, "action_space": action_space}
+    stored_env = env if _can_be_stored(made) else None
+    known = {"env": stored_env, "observation_space": observation_space, "action_space": action_space}
     try:
         return minari.create_dataset_from_buffers(dataset_id, buffers, **known, **kwargs)
     except Exception as error:  # its checks, its asserts, and the storage's library
