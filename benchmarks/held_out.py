@@ -1,166 +1,106 @@
 """
-Do held-out demonstrations tell how well the policy does? At each of 20 checkpoints of a run, each measure of
-``sb3_iq.HeldOutCallback`` beside the true return; a line of JSON for each run in ``benchmarks/results/held-out.jsonl``.
+Do held-out demonstrations tell how well the policy does? ``run.py --held-out 5`` notes the measures of
+``sb3_iq.HeldOutCallback`` beside the true return at each evaluation. This script reads all such runs in
+``benchmarks/results``. For each measure it prints the rank correlation with the return, and the return of the checkpoint
+that the measure chooses.
 
-    export SB3_IQ_DEMOS=...
-    python benchmarks/held_out.py                  # the whole study, run after run; those that have a line are skipped
-    python benchmarks/held_out.py --env Hopper-v5 --n-trajectories 1 --timesteps 200000 --seed 0
-    python benchmarks/held_out.py --env LunarLander-v3 --n-trajectories 10 --timesteps 5000 --seed 0 --offline
-    python benchmarks/held_out.py --table          # rank correlations, and the return of the checkpoint that each one chooses
-
-Five other episodes of the same expert are held out. Rollouts and the episodes of the true return have different starts.
+    python benchmarks/run.py held-out              # the runs of discrete actions
+    python benchmarks/run.py --env Hopper-v5 --demos demos:Hopper-v5 --timesteps 200000 --held-out 5
+    python benchmarks/held_out.py                  # the table, of other files: python benchmarks/held_out.py FILE...
 """
 
 import argparse
-import itertools
 import json
-import platform
-import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch as th
-from run import EVAL_SEED, N_EVAL_EPISODES, RESULTS, git_commit
+from run import RESULTS
 from scipy.stats import spearmanr
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_iq import HeldOutCallback, IQLearn, load_demonstrations
 from sb3_iq.callbacks.held_out import MEASURES
 
-OUT = RESULTS / "held-out.jsonl"
-N_HELD_OUT = 5
-N_ROLLOUTS = 5
-N_CHECKPOINTS = 20
+HEADER = ["| task | checkpoint chosen by | rank correlation | return of the chosen checkpoint |", "|---|---|---|---|"]
 
 
-@dataclass(frozen=True)
-class Run:
-    env: str
-    n_trajectories: int
-    timesteps: int
-    seed: int
-    offline: bool
-
-    def command(self) -> str:
-        """:return: what repeats this run alone"""
-        text = f"python benchmarks/held_out.py --env {self.env} --n-trajectories {self.n_trajectories}"
-        return f"{text} --timesteps {self.timesteps} --seed {self.seed}" + (" --offline" if self.offline else "")
-
-
-STUDY = [
-    *(Run("LunarLander-v3", n, 5_000, seed, True) for n, seed in itertools.product((1, 10), range(3))),
-    *(Run(env, 1, 200_000, seed, False) for env, seed in itertools.product(("Hopper-v5", "Walker2d-v5", "Ant-v5"), range(3))),
-]
-
-
-class Checkpoints(HeldOutCallback):
-    """Measures the true return, too, which the callback itself never sees."""
-
-    def __init__(self, held_out: Any, env: str, eval_freq: int) -> None:
-        super().__init__(held_out, DummyVecEnv([lambda: gym.make(env)] * N_ROLLOUTS), eval_freq, N_ROLLOUTS, verbose=0)
-        self.true_env = DummyVecEnv([lambda: gym.make(env)] * N_EVAL_EPISODES)
-
-    def _measure(self) -> dict[str, float]:
-        self.true_env.seed(EVAL_SEED)
-        result = evaluate_policy(
-            self.model, self.true_env, N_EVAL_EPISODES, deterministic=True, return_episode_rewards=True, warn=False
-        )
-        measures = {"return": float(np.mean(result[0])), **super()._measure()}
-        print(self.num_timesteps, {name: float(f"{value:.4g}") for name, value in measures.items()}, flush=True)
-        return measures
-
-
-def execute(run: Run) -> dict[str, Any]:
-    """:return: the line of a run"""
-    th.set_num_threads(1)
-    demonstrations = load_demonstrations(f"demos:{run.env}")
-    order = np.random.default_rng(run.seed).permutation(len(demonstrations))
-    chosen = demonstrations[order[: run.n_trajectories]]
-    held_out = demonstrations[order[run.n_trajectories : run.n_trajectories + N_HELD_OUT]]
-    model = IQLearn("MlpPolicy", run.env, chosen, offline=run.offline, seed=run.seed)
-    checkpoints = Checkpoints(held_out, run.env, run.timesteps // N_CHECKPOINTS)
-    start = time.perf_counter()
-    model.learn(run.timesteps, checkpoints)
-    returns = [demos.episode_returns for demos in (chosen, held_out)]
+def scores(line: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """
+    :param line: a run
+    :return: by what a checkpoint is chosen: the rank correlation of that (higher: better) with the return over the
+        checkpoints, and the return of the one chosen, which is the first of equals. NaN where there is nothing to rank
+    """
+    returns = {evaluation["step"]: evaluation["mean"] for evaluation in line["evaluations"]}
+    rows = [row for row in line["held_out_measures"] if row["timesteps"] in returns]
+    true = np.array([returns[row["timesteps"]] for row in rows])
+    values = {"the last": np.array([row["timesteps"] for row in rows], dtype=float)}
+    for name, measure in MEASURES.items():
+        if any(name in row for row in rows):
+            values[f"`{name}`"] = measure.sign * np.array([row.get(name, np.nan) for row in rows])
     return {
-        **asdict(run),
-        "expert_return": round(float(np.mean(np.concatenate([r for r in returns if r is not None]))), 2),
-        "demos_hash": chosen.content_hash,
-        "held_out_hash": held_out.content_hash,
-        "checkpoints": [{name: float(f"{value:.6g}") for name, value in row.items()} for row in checkpoints.evaluations],
-        "wall_s": round(time.perf_counter() - start, 1),
-        "versions": {name: version(name) for name in ("stable-baselines3", "gymnasium", "torch", "numpy", "scipy")},
-        "python": platform.python_version(),
-        "commit": git_commit(),
-        "command": run.command(),
+        **{name: _score(value, true) for name, value in values.items()},
+        "the return: the best": (np.nan, float(true.max())),
     }
 
 
-def score(line: dict[str, Any], measure: str) -> tuple[float, float]:
-    """:return: the rank correlation of a measure (higher: better) with the return, and the return where the measure is best"""
-    returns = np.array([checkpoint["return"] for checkpoint in line["checkpoints"]])
-    sign = MEASURES[measure].sign if measure in MEASURES else 1
-    values = sign * np.array([checkpoint[measure] for checkpoint in line["checkpoints"]])
-    return float(spearmanr(values, returns).statistic), float(returns[np.argmax(values)])
+def _score(values: np.ndarray, returns: np.ndarray) -> tuple[float, float]:
+    finite = np.isfinite(values)
+    values, returns = values[finite], returns[finite]
+    ranked = len(set(values)) > 1 and len(set(returns)) > 1
+    correlation = float(spearmanr(values, returns).statistic) if ranked else np.nan
+    return correlation, float(returns[np.argmax(values)]) if finite.any() else np.nan
 
 
 def table(lines: Iterable[dict[str, Any]]) -> str:
-    """:return: a Markdown table: a row for each task and measure, numbers in the order of the seeds"""
+    """
+    :param lines: runs
+    :return: a Markdown table: a row for each task and measure, the mean of its runs, then each in the order of the seeds
+    """
     groups = defaultdict(list)
-    for line in sorted(lines, key=lambda line: line["seed"]):
-        groups[line["env"], line["n_trajectories"], line["timesteps"], line["offline"]].append(line)
-    rows = [
-        "| task | chosen by | rank correlation, each seed | mean | return of the chosen, each seed | mean |",
-        "|---|---|---|---|---|---|",
-    ]
-    for (env, n, timesteps, offline), runs in groups.items():
+    for line in sorted(lines, key=lambda line: (line["env"], line["offline"], line["n_trajectories"], line["seed"])):
+        key = (
+            line["env"],
+            line["offline"],
+            line["n_trajectories"],
+            line["timesteps"],
+            json.dumps(line["settings"], sort_keys=True),
+        )
+        groups[key].append(scores(line))
+    rows = list(HEADER)
+    for (env, offline, n, timesteps, settings), runs in groups.items():
         task = f"{env}, {n} demonstration{'s' * (n > 1)}, {timesteps:,} steps {'offline' if offline else 'online'}"
-        names = {"timesteps": "the last", **{measure: f"`{measure}`" for measure in MEASURES}, "return": "the return itself"}
-        for index, (measure, name) in enumerate(names.items()):
-            rows.append(_row("" if index else task, name, [score(line, measure) for line in runs]))
+        task += f", `{settings}`" if settings != "{}" else ""
+        task += f": preliminary (n = {len(runs)})" if len(runs) < 3 else ""
+        for name in dict.fromkeys(name for run in runs for name in run):
+            correlations, returns = zip(*(run.get(name, (np.nan, np.nan)) for run in runs), strict=True)
+            rows.append(f"| {task} | {name} | {_cell(correlations, '.2f')} | {_cell(returns, ',.0f')} |")
+            task = ""
     return "\n".join(rows)
 
 
-def _row(task: str, name: str, scores: list[tuple[float, float]]) -> str:
-    correlations, returns = zip(*scores, strict=True)
-    cells = [task, name, ", ".join(f"{value:.2f}" for value in correlations), f"{np.mean(correlations):.2f}"]
-    return "| " + " | ".join([*cells, ", ".join(f"{value:.0f}" for value in returns), f"**{np.mean(returns):.0f}**"]) + " |"
+def _cell(values: tuple[float, ...], form: str) -> str:
+    """Return the mean, and what it is the mean of. NaN, which no run has a value for, is a hyphen."""
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return "-"
+    each = ", ".join(format(value, form) if np.isfinite(value) else "-" for value in values)
+    return f"**{np.mean(known):{form}}**" + (f" ({each})" if len(values) > 1 else "")
 
 
-def read(path: Path = OUT) -> list[dict[str, Any]]:
-    """:return: the lines of the results, none if there are none yet"""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def read(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
+    """
+    :param paths: files of results, none: all
+    :return: the lines of runs that held demonstrations out
+    """
+    lines = [json.loads(line) for path in sorted(paths or RESULTS.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [line for line in lines if line.get("held_out_measures")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", help="one run instead of the study")
-    parser.add_argument("--n-trajectories", type=int, default=1)
-    parser.add_argument("--timesteps", type=int, default=200_000, help="environment steps, with --offline gradient steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--offline", action="store_true")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--table", action="store_true", help="print the table of what there is")
-    args = parser.parse_args()
-    if args.table:
-        print(table(read(args.out)))
-        return
-    runs = STUDY if args.env is None else [Run(args.env, args.n_trajectories, args.timesteps, args.seed, args.offline)]
-    for run in runs:
-        if any(asdict(run) == {name: line[name] for name in asdict(run)} for line in read(args.out)):
-            print(f"done before: {run}")
-            continue
-        print(run, flush=True)
-        line = json.dumps(execute(run))
-        with args.out.open("a") as file:
-            file.write(line + "\n")
+    parser.add_argument("paths", nargs="*", type=Path, help="files of results, none: all of benchmarks/results")
+    print(table(read(parser.parse_args().paths)))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from sb3_iq.demonstrations.errors import how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.environments import not_made
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.observations import map_obs, stack_obs, take_rows
 
@@ -141,10 +142,7 @@ def make_env(files: AgentFiles, max_episode_steps: int | None = None) -> gym.Env
         if "vec_env_wrapper" in files.wrappers:
             env = _EnvOfVecEnv(_wrapper(files, "vec_env_wrapper")(DummyVecEnv([lambda: env])))
     except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-        raise ValueError(
-            f"--env {files.env_id}: this environment can't be made ({type(error).__name__}: {error}). Check the id, its "
-            "arguments and wrappers, and name a package that registers it with --gym-packages"
-        ) from error
+        raise ValueError(not_made(files.env_id, error)) from error
     space = env.observation_space
     for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]:
         if not isinstance(part, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):

@@ -27,6 +27,18 @@ def find_spec(env_id: str) -> EnvSpec:
     return gym.spec(name)
 
 
+def not_made(env_id: str, error: Exception) -> str:
+    """
+    :param env_id: the id of an environment that can't be made
+    :param error: why
+    :return: the message of a command
+    """
+    return (
+        f"--env {env_id}: this environment can't be made ({type(error).__name__}: {error}). Check the id and its arguments, "
+        "and name a package that registers it with --gym-packages"
+    )
+
+
 def import_packages(names: Iterable[str]) -> None:
     """
     :param names: packages that register environments when they are imported

@@ -16,7 +16,7 @@ import gymnasium as gym
 
 from sb3_iq.demonstrations import Trajectory, save_trajectories
 from sb3_iq.demonstrations.errors import how_to_install, shorten
-from sb3_iq.environments import import_packages
+from sb3_iq.environments import import_packages, not_made
 from sb3_iq.key_maps import KeyMap, find_keys
 from sb3_iq.recording import add_arguments, check_arguments, make_card, positive, print_report
 
@@ -76,7 +76,7 @@ def _make_env(parser: argparse.ArgumentParser, args: argparse.Namespace) -> gym.
         import_packages(args.gym_packages)
         return gym.make(args.env, render_mode="rgb_array", **limit, **args.env_kwargs)
     except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-        parser.error(f"--env {args.env}: this environment can't be made ({type(error).__name__}: {error})")
+        parser.error(not_made(args.env, error))
 
 
 def _key_and_action(text: str) -> tuple[str, Any]:

@@ -1,10 +1,12 @@
 """What the benchmarks print and plot of committed results."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sb3_iq.compare import suites
@@ -93,3 +95,40 @@ def test_a_run_that_raises_has_no_line(tmp_path):
         run("run.py", *single, "--out", str(tmp_path))
     assert error.value.returncode == 1 and "gamma" in error.value.stderr
     assert not (tmp_path / "single.jsonl").exists()
+
+
+def test_what_held_out_demonstrations_tell(monkeypatch, tmp_path):
+    """A row of each measure: how it ranks the checkpoints of two runs, and which it chooses."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    held_out = importlib.import_module("held_out")
+
+    def a_run(seed, **measures):
+        common = {"env": "Walker2d-v5", "offline": False, "n_trajectories": 1, "timesteps": 40, "seed": seed, "settings": {}}
+        evaluations = [{"step": 10 * (i + 1), "mean": mean} for i, mean in enumerate((100.0, 2_000.0, 4_000.0, 3_000.0))]
+        rows = zip(*([(name, value) for value in values] for name, values in measures.items()), strict=True)
+        rows = [{"timesteps": 10.0 * (i + 1), **dict(row)} for i, row in enumerate(rows)]
+        return {**common, "evaluations": evaluations, "held_out_measures": rows}
+
+    distances = {"occupancy_distance": [4.0, 3.0, 1.0, 2.0]}
+    runs = [
+        a_run(1, action_error=[4.0, 3.0, 2.0, 1.0], log_likelihood=[-1.0, -2.0, -3.0, -4.0], **distances),
+        # What diverged or never changes ranks nothing; a run offline has no policy to compare rewards with
+        a_run(0, action_error=[np.nan, 1.0, 2.0, 3.0], log_likelihood=[-1.0] * 4, **distances),
+    ]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in [*runs, {"env": "CartPole-v1"}]))
+    task = "Walker2d-v5, 1 demonstration, 40 steps online: preliminary (n = 2)"
+    assert held_out.table(held_out.read([tmp_path / "runs.jsonl"])).splitlines()[2:] == [
+        f"| {task} | the last | **0.80** (0.80, 0.80) | **3,000** (3,000, 3,000) |",
+        "|  | `action_error` | **0.15** (-0.50, 0.80) | **2,500** (2,000, 3,000) |",
+        "|  | `log_likelihood` | **-0.80** (-, -0.80) | **100** (100, 100) |",
+        "|  | `occupancy_distance` | **1.00** (1.00, 1.00) | **4,000** (4,000, 4,000) |",
+        "|  | the return: the best | - | **4,000** (4,000, 4,000) |",
+    ]
+    single = ("--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--timesteps", "100", "--eval-freq", "50")
+    run("run.py", "--offline", *single, "--held-out", "2", "--out", str(tmp_path))
+    [line] = held_out.read([tmp_path / "single.jsonl"])
+    assert [row["timesteps"] for row in line["held_out_measures"]] == [50, 100]
+    assert line["command"].endswith("--offline --held-out 2")
+    rows = held_out.table([line]).splitlines()[2:]
+    measures = ["action_error", "log_likelihood", "advantage", "reward_gap", "occupancy_distance"]
+    assert [row.split(" | ")[1] for row in rows] == ["the last", *(f"`{name}`" for name in measures), "the return: the best"]

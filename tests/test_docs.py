@@ -211,3 +211,13 @@ def test_logged_keys(tmp_path):
     text = (ROOT / "docs" / "guide" / "logs.md").read_text()
     explained = set(re.findall(r"`(train/\w+)`", text))
     assert explained == {key for key in keys if key.startswith("train/")}
+
+
+def test_bounds_of_values():
+    """The page of the logs tells how large Q-values can get by default."""
+    text = " ".join((ROOT / "docs" / "guide" / "logs.md").read_text().split())
+    told = re.search(r"By default that is ([\d.]+) with discrete actions, and ([\d.]+) with continuous ones", text).groups()
+    for action_space, number in zip((DISCRETE, BOX), told, strict=True):
+        env = RandomEnv(BOX, action_space)
+        model = IQLearn("MlpPolicy", env, random_trajectories(env))
+        assert model.objective.value_bound == pytest.approx(float(number), rel=0.01)

@@ -99,7 +99,7 @@ def test_backspace_drops_a_running_episode_and_escape_ends(play, tmp_path, capsy
         (["--env", "CartPole-v1", "--keys", "nokey:0"], "Keys have pygame's names"),
         (["--env", "CartPole-v1", "--noop", "5"], "--noop: '5' is not an action"),
         (["--env", "CartPole-v1", "--zoom", "0"], "expected a number above 0"),
-        (["--env", "Nowhere-v0"], "this environment can't be made"),
+        (["--env", "Nowhere-v0"], "name a package that registers it with --gym-packages"),
         (["--env", "CartPole-v1", "--seed", "-1"], "expected 0 or more"),
     ],
 )

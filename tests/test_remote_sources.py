@@ -9,9 +9,10 @@ import huggingface_hub
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from sb3_iq import IQLearn
-from sb3_iq.demonstrations import load_demonstrations
+from sb3_iq.demonstrations import load_demonstrations, record
 from sb3_iq.demonstrations.__main__ import main
 from sb3_iq.demonstrations.saving import save_trajectories
 from tests.test_demonstrations import make_episodes
@@ -54,6 +55,25 @@ def collect(minari, env: gym.Env, name: str, n_steps: int) -> list[tuple]:
     )
     collector.close()
     return log
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:minari")
+@pytest.mark.parametrize("entry_point", [CartPoleEnv, "gymnasium.envs.classic_control:CartPoleEnv"], ids=["class", "text"])
+def test_to_minari_of_an_own_environment(tmp_path, monkeypatch, entry_point):
+    """Minari can't store how to make an environment that is registered by its class: the spaces are enough."""
+    pytest.importorskip("minari", reason="the minari extra is not installed")
+    pytest.importorskip("h5py", reason="the minari extra is not installed")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", dict(gym.registry))
+    gym.register("Mine-v0", entry_point, max_episode_steps=20)
+    env = gym.make("Mine-v0")
+    demonstrations = load_demonstrations(record(lambda obs: int(obs[2] > 0), env, n_episodes=2, seed=0))
+    for name, given in (("my/by-id-v0", "Mine-v0"), ("my/by-object-v0", env)):
+        dataset = demonstrations.to_minari(name, given)
+        assert (dataset.spec.env_spec is None) == (entry_point is CartPoleEnv)
+        loaded = load_demonstrations(f"minari:{name}")
+        assert loaded.content_hash == demonstrations.content_hash
+        assert (loaded.observation_space, loaded.action_space) == (env.observation_space, env.action_space)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")

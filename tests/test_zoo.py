@@ -182,6 +182,16 @@ def test_offline(zoo):
     assert np.load("logs/iq/CartPole-v1_1/evaluations.npz")["timesteps"].tolist() == [25, 50]
 
 
+def test_weights_and_biases(tmp_path):
+    """What ``--track`` sends, without a network: it stays on this machine."""
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    command = ["python", "-m", "sb3_iq.zoo", "train", "--algo", "iq", "--env", "CartPole-v1", "-n", 100, "--eval-freq", -1]
+    offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    shell(*command, "--track", "-params", "offline:True", cwd=tmp_path, **offline)
+    assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    assert len(list(tmp_path.glob("runs/CartPole-v1__iq__*/CartPole-v1/IQLearn_1/events.*"))) == 1
+
+
 def test_default_hyperparameters(zoo):
     from rl_zoo3 import hyperparams_opt
 

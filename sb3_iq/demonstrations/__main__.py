@@ -17,7 +17,7 @@ from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
 from sb3_iq.demonstrations.loading import load_demonstrations
 from sb3_iq.demonstrations.report import Finding, make_report
-from sb3_iq.environments import import_packages
+from sb3_iq.environments import import_packages, not_made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.seed is not None and args.split is None:
         parser.error("--seed is for --split only")
+    if args.split is not None and not 0 < args.split < 1:
+        parser.error(f"--split {args.split:g}: expected a number between 0 and 1, e.g. 0.2")
 
     env = None
     if args.env is not None:
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             import_packages(args.gym_packages)
             env = gym.make(args.env)
         except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-            parser.error(f"--env {args.env}: this environment can't be made ({type(error).__name__}: {error})")
+            parser.error(not_made(args.env, error))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         status = _report(args, env)

@@ -56,7 +56,8 @@ def to_minari(
     :param known_spaces: observation and action space, where they are known
     :param env: the environment, or its id
     :param kwargs: more for ``minari.create_dataset_from_buffers``
-    :return: the ``MinariDataset``, which is stored on this machine
+    :return: the ``MinariDataset``, which is stored on this machine. It has the environment's spaces, and makes the environment
+        again where this was registered by text, e.g. ``entry_point="my_package:MyEnv"``
     :raises ImportError: if Minari is not installed
     :raises ValueError: if the spaces are unknown, an episode has no rewards, or Minari refuses the data
     """
@@ -88,8 +89,17 @@ def to_minari(
         )
     if "jpeg_encoding" in inspect.signature(minari.create_dataset_from_buffers).parameters:
         kwargs.setdefault("jpeg_encoding", False)  # else images come back changed
-    known = {"env": env, "observation_space": observation_space, "action_space": action_space}
+    stored_env = env if _can_be_stored(made) else None
+    known = {"env": stored_env, "observation_space": observation_space, "action_space": action_space}
     try:
         return minari.create_dataset_from_buffers(dataset_id, buffers, **known, **kwargs)
     except Exception as error:  # its checks, its asserts, and the storage's library
         raise ValueError(f"dataset_id={shorten(dataset_id)}: Minari refuses the data ({first_words(error)})") from error
+
+
+def _can_be_stored(env: gym.Env | None) -> bool:
+    """Tell whether Minari can store how the environment is made, which it can't where a class or a function is registered."""
+    try:
+        return env is not None and env.spec is not None and bool(env.spec.to_json())
+    except (ValueError, TypeError):
+        return False
