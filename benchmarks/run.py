@@ -112,6 +112,11 @@ def suites() -> dict[str, list[Run]]:
             *(Run("Hopper-v5", "demos:Hopper-v5", 1, 200_000, seed) for seed in (1, 2)),
             *(Run(env, f"demos:{env}", 1, 200_000, 0, settings={"preset": "paper"}) for env in control),
         ],
+        # Today's default of continuous actions: a demonstration of its own for each seed, and what others of the expert tell
+        "continuous": [
+            Run(env, f"demos:{env}", 1, 200_000, seed, eval_freq=10_000, held_out=5)
+            for seed, env in itertools.product(seeds, control)
+        ],
         "mujoco-bc": [
             Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
             for env, seed in itertools.product(control, seeds)

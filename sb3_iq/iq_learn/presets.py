@@ -87,7 +87,7 @@ DEFAULT = {
         {
             **BASE,
             "learning_rate": LinearDecay(5e-4),
-            "actor_learning_rate": LinearDecay(3e-4),
+            "actor_learning_rate": LinearDecay(1e-4),
             "batch_size": 128,
             "expert_share": 0.25,
             "discounted_share": 0.5,
@@ -97,12 +97,12 @@ DEFAULT = {
             "terminal_value": "absorbing",
             "critic_bound": "clip",
             "reward_prior": 1.0,
-            "bc_coef": 1.0,
+            "bc_coef": 10.0,
             "policy_kwargs": {"n_critics": 2, "actor_tau": 1e-3},
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
         images={"reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
-        offline={**OFFLINE, "bc_coef": 1.0},
+        offline={**OFFLINE, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
     ),
 }
 
