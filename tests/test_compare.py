@@ -256,6 +256,7 @@ def test_report_without_the_extra(tmp_path, monkeypatch):
         write_report(Results(tmp_path / "none"))
 
 
+@pytest.mark.slow
 def test_curves_on_common_steps(tmp_path):
     curve = on_common_steps([([100, 200], [1.0, 2.0]), ([50, 150, 300], [0.0, 4.0, 7.0])])
     np.testing.assert_array_equal(curve.steps, [50, 100, 150, 200])

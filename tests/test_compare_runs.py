@@ -164,6 +164,7 @@ def test_killed_worker_loses_one_run():
     assert [(row["seed"], row["error"]) for row in rows] == [(0, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [b"", pickle.dumps(make_run())[:20]], ids=["nothing", "a piece"])
 def test_worker_ends_quietly_where_its_parent_was_killed(read):
     """While it wrote what to do."""

@@ -162,13 +162,14 @@ def test_load_with_other_arguments_and_environments(tmp_path):
     assert th.equal(parameters(model), parameters(loaded))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+@pytest.fixture
+def saved(tmp_path):
     """A model saved with settings of its own."""
     env = RandomEnv(BOX, DISCRETE)
     form = dict(critic_bound="tanh", divergence="jensen_shannon")
     model = IQLearn("MlpPolicy", env, random_trajectories(env), objective_kwargs=form, gamma=0.9, **SMALL).learn(12)
-    path = tmp_path_factory.mktemp("saved") / "model"
+    path = tmp_path / "saved" / "model"
+    path.parent.mkdir()
     model.save(path)
     return path
 
