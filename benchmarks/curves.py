@@ -9,10 +9,10 @@ Lines are means of the seeds, bands one standard error. Clones take no environme
 import argparse
 from pathlib import Path
 
+from run import RESULTS
+
 from sb3_iq.compare.curves import plot_suites
 from sb3_iq.compare.suites import of_interest, read_runs
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:

@@ -28,13 +28,13 @@ from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.dispatch import Local
 from sb3_iq.compare.driver import load_all
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.evaluation import EVAL_SEED, random_return
+from sb3_iq.compare.evaluation import random_return
 from sb3_iq.compare.provenance import git_commit
 from sb3_iq.compare.results import Row, append_line, read_lines
 from sb3_iq.compare.suites import RANDOM
 from sb3_iq.demonstrations import Demonstrations
 
-__all__ = ["EVAL_SEED", "N_EVAL_EPISODES", "RESULTS", "git_commit"]
+__all__ = ["N_EVAL_EPISODES", "RESULTS", "git_commit"]
 
 RESULTS = Path(__file__).parent / "results"
 N_EVAL_EPISODES = 20

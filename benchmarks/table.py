@@ -6,11 +6,10 @@ Print the results as Markdown tables, one a suite.
 """
 
 import argparse
-from pathlib import Path
+
+from run import RESULTS
 
 from sb3_iq.compare.suites import read_runs, steps_to_goal, table
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:

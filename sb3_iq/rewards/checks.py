@@ -119,10 +119,5 @@ def check_lengths(**lengths: int) -> None:
         raise ValueError(f"The arguments have different numbers of rows: {counts}. Give one row of each for a transition.")
 
 
-def number_of_rows(obs: "Obs") -> int:
-    """:return: the number of observations in a batch"""
-    return len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
-
-
 def _short(space: spaces.Space) -> str:
     return str(space).replace("\n", " ")[:80]

@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.iq_learn.obs_statistics import Obs
+from sb3_iq.observations import batch_length
 
 # An end within so many standard deviations is one of the demonstrations' own
 WITHIN = 2.0
@@ -52,7 +53,7 @@ class ExpertEnds:
             mean square of d standard deviations; 0 if no demonstration ends; shape (batch,)
         """
         if len(self.mean) == 0:
-            return np.zeros(len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs))
+            return np.zeros(batch_length(obs))
         rows = _vectors(obs)
         squares = np.mean(((rows - self.mean) / self.std) ** 2, axis=1)
         return np.minimum(1.0, WITHIN**2 / np.maximum(squares, WITHIN**2))

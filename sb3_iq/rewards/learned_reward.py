@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.iq_learn.obs_statistics import MARGIN
+from sb3_iq.observations import batch_length
 from sb3_iq.rewards import checks, storage
 from sb3_iq.rewards.evaluation import Evaluation, Evaluator
 from sb3_iq.rewards.model_parts import parts_of
@@ -143,7 +144,7 @@ class LearnedReward:
         """
         rows = checks.checked_obs(obs, self.observation_space, "obs")
         action_rows = checks.checked_actions(actions, self.action_space)
-        checks.check_lengths(obs=checks.number_of_rows(rows), actions=len(action_rows))
+        checks.check_lengths(obs=batch_length(rows), actions=len(action_rows))
         self._check_raw(rows)
         return self._evaluator.q(rows, action_rows)
 
@@ -198,7 +199,7 @@ class LearnedReward:
         next_rows = checks.checked_obs(next_obs, self.observation_space, "next_obs")
         action_rows = checks.checked_actions(actions, self.action_space)
         over = checks.checked_terminated(terminated)
-        n, n_next = checks.number_of_rows(rows), checks.number_of_rows(next_rows)
+        n, n_next = batch_length(rows), batch_length(next_rows)
         checks.check_lengths(obs=n, actions=len(action_rows), next_obs=n_next, terminated=len(over))
         return self._evaluator.evaluate(rows, action_rows, next_rows, over)
 
