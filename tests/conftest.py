@@ -1,5 +1,6 @@
 """What all tests share. Nothing large is imported here: the process that only hands tests to others starts at once."""
 
+import multiprocessing
 import os
 from importlib.metadata import version
 
@@ -35,3 +36,14 @@ def short_offline_training(request, monkeypatch):
 
     if request.node.get_closest_marker("learns") is None:
         monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 10)
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays(request):
+    """A forked process that outlives its test holds the pipes of the whole run open, so that it never ends."""
+    yield
+    if children := multiprocessing.active_children():
+        for child in children:
+            child.kill()
+            child.join()
+        pytest.fail(f"{request.node.nodeid} leaves {len(children)} processes behind: close the environment")

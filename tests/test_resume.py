@@ -71,8 +71,11 @@ def learn(model, folder, total, *callbacks, save_freq=10):
 
 
 def interrupted(make, folder, total, at, save_freq=10):
+    model = make()
     with pytest.raises(Killed):
-        learn(make(), folder, total, KillAt(at), save_freq=save_freq)
+        learn(model, folder, total, KillAt(at), save_freq=save_freq)
+    if model.env is not None:
+        model.env.close()
 
 
 def only_checkpoint(folder):
