@@ -56,7 +56,7 @@ class Row:
     :param name: what is measured
     :param actions: key of ``ACTIONS``
     :param algorithm: its class
-    :param batch_size: as given to ``train``: IQLearn takes as many expert transitions and, online, as many of the policy
+    :param batch_size: as given to ``train``: online, IQLearn adds a quarter (continuous) or as many (discrete) of the expert
     :param reference: name of the row that the ratio is to
     :param offline: argument of IQLearn
     :param compile: argument of IQLearn
@@ -72,8 +72,8 @@ class Row:
 
 
 ROWS = [
-    Row("IQLearn, continuous, 256 + 256 rows", "continuous", IQLearn, 256, "SAC, 512 rows"),
-    Row("IQLearn, continuous, 256 + 256 rows, compiled", "continuous", IQLearn, 256, "SAC, 512 rows", compile=True),
+    Row("IQLearn, continuous, 102 + 410 rows", "continuous", IQLearn, 410, "SAC, 512 rows"),
+    Row("IQLearn, continuous, 102 + 410 rows, compiled", "continuous", IQLearn, 410, "SAC, 512 rows", compile=True),
     Row("IQLearn, continuous, offline, 256 rows", "continuous", IQLearn, 256, "SAC, 512 rows", offline=True),
     Row("SAC, 256 rows", "continuous", SAC, 256, "SAC, 512 rows"),
     Row("SAC, 512 rows", "continuous", SAC, 512, "SAC, 512 rows"),
