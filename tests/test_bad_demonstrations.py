@@ -295,6 +295,8 @@ def test_npz_without_arrays(tmp_path):
         load_demonstrations(tmp_path / "weights.npz")
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 def test_npz_that_claims_too_much(tmp_path):
     """A header that asks for a hundred terabytes, a bomb, and a compression that numpy does not write."""
     np.savez(tmp_path / "set.npz", **LEGACY)

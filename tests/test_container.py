@@ -307,6 +307,8 @@ def test_plot(tmp_path, acts):
     assert [axes.get_xlabel() for axes in figure.axes][:3] == ["length (steps)", "return", "end"]
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 def test_the_command_splits_saves_and_plots(tmp_path, capsys):
     assert main([CARTPOLE, "--split", "0.3", "--seed", "0", "--save", str(tmp_path / "set")]) == 0
     training, held_out = (load_demonstrations(tmp_path / f"set-{name}") for name in ("train", "held-out"))

@@ -123,6 +123,8 @@ def test_transitions_are_those_that_are_stored(observation_space, action_space):
         assert all(th.equal(*pair) for pair in pairs)
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("normalizes", [False, True])
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_batches_of_continuous_actions_have_both_parts(normalizes, n_envs):

@@ -33,6 +33,8 @@ def far_bounds():
     return IQLearn("MlpPolicy", RandomEnv(BOX, FAR), trajectories, offline=True, **SMALL).learn(5)
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("policy, observation_space, action_space", [*COMBINATIONS, ("MlpPolicy", BOX, FAR)])
 def test_torch_script(tmp_path, policy, observation_space, action_space):
     model = far_bounds() if action_space is FAR else make_model(policy, observation_space, action_space, offline=True).learn(5)

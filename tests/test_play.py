@@ -53,6 +53,8 @@ def play(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 def test_keeps_and_drops(play, tmp_path, capsys):
     """The first episode is dropped, the others replay exactly, and IQLearn takes them."""
     player = Player([pygame.K_LEFT, pygame.K_LEFT, pygame.K_RIGHT], [pygame.K_BACKSPACE, pygame.K_RETURN, pygame.K_RETURN])

@@ -69,6 +69,8 @@ def test_by_default_it_is_a_twentieth_of_the_shorter_side(shape, pixels):
     assert sum(RandomShift(spaces.Box(0, 255, shape, np.uint8)).pixels.values()) == pixels
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("policy, space", [("CnnPolicy", IMAGE), ("MultiInputPolicy", DICT)])
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])

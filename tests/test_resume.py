@@ -117,6 +117,8 @@ def test_a_run_goes_on(tmp_path):
     assert learn(make(), tmp_path, 120).num_timesteps == 120
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 def test_offline_nothing_differs(tmp_path, action_space):
     env = RandomEnv(BOX, action_space)
@@ -152,6 +154,8 @@ def test_offline_then_online(tmp_path):
     assert (model.num_timesteps, model._n_updates, model.replay_buffer.size()) == (40, 20 + 30, 40)
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_going_on_is_repeatable(tmp_path, env_id):
     """All random generators are restored, those of the environment and of random actions included."""
@@ -323,6 +327,8 @@ def test_twenty_kills(tmp_path):
     assert (model.num_timesteps, model._n_updates) == (total, total - 10)
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])
 def test_copies_of_trained_models(action_space, offline):

@@ -33,6 +33,8 @@ def batch_of(model, trajectory=None):
     return rows(obs, slice(None, -1)), trajectory.acts, rows(obs, slice(1, None)), terminated
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_all_spaces(policy, observation_space, action_space):
     model = make(policy, observation_space, action_space)

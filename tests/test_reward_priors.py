@@ -119,6 +119,8 @@ def test_where_there_is_no_prior():
     assert model.learn(9).prior is not None
 
 
+@pytest.mark.slow
+@pytest.mark.both_stacks
 def test_prior_follows_the_statistics_of_vec_normalize():
     env = RandomEnv(BOX, BOX)
     model = IQLearn(
