@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import held_out  # noqa: E402
+import offline_then_online  # noqa: E402
 import parallel_envs  # noqa: E402
 import reward_retraining  # noqa: E402
 import reward_speed  # noqa: E402
@@ -111,10 +112,11 @@ myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablatio
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {
     name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()]
-    for name in ("speed", "threads", "parallel-envs", "reward-speed", "reward-retraining")
+    for name in ("speed", "threads", "parallel-envs", "reward-speed", "reward-retraining", "offline-then-online")
 }
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
+myst_substitutions["offline_then_online"] = offline_then_online.table(lines["offline-then-online"])
 myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"])
 myst_substitutions["reward_retraining"] = reward_retraining.table(lines["reward-retraining"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())
