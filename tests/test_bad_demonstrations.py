@@ -84,6 +84,14 @@ def test_wrong_types(source):
         load_demonstrations(source)
 
 
+def test_a_generator_is_refused_with_the_cure():
+    episodes = [{"obs": OBS, "acts": ACTS, "terminated": True}]
+    for source in (iter(episodes), (episode for episode in episodes), map(dict, episodes)):
+        with pytest.raises(TypeError, match=r"can be read only once.*Give list\(expert_data\) if it yields trajectories"):
+            load_demonstrations(source)
+    assert len(load_demonstrations(list(iter(episodes)))) == 1
+
+
 FLAT = {"obs": OBS[:3], "acts": ACTS, "next_obs": OBS[1:], "dones": np.array([False, False, True])}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,11 @@ def _refusal(source: Any) -> Exception:
         return TypeError(
             f"expert_data is {shorten(source)}, whose shuffled batches lack the order and the ends of episodes; expected what "
             "it was made of: trajectories or Transitions"
+        )
+    if isinstance(source, Iterator):
+        return TypeError(
+            f"expert_data is {shorten(source)}, which can be read only once, in one direction; expected a sequence. Give "
+            "list(expert_data) if it yields trajectories"
         )
     return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
 
