@@ -13,8 +13,9 @@ from gymnasium import spaces
 from stable_baselines3 import A2C
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq import IQLearn, SpacesEnv, load_demonstrations
 from sb3_iq.record import main as record
 from tests.utils import BOX, RandomEnv, random_trajectories
 
@@ -66,6 +67,18 @@ def test_refused_with_the_wrapper_that_cures_it(action_space, message):
     with pytest.raises(ValueError, match=message) as error:
         IQLearn("MlpPolicy", RandomEnv(BOX, action_space), None)
     assert "ActionWrapper" in str(error.value)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize(
+    "action_space", [spaces.Box(-np.inf, np.inf, (2,)), spaces.Tuple([spaces.Discrete(2)])], ids=["infinite", "tuple"]
+)
+def test_the_cure_is_told_however_the_environment_is_given(action_space, offline):
+    """Before SB3 asserts that the actions are supported and finite, without saying what to do, and before data are read."""
+    env = RandomEnv(BOX, action_space)
+    for given in (env, DummyVecEnv([lambda: env]), SpacesEnv(BOX, action_space)):
+        with pytest.raises(ValueError, match=r"Wrap the environment in a gymnasium\.ActionWrapper"):
+            IQLearn("MlpPolicy", given, "nowhere.npz", offline=offline)
 
 
 def test_observations_that_do_not_start_at_0_are_refused():
