@@ -163,7 +163,8 @@ def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> s
 def _read_path(path: Path, request: Request, allow_pickle: bool) -> Loaded:
     """Return the episodes of a folder or file."""
     if not path.exists():
-        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
+        names = "bundled:NAME, demos:NAME, minari:ID or hf:ORG/NAME"
+        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use {names}")
     with reading(path, "a data file"):
         pickled = legacy.is_pickle(path)
     if not pickled:

@@ -183,8 +183,15 @@ def check_env(env: Any) -> None:
     :param env: what the user gave as the environment
     :raises TypeError: if it is none; in its place stand the demonstrations, more often than anything else
     """
+    if isinstance(env, gym.vector.VectorEnv):  # in gymnasium 0.29 this is a gym.Env, too
+        raise TypeError(
+            f"`env` is {shorten(env)}, a vector environment of gymnasium, which SB3 does not take: use "
+            "stable_baselines3.common.env_util.make_vec_env(env_id, n_envs)."
+        )
     if env is None or isinstance(env, (gym.Env, VecEnv)):
         return
+    if callable(env):
+        raise TypeError(f"`env` is {shorten(env)}: expected an environment, not what makes one. Call it.")
     of_data = isinstance(env, str) and env.startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
     if not isinstance(env, str) or of_data or (os.path.exists(env) and env not in gym.registry):
         raise TypeError(
