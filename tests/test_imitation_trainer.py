@@ -88,6 +88,8 @@ def run_adversarial(cls, folder):
     assert trainer.gen_algo.num_timesteps == 128 and trainer.gen_train_timesteps == 32
     mean, _ = evaluate_policy(trainer.policy, trainer.venv_train, 1)
     assert np.isfinite(mean)
+    until = rollout.make_sample_until(min_episodes=2)
+    assert len(rollout.generate_trajectories(trainer.policy, VENV, until, np.random.default_rng(0))) >= 2
     transitions = rollout.flatten_trajectories(ROLLOUTS)
     for name, net in (("reward_train", trainer.reward_train), ("reward_test", trainer.reward_test)):
         assert isinstance(net, RewardNet)
@@ -110,6 +112,15 @@ def test_class_swaps_with_adversarial_trainers(cls, tmp_path, monkeypatch):
     unused = "demo_batch_size, gen_replay_buffer_capacity, n_disc_updates_per_round, gen_algo, reward_net, log_dir"
     with pytest.warns(UserWarning, match=f"IQLearnTrainer does not use {unused}: IQ-Learn has no discriminator"):
         run_adversarial(IQLearnTrainer, tmp_path / "ours")
+
+
+def test_demonstrations_that_lack_something():
+    """Which SQIL refuses, too; GAIL needs no order of transitions."""
+    transitions = rollout.flatten_trajectories(ROLLOUTS)
+    minimal = types.TransitionsMinimal(obs=transitions.obs, acts=transitions.acts, infos=transitions.infos)
+    for demonstrations, lacks in ((minimal, "next_obs and dones"), (base.make_data_loader(transitions, 32), "the order")):
+        with pytest.raises(TypeError, match=f"lack.*{lacks}"):
+            make_trainer(demonstrations=demonstrations)
 
 
 def test_arguments_that_no_algorithm_of_imitation_has():

@@ -160,7 +160,7 @@ def _check_unused(unused: dict[str, Any]) -> None:
     if names := [name for name in unused if name != "allow_variable_horizon"]:
         warnings.warn(
             f"IQLearnTrainer does not use {', '.join(names)}: IQ-Learn has no discriminator, and no generator besides its own "
-            "model, whose arguments are rl_kwargs.",
+            "model, trainer.gen_algo, whose arguments are rl_kwargs. What learns, and is to be evaluated, is trainer.policy.",
             stacklevel=3,
         )
 
