@@ -81,7 +81,7 @@ def run_adversarial(cls, folder):
         log_dir=folder / "log",
         custom_logger=logger.configure(folder / "csv", ["csv"]),
     )
-    rounds: list[int] = []
+    rounds = []
     for _ in range(2):
         trainer.train(64, callback=rounds.append)
     assert rounds == [0, 1, 0, 1]

@@ -130,7 +130,7 @@ def test_target_update_interval_counts_gradient_steps(action_space):
         found.append(all(th.equal(online, target) for online, target in pairs))
         return True
 
-    found: list[bool] = []
+    found = []
     model = make_model("MlpPolicy", BOX, action_space, offline=True, target_update_interval=3, tau=1.0)
     model.learn(2, note)
     model.learn(5, note, reset_num_timesteps=False)
