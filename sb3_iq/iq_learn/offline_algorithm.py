@@ -95,6 +95,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
                 self.set_env(spaces_env.make_spaces_env(self.observation_space, self.action_space, env))
                 self._env_aside = env
             return
+        spaces_env.check_copy(self.env if self._env_aside is None else self._env_aside)
         if self._env_aside is not None:
             self.set_env(self._env_aside)
         if self.env is None or spaces_env.is_spaces_env(self.env):

@@ -77,6 +77,16 @@ class SharedVecNormalize(VecNormalize):
         self.ret_rms = source.ret_rms
         self.source = source
 
+    # SB3 leaves the environment out of copies. This one has nothing but spaces
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "venv": self.venv}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        venv = state.pop("venv")
+        super().__setstate__(state)
+        self.set_venv(venv)
+
     def save(self, save_path: str) -> None:
         # What is saved, by CheckpointCallback for instance, is the user's own
         self.source.save(save_path)
@@ -223,6 +233,16 @@ def check_callback(callback: MaybeCallback) -> None:
             pending.extend(current.callbacks)
         elif isinstance(current, EventCallback) and isinstance(current.callback, BaseCallback):
             pending.append(current.callback)
+
+
+def check_copy(env: VecEnv | None) -> None:
+    """:raises ValueError: if this is a copy of a VecNormalize, which SB3 makes without the environment in it"""
+    normalize = unwrap_vec_normalize(env) if env is not None else None
+    if normalize is not None and normalize.venv is None:
+        raise ValueError(
+            "`env` is a copy of a VecNormalize, which SB3 makes without the environment in it: give it one by its "
+            "set_venv(venv), or the model another by set_env()."
+        )
 
 
 def same_but_for_infinity(old: spaces.Space, new: spaces.Space) -> bool:
