@@ -2,13 +2,13 @@
 Whether parallel environments change what is learned: returns after the same numbers of gradient steps and environment steps,
 with 1 environment and with 8, which take 8 gradient steps after each step of all (``train_freq=1, gradient_steps=-1``).
 
-A line of JSON for each run is appended to ``results/parallel-envs.jsonl``, and all lines are printed as a table.
+A line of JSON for each run is appended to ``results/parallel-envs.jsonl``, and all lines are printed as a table. Runs that
+already have a line are skipped, so that an interrupted benchmark goes on where it stopped.
 
     python benchmarks/parallel_envs.py
 """
 
 import argparse
-import json
 import shlex
 import statistics
 import sys
@@ -19,6 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.compare.results import append_line, read_lines
 
 PATH = RESULTS / "parallel-envs.jsonl"
 
@@ -67,13 +68,15 @@ def main() -> None:
     args = parser.parse_args()
     known = {"env": args.env, "demos": args.demos, "commit": git_commit(), "sb3": version("stable-baselines3")}
     known["command"] = shlex.join(["python", "benchmarks/parallel_envs.py", *sys.argv[1:]])
-    with open(PATH, "a") as file:
-        for seed in args.seeds:
-            for n_envs in (1, 8):
-                run = learn(args.env, args.demos, n_envs, seed, args.steps)
-                file.write(json.dumps({**known, "n_envs": n_envs, "seed": seed, **run}) + "\n")
-                file.flush()
-    print(table([json.loads(line) for line in PATH.read_text().splitlines()]))
+    lines = read_lines(PATH)
+    for seed in args.seeds:
+        for n_envs in (1, 8):
+            of_run = {"env": args.env, "demos": args.demos, "n_envs": n_envs, "seed": seed}
+            if not any(all(line[name] == value for name, value in of_run.items()) for line in lines):
+                line = {**known, **of_run, **learn(args.env, args.demos, n_envs, seed, args.steps)}
+                append_line(PATH, line)
+                lines.append(line)
+    print(table(lines))
 
 
 if __name__ == "__main__":

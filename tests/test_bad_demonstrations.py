@@ -84,6 +84,24 @@ def test_wrong_types(source):
         load_demonstrations(source)
 
 
+@pytest.mark.parametrize(
+    "step", [(OBS[0], ACTS[0], 1.0, OBS[1], False), {"obs": OBS[0], "acts": ACTS[0], "next_obs": OBS[1], "dones": False}]
+)
+def test_single_steps_are_refused_with_the_cure(step):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"episode 0: .*Of single steps pass one dictionary with an array of each"
+    ):
+        load_demonstrations([step, step])
+
+
+def test_a_generator_is_refused_with_the_cure():
+    episodes = [{"obs": OBS, "acts": ACTS, "terminated": True}]
+    for source in (iter(episodes), (episode for episode in episodes), map(dict, episodes)):
+        with pytest.raises(TypeError, match=r"can be read only once.*Give list\(expert_data\) if it yields trajectories"):
+            load_demonstrations(source)
+    assert len(load_demonstrations(list(iter(episodes)))) == 1
+
+
 FLAT = {"obs": OBS[:3], "acts": ACTS, "next_obs": OBS[1:], "dones": np.array([False, False, True])}
 
 

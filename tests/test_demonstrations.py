@@ -130,6 +130,7 @@ def test_sources_are_equal(tmp_path, continuous, obs_shape, obs_dtype):
         "shards": tmp_path / "shards",
         "splits": tmp_path / "splits",
         "legacy npz": tmp_path / "legacy.npz",
+        "legacy npz, opened": np.load(tmp_path / "legacy.npz"),
         "flat npz": tmp_path / "flat.npz",
         "ours": tuple(episodes),
         "foreign": as_foreign(episodes),

@@ -55,6 +55,17 @@ def test_a_refused_environment_leaves_the_model_as_it_was():
     model.learn(15)
 
 
+def test_what_is_no_environment_of_sb3_is_refused_with_the_cure():
+    vectorised = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")])
+    with pytest.raises(TypeError, match=r"vector environment of gymnasium.*use .*make_vec_env\(env_id, n_envs\)"):
+        IQLearn("MlpPolicy", vectorised, "bundled:CartPole-v1")
+    for maker in (RandomEnv, lambda: gym.make("CartPole-v1")):
+        with pytest.raises(TypeError, match=r"expected an environment, not what makes one\. Call it"):
+            IQLearn("MlpPolicy", maker, "bundled:CartPole-v1")
+    with pytest.raises(TypeError, match="Demonstrations are the third argument"):
+        IQLearn("MlpPolicy", "bundled:CartPole-v1")
+
+
 def unsendable():
     return gym.wrappers.TransformReward(gym.make("CartPole-v1"), lambda reward: 0.1 * reward)
 

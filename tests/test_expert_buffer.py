@@ -115,6 +115,11 @@ def test_ends():
         assert buffer.ends.tolist() == expected and buffer.ends.dtype == np.int64
         assert bool(buffer.at(buffer.ends).dones.all())
         assert len(buffer.ends) == int(buffer.all().dones.sum())
+        for found, row in zip(buffer.last_observations(9), (-2, -1), strict=True):
+            np.testing.assert_array_equal(
+                found, [episodes[0].obs[row].astype(np.float32), episodes[2].obs[row].astype(np.float32)]
+            )
+        assert len(buffer.last_observations(1)[0]) == 1
 
 
 def test_without_rewards():

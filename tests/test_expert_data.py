@@ -32,7 +32,7 @@ def episode(**parts):
         (episode(acts=ACTS + 1), ValueError, r"actions hold 3, which is outside 0\.\.2"),
         (episode(acts=ACTS - 1), ValueError, r"actions hold -1, which is outside 0\.\.2"),
         (episode(acts=ACTS[:4]), ValueError, r"len\(obs\) = 6 but len\(acts\) \+ 1 = 5"),
-        ("no/such/folder", FileNotFoundError, "'no/such/folder': no such file or folder"),
+        ("no/such/folder", FileNotFoundError, "'no/such/folder': no such file or folder.*hf:ORG/NAME"),
         ("bundled:Nothing-v0", ValueError, r"no such bundled set. Use one of \['CartPole-v1'\]"),
         (42, TypeError, "expert_data is 42"),
         (th.zeros(3), TypeError, "expert_data is an object of type torch.Tensor"),

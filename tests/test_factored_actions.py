@@ -1,16 +1,22 @@
 """Actions of several parts: the factored soft Q-function against enumeration, and learned on two CartPoles at once."""
 
 import itertools
+import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+import yaml
 from gymnasium import spaces
+from stable_baselines3 import A2C
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, SpacesEnv, load_demonstrations
+from sb3_iq.record import main as record
 from tests.utils import BOX, RandomEnv, random_trajectories
 
 SPACES = [spaces.MultiDiscrete([3, 2, 4]), spaces.MultiBinary(3)]
@@ -61,6 +67,18 @@ def test_refused_with_the_wrapper_that_cures_it(action_space, message):
     with pytest.raises(ValueError, match=message) as error:
         IQLearn("MlpPolicy", RandomEnv(BOX, action_space), None)
     assert "ActionWrapper" in str(error.value)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize(
+    "action_space", [spaces.Box(-np.inf, np.inf, (2,)), spaces.Tuple([spaces.Discrete(2)])], ids=["infinite", "tuple"]
+)
+def test_the_cure_is_told_however_the_environment_is_given(action_space, offline):
+    """Before SB3 asserts that the actions are supported and finite, without saying what to do, and before data are read."""
+    env = RandomEnv(BOX, action_space)
+    for given in (env, DummyVecEnv([lambda: env]), SpacesEnv(BOX, action_space)):
+        with pytest.raises(ValueError, match=r"Wrap the environment in a gymnasium\.ActionWrapper"):
+            IQLearn("MlpPolicy", given, "nowhere.npz", offline=offline)
 
 
 def test_observations_that_do_not_start_at_0_are_refused():
@@ -133,3 +151,31 @@ def test_two_cartpoles_are_learned():
     model = IQLearn("MlpPolicy", TwoCartPoles(), episodes, offline=True, seed=0).learn(1_500)
     mean, _ = evaluate_policy(model, Monitor(TwoCartPoles()), 5)
     assert mean > 400
+
+
+@pytest.mark.slow
+@pytest.mark.both_stacks
+@pytest.mark.parametrize("action_space", SPACES, ids=str)
+def test_recorded_trained_by_the_zoo_and_recorded_again(action_space, tmp_path, monkeypatch):
+    """From an agent of SB3 to one of this package, by the commands."""
+    pytest.importorskip("rl_zoo3", reason='RL Zoo is not installed: pip install ".[zoo]"', exc_type=ImportError)
+    from sb3_iq import zoo
+
+    env_id = f"Parts{type(action_space).__name__}-v0"
+    gym.register(env_id, entry_point=lambda **_: RandomEnv(BOX, action_space))
+    monkeypatch.chdir(tmp_path)
+    A2C("MlpPolicy", env_id).save("agent")
+    assert record(["--algo", "a2c", "--model", "agent.zip", "--env", env_id, "--n-episodes", "3", "--out", "set"]) == 0
+    hyperparams = dict(policy="MlpPolicy", expert_data="set", n_timesteps=40, learning_starts=20, batch_size=16)
+    Path("iq.yml").write_text(yaml.dump({env_id: {**hyperparams, "reward_prior": 0.0}}))
+    for command in (["train", "-conf", "iq.yml", "--eval-freq", "-1"], ["enjoy", "--no-render", "-n", "20"]):
+        monkeypatch.setattr(sys, "argv", ["sb3_iq.zoo", *command, "--algo", "iq", "--env", env_id, "-f", "logs"])
+        zoo.main()
+    assert record(["--algo", "iq", "-f", "logs", "--env", env_id, "--n-episodes", "2", "--out", "again"]) == 0
+    model = IQLearn.load(f"logs/iq/{env_id}_1/{env_id}.zip")
+    assert model._n_updates == 20
+    for episode in load_demonstrations("again"):
+        obs, acts, next_obs = episode.obs[:-1], episode.acts, episode.obs[1:]
+        assert all(action_space.contains(action.astype(action_space.dtype)) for action in acts)
+        assert np.array_equal(model.predict(obs, deterministic=True)[0], acts)
+        assert np.isfinite(model.predict_reward(obs, acts, next_obs, np.zeros(len(acts)))).all()

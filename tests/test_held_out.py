@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_iq import HeldOutCallback, IQLearn, load_demonstrations
 from sb3_iq.callbacks.held_out import MEASURES
 from sb3_iq.demonstrations import Trajectory
+from sb3_iq.iq_learn import offline_algorithm
 from sb3_iq.occupancy import distance
 from tests.utils import BOX, COMBINATIONS, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, parameters, random_trajectories
 
@@ -116,8 +117,22 @@ def test_saves_the_best_and_logs_all(tmp_path):
     # Random actions can't be learned: what fits held-out ones best is not the last model
     assert IQLearn.load(tmp_path / "best" / "best_model").num_timesteps == written["timesteps"][best]
     rows = np.genfromtxt(tmp_path / "log" / "progress.csv", delimiter=",", names=True)
-    logged = rows["held_outlog_likelihood"]
-    np.testing.assert_allclose(logged[np.isfinite(logged)], written["log_likelihood"], rtol=1e-4)
+    np.testing.assert_allclose(rows["held_outlog_likelihood"], written["log_likelihood"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_log_of_an_evaluation_is_not_written_again(tmp_path, offline, monkeypatch):
+    """Neither by the schedule at the same step, offline, nor at the end: nothing but times would be left for it."""
+    monkeypatch.setattr(offline_algorithm, "AUTO_LOG_STEPS", 15)
+    model = make_model("MlpPolicy", BOX, DISCRETE, offline=offline)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(35, HeldOutCallback(random_held_out(BOX, DISCRETE), eval_freq=5, verbose=0))
+    rows = np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True)
+    # Online, at the first ends of episodes after 15 steps each, with what is known of these
+    assert rows["timetotal_timesteps"].tolist() == [5, 10, 15, 20, *([] if offline else [20]), 25, 30, 35]
+    assert ("rolloutep_rew_mean" in rows.dtype.names) is not offline
+    logged = rows["timegradient_stepss" if offline else "held_outadvantage"]
+    assert np.isfinite(logged).sum() == 7
 
 
 def test_what_the_best_is_chosen_by(tmp_path):

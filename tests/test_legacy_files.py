@@ -36,6 +36,7 @@ def test_equal_to_the_arrays(tmp_path, name):
     path = write(tmp_path / name, as_legacy(episodes))
     loaded = load_demonstrations(path, allow_pickle=True)
     assert loaded.content_hash == load_demonstrations(episodes).content_hash
+    assert load_demonstrations(as_legacy(episodes)).content_hash == loaded.content_hash  # in memory there is no pickle
     assert [t.ending for t in loaded.trajectories] == ["assumed"] * 3
     limited = load_demonstrations(str(path), allow_pickle=True, max_episode_steps=max(LENGTHS))
     assert [t.truncated for t in limited.trajectories] == [False, False, True]

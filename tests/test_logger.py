@@ -57,6 +57,7 @@ def test_prints_settings_and_a_short_table(capsys):
     )
     settings = dict(line.split() for line in lines if len(line.split()) == 2)
     assert settings["offline"] == "True" and settings["occupancy_term"] == settings["penalty"] == "expert"
+    assert "reward_prior" not in settings  # it has no part in offline training
     table = "".join(lines[lines.index("time/") :])
     assert "gradient_steps/s" in table and "critic_loss" in table
     # neither of these is in the table, and the second is in any other log
@@ -64,6 +65,8 @@ def test_prints_settings_and_a_short_table(capsys):
     model.verbose = 2
     model.learn(1)
     assert "critic_grad_norm" in capsys.readouterr().out
+    make_model("MlpPolicy", BOX, DISCRETE, verbose=1).learn(1)
+    assert "reward_prior      1.0\n" in capsys.readouterr().out
 
 
 def steps_logged(folder):

@@ -85,6 +85,25 @@ def test_actions():
     )
 
 
+@pytest.mark.parametrize(
+    "acts, space, fact",
+    [
+        (np.array([[-2.0], [2.0], [0.3], [1.4]]), spaces.Discrete(2), "shape (1,), from -2 to 2; 50.0 % of the components"),
+        (np.array([0, 1, 2, 2]), spaces.Discrete(2), "discrete, 0: 25.0 %, 1: 25.0 %, 2: 50.0 %"),
+        (np.eye(4, dtype=int), spaces.Discrete(4), "discrete, 4 parts; part 0: 0: 75.0 %, 1: 25.0 %"),
+        (np.array([0, 1, 1, 1]), spaces.MultiDiscrete([2, 2]), "discrete, 0: 25.0 %, 1: 75.0 %"),
+        (np.array([0, 1, 1, 1]), BOX_ACTIONS, "discrete, 0: 25.0 %, 1: 75.0 %"),
+        (np.zeros((4, 2)), BOX_ACTIONS, "shape (2,), from 0 to 0"),
+    ],
+    ids=["continuous", "beyond", "one-hot", "one part", "discrete", "shape"],
+)
+def test_actions_of_another_environment(acts, space, fact):
+    """What they are by themselves, and not what they would be as the environment's."""
+    found = report({"obs": np.arange(5.0)[:, None], "acts": acts, "terminal": True}, None, space)["actions"]
+    assert found.fact.startswith(fact)
+    assert found.consequence == f"refused: they do not fit the environment, whose action space is {space}"
+
+
 def test_actions_of_several_parts():
     acts = np.array([[0, 1], [2, 1], [0, 1], [0, 0]])
     episode = {"obs": np.arange(5.0)[:, None], "acts": acts, "terminal": True}

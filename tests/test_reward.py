@@ -1,5 +1,7 @@
 """The recovered reward r = Q(s, a) - gamma (1 - terminated) V(s')."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -89,6 +91,30 @@ def test_bad_arguments():
         model.predict_reward(obs[:9], acts, next_obs, terminated)
     with pytest.raises(ValueError, match="different lengths"):
         model.predict_reward(obs, acts, next_obs[:9], terminated)
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_a_model_that_has_not_learned_warns(action_space, tmp_path):
+    """Unless somebody has set its parameters, or it plays the offline solution already."""
+    trained = make("MlpPolicy", BOX, action_space)
+    env = RandomEnv(BOX, action_space)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL)
+    model.save(tmp_path / "model")
+    batch = batch_of(model)
+    for untrained in (model, IQLearn.load(tmp_path / "model")):
+        with pytest.warns(UserWarning, match=r"has not learned: these rewards .* Call learn\(\) first"):
+            untrained.predict_reward(*batch)
+        untrained.predict(batch[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trained.predict_reward(*batch)
+        model.learn(5)
+        assert model._n_updates == 0
+        if action_space is DISCRETE:
+            model.predict_reward(*batch)
+        other = IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL)
+        other.set_parameters(trained.get_parameters())
+        other.predict_reward(*batch)
 
 
 @pytest.mark.slow

@@ -83,6 +83,29 @@ def test_reward_wrapper(observation_space):
         assert theirs.step(actions)[1] == pytest.approx(ours.step(actions)[1], abs=1e-5)
 
 
+def test_a_time_limit_reads_as_an_end_in_imitations_wrapper_alone():
+    """As the page says: that one hands over ``done`` alone, ours reads the infos."""
+    reward = make_reward(terminal_v=-50.0)
+
+    def make_venv():
+        venv = DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE, length=3, truncates=True)])
+        venv.seed(0)
+        return venv
+
+    theirs = RewardVecEnvWrapper(make_venv(), IQRewardNet(reward).predict_processed)
+    ours = LearnedRewardVecEnv(make_venv(), reward, gamma=reward.gamma)
+    for _ in range(2):  # imitation's wrapper has reset its environment once
+        ours.reset()
+    theirs.reset()
+    for step in range(1, 7):
+        (paid,), (_, (expected,), _, (info,)) = theirs.step(np.array([1]))[1], ours.step(np.array([1]))
+        if step % 3:
+            assert paid == pytest.approx(expected, abs=1e-5)
+        else:
+            value = reward.predict_value(info["terminal_observation"][None])[0]
+            assert paid - expected == pytest.approx(reward.gamma * (value + 50.0), abs=1e-3)
+
+
 def test_an_agent_learns():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", **SMALL).learn(20)
     venv = RewardVecEnvWrapper(make_vec_env("CartPole-v1", 2), IQRewardNet(LearnedReward(model), gamma=0.99).predict_processed)

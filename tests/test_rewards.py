@@ -13,7 +13,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.observations import stack_obs
 from sb3_iq.rewards import LearnedReward
 from tests.utils import BOX, COMBINATIONS, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
@@ -379,3 +380,28 @@ def test_the_experts_own_ends_are_not_bad():
     absorbing = reward.with_tail(obs, acts, ends.next_observations.numpy(), np.ones(len(acts))).absorbing
     assert absorbing.max() == 1
     assert reward.predict_q(obs, acts).mean() >= reward._parts.typical.value - 1e-5
+
+
+@pytest.mark.parametrize(
+    "observation_space", [BOX, spaces.Discrete(5), spaces.Dict({"a": BOX, "b": BOX})], ids=["box", "codes", "dict"]
+)
+@pytest.mark.parametrize("normalizes", [False, True])
+def test_ends_that_subsampling_left_out(observation_space, normalizes):
+    """How an episode ended stays known: an end like the expert's own is as good as with every transition."""
+    if normalizes and isinstance(observation_space, spaces.Discrete):
+        pytest.skip("VecNormalize does not normalise codes")
+    env = DummyVecEnv([lambda: RandomEnv(observation_space, DISCRETE)])
+    env = VecNormalize(env) if normalizes else env
+    policy = "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
+    trajectories = random_trajectories(RandomEnv(observation_space, DISCRETE))
+    demonstrations = load_demonstrations(trajectories, subsample_freq=4)  # of ten steps, the last is not one
+    model = IQLearn(policy, env, demonstrations, **SMALL).learn(20)
+    assert len(model.demonstrations.ends) == 0 and model.demonstrations.terminates
+    reward = LearnedReward(model, form="bounded")
+    before, terminal = (stack_obs([rows(t.obs, i) for t in trajectories]) for i in (-2, -1))
+    acts, _ = reward.predict(before, deterministic=True)
+    absorbing = reward.with_tail(before, acts, terminal, np.ones(3)).absorbing
+    if observation_space == spaces.Discrete(5):
+        assert absorbing.max() == 1
+    else:
+        assert reward._parts.ends is not None and absorbing == pytest.approx(1.0)

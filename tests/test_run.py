@@ -120,7 +120,18 @@ def test_vectorised(env_id, demos_id, n_envs):
     assert_finite(model)
 
 
-def test_target_update_interval_counts_over_calls_of_train():
-    model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, target_update_interval=1000, tau=1.0).learn(5)
-    pairs = list(zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True))
-    assert not any(th.equal(online, target) for online, target in pairs)
+@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
+def test_target_update_interval_counts_gradient_steps(action_space):
+    """From the first one on, over all calls of learn() and train()."""
+
+    def note(*_):
+        critic, critic_target, _ = model.policy.critic_networks()
+        pairs = zip(critic.parameters(), critic_target.parameters(), strict=True)
+        found.append(all(th.equal(online, target) for online, target in pairs))
+        return True
+
+    found = []
+    model = make_model("MlpPolicy", BOX, action_space, offline=True, target_update_interval=3, tau=1.0)
+    model.learn(2, note)
+    model.learn(5, note, reset_num_timesteps=False)
+    assert found == [True, False, False, True, False, False, True]

@@ -42,13 +42,15 @@ def test_save_load_predict(tmp_path, policy, observation_space, action_space):
 )
 @pytest.mark.parametrize("policy, observation_space, action_space", COMBINATIONS)
 def test_policy_by_itself(tmp_path, policy, observation_space, action_space):
+    """Trained, so that the averaged actor, the scales and the temperature are others than at first."""
     env = RandomEnv(observation_space, action_space)
     kwargs = {} if policy == "MlpPolicy" else dict(policy_kwargs=dict(net_arch=[16]))
-    model = IQLearn(policy, env, random_trajectories(env), **kwargs, **SMALL)
+    model = IQLearn(policy, env, random_trajectories(env), offline=True, ent_coef="auto_0.1", **kwargs, **SMALL).learn(5)
     model.policy.save(tmp_path / "policy")
     alone = type(model.policy).load(tmp_path / "policy")
     obs = model.get_env().reset()
     assert np.array_equal(alone.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
+    assert alone.ent_coef.item() == model.policy.ent_coef.item()
 
 
 def test_demonstrations_are_not_in_the_zip(tmp_path):

@@ -49,7 +49,8 @@ def test_optimizers(action_space):
     kwargs = dict(optimizer_class=th.optim.SGD, optimizer_kwargs=dict(momentum=0.5))
     model = make_model("MlpPolicy", BOX, action_space, policy_kwargs=kwargs).learn(14)
     _, _, optimizer = model.policy.critic_networks()
-    assert type(optimizer) is th.optim.SGD and optimizer.param_groups[0]["momentum"] == 0.5
+    for found in [optimizer] if model.actor is None else [optimizer, model.actor.optimizer]:
+        assert type(found) is th.optim.SGD and found.param_groups[0]["momentum"] == 0.5
     assert_finite(model)
 
 
@@ -66,11 +67,17 @@ def test_net_arch():
 @BOTH
 def test_features_extractors(action_space):
     """They are the user's own objects, reached as in SAC and DQN, with their layers."""
-    kwargs = dict(features_extractor_class=BatchNormExtractor)
+
+    class Extractor(BatchNormExtractor):
+        def __init__(self, observation_space, note):
+            super().__init__(observation_space)
+            self.note = note
+
+    kwargs = dict(features_extractor_class=Extractor, features_extractor_kwargs=dict(note="mine"))
     model = make_model("MlpPolicy", BOX, action_space, policy_kwargs=kwargs)
     networks = [model.q_net, model.q_net_target] if action_space is DISCRETE else [model.actor, model.critic]
     for network in networks:
-        assert type(network.features_extractor) is BatchNormExtractor
+        assert type(network.features_extractor) is Extractor and network.features_extractor.note == "mine"
         assert isinstance(network.features_extractor.batch_norm, nn.BatchNorm1d)
 
 
@@ -102,9 +109,9 @@ def test_train_and_eval_modes(action_space):
 
 def test_stats_window_size():
     model = make_model("MlpPolicy", BOX, DISCRETE, stats_window_size=2)
-    model.set_env(DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)]))
     model.learn(50)
     assert model.ep_info_buffer.maxlen == model.ep_success_buffer.maxlen == 2
+    assert (model._episode_num, len(model.ep_info_buffer)) == (5, 2)
 
 
 @BOTH

@@ -1,5 +1,6 @@
 """VecNormalize: its statistics start from the demonstrations, and a model that was trained with it is not used without."""
 
+import copy
 import warnings
 from dataclasses import replace
 
@@ -88,6 +89,31 @@ def test_the_networks_own_statistics():
     (part,) = model.policy.normalizer.parts.values()
     # The statistics of what VecNormalize makes of the demonstrations, from which it has its own
     assert part.mean.abs().max() < 0.2 and (part.std - 1).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_copies_have_statistics_and_need_an_environment(offline):
+    """SB3 copies a VecNormalize without the environment, as it pickles it."""
+
+    def make_venv():
+        return DummyVecEnv([lambda: RandomEnv(BOX, DISCRETE)])
+
+    trajectories = random_trajectories(RandomEnv(BOX, DISCRETE))
+    model = IQLearn("MlpPolicy", VecNormalize(make_venv()), trajectories, reward_prior=0.0, **SMALL)
+    model.learn(20, offline=offline)
+    twin = copy.deepcopy(model)
+    obs = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    assert np.array_equal(twin.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
+    if offline:
+        twin.learn(20, offline=True, reset_num_timesteps=False)
+    with pytest.raises(ValueError, match=r"copy of a VecNormalize.*set_venv\(venv\), or the model another by set_env\(\)"):
+        twin.learn(20, offline=False)
+    if offline:
+        twin.set_env(VecNormalize(make_venv()))
+    else:
+        twin.get_vec_normalize_env().set_venv(make_venv())
+    twin.learn(20, offline=False, reset_num_timesteps=False)
+    assert (model.num_timesteps, twin.num_timesteps) == (20, 60 if offline else 40)
 
 
 def test_normalising_before_stacking_is_refused_with_the_cure():

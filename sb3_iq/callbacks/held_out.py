@@ -170,11 +170,9 @@ class HeldOutCallback(BaseCallback):
             self.model.policy.set_training_mode(False)
             measures = self._measure()
         self.evaluations.append({"timesteps": self.num_timesteps, **measures})
-        self.model._record_means()
         for name, value in measures.items():
             self.logger.record(f"held_out/{name}", value)
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)
+        self.model.write_log()
         if self.log_path is not None:
             names = dict.fromkeys(name for evaluation in self.evaluations for name in evaluation)
             columns = {name: np.array([each.get(name, np.nan) for each in self.evaluations]) for name in names}

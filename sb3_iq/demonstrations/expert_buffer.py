@@ -215,6 +215,19 @@ class ExpertBuffer:
         rows = th.from_numpy(self._first_rows[episode])
         return self._normalised(rows, env) if env is not None else self._raw(rows.to(self._home))
 
+    def last_observations(self, at_most: int, env: VecNormalize | None = None) -> tuple[Tensors, Tensors]:
+        """
+        :param at_most: of so many episodes
+        :param env: the normalising wrapper, if there is one
+        :return: of the episodes that end in a terminal state the observation before it, and the terminal one, shape
+            (n, \\*obs_shape) each: also where subsampling has left the last transition out
+        """
+        ends = self._places.last_rows[th.as_tensor(self._terminated)][:at_most]
+        before, terminal = (
+            self._normalised(rows, env) if env is not None else self._raw(rows.to(self._home)) for rows in (ends - 1, ends)
+        )
+        return before, terminal
+
     def scan_observations(self, key: str = "") -> Iterator[np.ndarray]:
         """
         :param key: a key of a Dict space

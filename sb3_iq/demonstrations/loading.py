@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,8 @@ def _with_choice(reference: str, max_episode_steps: int | None, **how: Any) -> s
 def _read_path(path: Path, request: Request, allow_pickle: bool) -> Loaded:
     """Return the episodes of a folder or file."""
     if not path.exists():
-        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use bundled:NAME")
+        names = "bundled:NAME, demos:NAME, minari:ID or hf:ORG/NAME"
+        raise FileNotFoundError(f"expert_data {shorten(path)}: no such file or folder. Check the path, or use {names}")
     with reading(path, "a data file"):
         pickled = legacy.is_pickle(path)
     if not pickled:
@@ -210,6 +211,11 @@ def _refusal(source: Any) -> Exception:
         return TypeError(
             f"expert_data is {shorten(source)}, whose shuffled batches lack the order and the ends of episodes; expected what "
             "it was made of: trajectories or Transitions"
+        )
+    if isinstance(source, Iterator):
+        return TypeError(
+            f"expert_data is {shorten(source)}, which can be read only once, in one direction; expected a sequence. Give "
+            "list(expert_data) if it yields trajectories"
         )
     return TypeError(f"expert_data is {shorten(source)}: expected {_EXPECTED}")
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import textwrap
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from gymnasium import spaces
 
-from sb3_iq.demonstrations.conversion import ROUNDING, range_of_expert
+from sb3_iq.demonstrations.conversion import ROUNDING, action_column, range_of_expert
 from sb3_iq.demonstrations.demonstrations import Demonstrations
+from sb3_iq.demonstrations.errors import cut
 from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Ending, Trajectory
 
@@ -160,6 +162,10 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1:
         return Finding("actions", "of several shapes", REFUSED)
+    if space is not None and not _fit(trajectories, space):
+        found = _actions(trajectories, None)
+        use = f"refused: they do not fit the environment, whose action space is {cut(space)}"
+        return replace(found, consequence=use)
     dtype = np.result_type(*(array.dtype for array in arrays))
     if not isinstance(space, spaces.Box) and (space is not None or dtype.kind != "f"):
         return _discrete_actions(arrays, dtype, space)
@@ -189,6 +195,17 @@ def _actions(trajectories: tuple[Trajectory, ...], space: spaces.Space | None) -
         use += f", {n_fitted} of {low.size} dimensions by what the expert does, as the bounds are far wider"
     use += "; those beyond are clipped, with a warning" if beyond else ""
     return Finding("actions", fact, use)
+
+
+def _fit(trajectories: tuple[Trajectory, ...], space: spaces.Space) -> bool:
+    """Return whether actions can be those of an environment, as the expert buffer sees it."""
+    with warnings.catch_warnings():  # it gives them again
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            action_column(trajectories, space)
+        except ValueError:
+            return False
+    return True
 
 
 def _discrete_actions(arrays: list[np.ndarray], dtype: np.dtype, space: spaces.Space | None) -> Finding:

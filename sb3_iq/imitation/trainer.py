@@ -1,9 +1,13 @@
 """IQ-Learn as an algorithm of the library imitation."""
 
-from collections.abc import Callable
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from imitation.algorithms import base
+from imitation.algorithms.adversarial.common import AdversarialTrainer
+from imitation.algorithms.sqil import SQIL
 from imitation.data import types
 from imitation.rewards.reward_nets import RewardNet
 from imitation.util import logger as imit_logger
@@ -21,16 +25,19 @@ class _RoundCallback(BaseCallback):
     """
     Calls a function with the number of each round, as imitation's adversarial trainers do.
 
-    :param function: takes the number, counted from 0
+    :param function: takes the number, counted from 0 in each call of ``train``
     :param n_steps: environment steps of a round
     """
 
     def __init__(self, function: Callable[[int], None], n_steps: int) -> None:
         super().__init__()
-        self.function, self.n_steps, self.n_rounds = function, n_steps, 0
+        self.function, self.n_steps = function, n_steps
+
+    def _on_training_start(self) -> None:
+        self.n_rounds, self.began_at = 0, self.num_timesteps
 
     def _on_step(self) -> bool:
-        while self.num_timesteps >= (self.n_rounds + 1) * self.n_steps:
+        while self.num_timesteps - self.began_at >= (self.n_rounds + 1) * self.n_steps:
             self.function(self.n_rounds)
             self.n_rounds += 1
         return True
@@ -38,8 +45,9 @@ class _RoundCallback(BaseCallback):
 
 class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
     """
-    IQ-Learn with the interface of imitation's algorithms: in code that is written for ``SQIL``, change the class; in code for
-    ``GAIL`` and ``AIRL``, leave out ``gen_algo``, ``reward_net`` and the discriminator's arguments as well.
+    IQ-Learn with the interface of imitation's algorithms: in code that is written for ``SQIL``, ``GAIL`` or ``AIRL``, change
+    the class. IQ-Learn has no generator besides its own model, and no discriminator: what that code says of these is named
+    in a warning, and not used.
 
     IQ-Learn treats terminal states in its target, so that episodes of different lengths are no problem, and are not refused.
 
@@ -49,7 +57,10 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
     :param policy: policy of :class:`~sb3_iq.IQLearn`
     :param custom_logger: where to log to; if None, a new logger
     :param rl_kwargs: more arguments of :class:`~sb3_iq.IQLearn`
+    :param gen_train_timesteps: the environment steps of a round, which functions given to :meth:`train` count; None: 2,048
+    :param unused: what ``SQIL``, ``GAIL`` and ``AIRL`` take besides
     :raises ValueError: if an argument or the demonstrations do not fit
+    :raises TypeError: if an argument is none of those algorithms'
     """
 
     def __init__(
@@ -60,10 +71,16 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         policy: str | type[BasePolicy] = "MlpPolicy",
         custom_logger: imit_logger.HierarchicalLogger | None = None,
         rl_kwargs: dict[str, Any] | None = None,
+        gen_train_timesteps: int | None = None,
+        **unused: Any,
     ) -> None:
+        _check_unused(unused)
         self.venv = venv
-        self.gen_algo = IQLearn(policy, venv, demonstrations, **(rl_kwargs or {}))
-        super().__init__(demonstrations=None, custom_logger=custom_logger, allow_variable_horizon=True)
+        self.gen_train_timesteps = gen_train_timesteps or ROUND_TIMESTEPS
+        self.gen_algo = IQLearn(policy, venv, _as_sequence(demonstrations), **(rl_kwargs or {}))
+        super().__init__(demonstrations=None, custom_logger=custom_logger)
+        # Not by the constructor, which would then warn of a bias that other algorithms have
+        self.allow_variable_horizon = True
         self.gen_algo.set_logger(self.logger)
 
     @property
@@ -92,7 +109,7 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
 
         :param demonstrations: see the constructor
         """
-        self.gen_algo.set_expert_data(demonstrations)
+        self.gen_algo.set_expert_data(_as_sequence(demonstrations))
 
     def train(
         self,
@@ -105,13 +122,12 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         Train for so many environment steps, or gradient steps with ``offline=True``. Called again, it trains on.
 
         :param total_timesteps: how many
-        :param callback: SB3's, as for ``SQIL``; or a function of the number of the round, as for ``GAIL`` and ``AIRL``: a
-            round is 2,048 steps
+        :param callback: SB3's, as for ``SQIL``; or a function of the number of the round, as for ``GAIL`` and ``AIRL``
         :param tb_log_name: the name of the run for TensorBoard logging
         :param learn_kwargs: more arguments of :meth:`IQLearn.learn <sb3_iq.IQLearn.learn>`
         """
-        if callable(callback) and not isinstance(callback, (BaseCallback, list)):
-            callback = _RoundCallback(callback, ROUND_TIMESTEPS)
+        if callable(callback) and _takes_rounds(callback):
+            callback = _RoundCallback(callback, self.gen_train_timesteps)
         learn_kwargs.setdefault("reset_num_timesteps", self.gen_algo.num_timesteps == 0)
         self.gen_algo.learn(total_timesteps, callback, tb_log_name=tb_log_name, **learn_kwargs)
 
@@ -132,3 +148,34 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
     def reward_test(self) -> RewardNet:
         """The same: IQ-Learn has one reward."""
         return self.reward_train
+
+
+def _check_unused(unused: dict[str, Any]) -> None:
+    """Tell of arguments of imitation's algorithms that mean nothing here; others are errors, as they are everywhere."""
+    theirs = {name for cls in (SQIL, AdversarialTrainer) for name in inspect.signature(cls.__init__).parameters}
+    for name in unused:
+        if name not in theirs - {"self"}:
+            raise TypeError(f"IQLearnTrainer.__init__() got an unexpected keyword argument {name!r}")
+    # Episodes of different lengths are never refused
+    if names := [name for name in unused if name != "allow_variable_horizon"]:
+        warnings.warn(
+            f"IQLearnTrainer does not use {', '.join(names)}: IQ-Learn has no discriminator, and no generator besides its own "
+            "model, trainer.gen_algo, whose arguments are rl_kwargs. What learns, and is to be evaluated, is trainer.policy.",
+            stacklevel=3,
+        )
+
+
+def _as_sequence(demonstrations: Any) -> Any:
+    """Return demonstrations that can be read more than once: imitation's algorithms take any iterable of trajectories."""
+    return list(demonstrations) if isinstance(demonstrations, Iterator) else demonstrations
+
+
+def _takes_rounds(function: Callable[..., Any]) -> bool:
+    """Return whether this is called with the number of a round, and not with locals and globals, as SB3's functions are."""
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin does not tell
+        return True
+    return True

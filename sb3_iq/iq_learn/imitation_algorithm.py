@@ -123,10 +123,21 @@ class ImitationAlgorithm(OfflineAlgorithm):
         :param start: sets the parameters of a policy; whether it has something better
         :param network: of the policy's networks the one that tells whether somebody has set parameters
         """
-        untouched = self._n_updates == 0 and fingerprint(network) == self._untouched
-        self._starts_trained = untouched and start(self.policy)
+        self._starts_trained = self._is_untouched(network) and start(self.policy)
         if self._starts_trained:
             self._untouched = fingerprint(network)
+
+    def _is_untouched(self, network: th.nn.Module) -> bool:
+        """Whether nobody has trained this network, or set its parameters."""
+        return self._n_updates == 0 and fingerprint(network) == self._untouched
+
+    def _warn_if_untrained(self, network: th.nn.Module) -> None:
+        """Actions of an untrained policy are no worse than random ones, but its rewards look as if they meant something."""
+        if not self._starts_trained and self._is_untouched(network):
+            warnings.warn(
+                "The model has not learned: these rewards are those of networks as they were initialised. Call learn() first.",
+                stacklevel=3,
+            )
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

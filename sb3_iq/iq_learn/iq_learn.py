@@ -394,7 +394,8 @@ class IQLearn(ImitationAlgorithm):
     ) -> np.ndarray:
         """
         The recovered reward r = Q(s, a) - gamma V(s') (Eq. 11), where V of a terminal state is what ``terminal_value`` says.
-        It is deterministic: for Box actions, V(s') is a mean over fixed draws of the policy's noise.
+        It is deterministic: for Box actions, V(s') is a mean over fixed draws of the policy's noise. A model that has not
+        learned warns.
 
         :param obs: observations as given to ``predict``, shape (batch, \\*obs_shape), or a dictionary of such
         :param actions: actions in the environment's units, shape (batch, \\*action_shape)
@@ -404,6 +405,7 @@ class IQLearn(ImitationAlgorithm):
         :raises ValueError: if the shapes do not fit, or observations look raw and should be normalised (``VecNormalize``)
         """
         self._check_normalized(obs=obs, next_obs=next_obs)
+        self._warn_if_untrained(self.policy.critic_networks()[0])
         self.policy.set_training_mode(False)
         transitions = to_tensors(self.policy, obs, actions, next_obs, terminated)
         return updates.recovered_reward(self.policy, *transitions, self.gamma, self.terminal_v).cpu().numpy()

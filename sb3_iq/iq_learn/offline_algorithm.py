@@ -47,7 +47,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         self._env_spec = env_spec
         # The environment that learn(offline=True) replaced by a stand-in
         self._env_aside: VecEnv | None = None
-        self._log_steps, self._logged_at = 0, 0
+        # When the log was last written by the schedule, and by a callback
+        self._log_steps, self._logged_at, self._written_at = 0, 0, 0
 
     def _setup_model(self) -> None:
         # The replay buffer is allocated by the first online learn()
@@ -94,6 +95,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
                 self.set_env(spaces_env.make_spaces_env(self.observation_space, self.action_space, env))
                 self._env_aside = env
             return
+        spaces_env.check_copy(self.env if self._env_aside is None else self._env_aside)
         if self._env_aside is not None:
             self.set_env(self._env_aside)
         if self.env is None or spaces_env.is_spaces_env(self.env):
@@ -134,7 +136,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
             raise ValueError(f"`log_interval` is {log_interval[:80]!r}: give a number, 'auto', or None for no log.")
         of_model, automatic = self.offline, log_interval == "auto"
         self.offline = of_model if offline is None else offline
-        self._log_steps, self._logged_at = AUTO_LOG_STEPS * automatic, 0 if reset_num_timesteps else self.num_timesteps
+        self._log_steps = AUTO_LOG_STEPS * automatic
+        self._logged_at = self._written_at = 0 if reset_num_timesteps else self.num_timesteps
         try:
             with one_thread(self.policy, self.device, self.verbose):
                 if self.offline:
@@ -145,7 +148,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
                     interval: Any = 1 if automatic else log_interval
                     super().learn(total_timesteps, callback, interval, tb_log_name, reset_num_timesteps, progress_bar)
                 self._log_steps = 0
-                if automatic and self.num_timesteps > self._logged_at:
+                if automatic and not self._is_written():
                     self.dump_logs()
                 self._record_means()
         finally:
@@ -174,9 +177,9 @@ class OfflineAlgorithm(NormalizedAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 break
-            if log_steps is not None and self.num_timesteps % log_steps == 0:
+            if log_steps is not None and self.num_timesteps % log_steps == 0 and not self._is_written():
                 self.dump_logs()
-        if log_steps is not None and self.num_timesteps > self._logged_at:
+        if log_steps is not None and not self._is_written():
             self.dump_logs()
         callback.on_rollout_end()
         callback.on_training_end()
@@ -186,18 +189,30 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         if self.num_timesteps - self._logged_at < self._log_steps:
             return
         self._logged_at = self.num_timesteps
-        self._record_means()
-        if not self.offline:
-            (getattr(super(), "dump_logs", None) or super()._dump_logs)()
+        if self.offline:
+            self.write_log()
             return
-        seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
-        self.logger.record("time/gradient_steps/s", round((self.num_timesteps - self._num_timesteps_at_start) / seconds, 1))
-        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
+        self._record_means()
+        (getattr(super(), "dump_logs", None) or super()._dump_logs)()
 
     # Its name in SB3 2.2
     _dump_logs = dump_logs
+
+    def write_log(self) -> None:
+        """Write what was recorded up to this step, as callbacks that evaluate do: ``learn`` does not write it again."""
+        self._written_at = self.num_timesteps
+        self._record_means()
+        if self.offline:
+            seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+            n_steps = self.num_timesteps - self._num_timesteps_at_start
+            self.logger.record("time/gradient_steps/s", round(n_steps / seconds, 1))
+            self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def _is_written(self) -> bool:
+        """Whether the log of this step is written, so that another table would be all but empty."""
+        return self.num_timesteps <= max(self._logged_at, self._written_at)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         env = self._wrap_env(env, self.verbose)

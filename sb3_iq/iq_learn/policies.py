@@ -193,7 +193,12 @@ def check_discrete(action_noise: ActionNoise | None, policy_kwargs: Mapping[str,
 
 
 def check_action_space(action_space: spaces.Space) -> None:
-    """:raises ValueError: if actions of this space are not learned, with the wrapper that cures it"""
+    """
+    Called before SB3 is, whose assertions on action spaces do not say what to do.
+
+    :param action_space: the action space
+    :raises ValueError: if actions of this space are not learned, with the wrapper that cures it
+    """
     name = f"The environment's action space is {str(action_space)[:80]}"
     if isinstance(action_space, (spaces.Tuple, spaces.Dict)):
         raise ValueError(

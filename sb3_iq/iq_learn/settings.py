@@ -248,7 +248,11 @@ def describe(settings: Settings, context: Context, data: str) -> str:
     :return: the settings for the console, one a line
     """
     named = {name: getattr(settings.objective, name) for name in DESCRIBED}
-    named |= {name: getattr(settings, name) for name in ("reward_prior", "bc_coef", "ent_coef", "batch_size")}
+    # The prior has no part in offline training
+    of_run = (
+        ("bc_coef", "ent_coef", "batch_size") if context.offline else ("reward_prior", "bc_coef", "ent_coef", "batch_size")
+    )
+    named |= {name: getattr(settings, name) for name in of_run}
     named = {"offline": context.offline, "preset": context.preset, **named}
     width = max(map(len, named))
     return "\n".join([f"IQ-Learn from {data}", *(f"    {name:{width}}  {value}" for name, value in named.items())])

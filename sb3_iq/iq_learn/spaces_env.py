@@ -77,6 +77,16 @@ class SharedVecNormalize(VecNormalize):
         self.ret_rms = source.ret_rms
         self.source = source
 
+    # SB3 leaves the environment out of copies. This one has nothing but spaces
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "venv": self.venv}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        venv = state.pop("venv")
+        super().__setstate__(state)
+        self.set_venv(venv)
+
     def save(self, save_path: str) -> None:
         # What is saved, by CheckpointCallback for instance, is the user's own
         self.source.save(save_path)
@@ -183,8 +193,15 @@ def check_env(env: Any) -> None:
     :param env: what the user gave as the environment
     :raises TypeError: if it is none; in its place stand the demonstrations, more often than anything else
     """
+    if isinstance(env, gym.vector.VectorEnv):  # in gymnasium 0.29 this is a gym.Env, too
+        raise TypeError(
+            f"`env` is {shorten(env)}, a vector environment of gymnasium, which SB3 does not take: use "
+            "stable_baselines3.common.env_util.make_vec_env(env_id, n_envs)."
+        )
     if env is None or isinstance(env, (gym.Env, VecEnv)):
         return
+    if callable(env):
+        raise TypeError(f"`env` is {shorten(env)}: expected an environment, not what makes one. Call it.")
     of_data = isinstance(env, str) and env.startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
     if not isinstance(env, str) or of_data or (os.path.exists(env) and env not in gym.registry):
         raise TypeError(
@@ -216,6 +233,16 @@ def check_callback(callback: MaybeCallback) -> None:
             pending.extend(current.callbacks)
         elif isinstance(current, EventCallback) and isinstance(current.callback, BaseCallback):
             pending.append(current.callback)
+
+
+def check_copy(env: VecEnv | None) -> None:
+    """:raises ValueError: if this is a copy of a VecNormalize, which SB3 makes without the environment in it"""
+    normalize = unwrap_vec_normalize(env) if env is not None else None
+    if normalize is not None and normalize.venv is None:
+        raise ValueError(
+            "`env` is a copy of a VecNormalize, which SB3 makes without the environment in it: give it one by its "
+            "set_venv(venv), or the model another by set_env()."
+        )
 
 
 def same_but_for_infinity(old: spaces.Space, new: spaces.Space) -> bool:

@@ -7,9 +7,10 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.obs_statistics import named_rms
-from sb3_iq.observations import map_obs
+from sb3_iq.observations import batch_length, map_obs
 from sb3_iq.rewards.ends import are_vectors
 from sb3_iq.rewards.parts import ExpertEnds, Form, Obs, ObsStatistics, RewardParts, Typical
 from sb3_iq.rewards.storage import copy_of_policy
@@ -85,21 +86,28 @@ def _of_demonstrations(
     except (ValueError, OSError):
         return None, None
     found = typical(networks, networks.ent_coef, samples.observations)
-    positions = demonstrations.ends[:n]
     if not demonstrations.terminates:
         return found, ExpertEnds.none()
-    if len(positions) == 0:  # subsampling left them out
-        return found, None
     if are_vectors(model.observation_space):
-        terminal, states = demonstrations.at(positions).next_observations, demonstrations.all(at_most=n).observations
-        return found, ExpertEnds.of(_arrays(terminal), _arrays(states))
+        _, terminal = demonstrations.last_observations(n)
+        return found, ExpertEnds.of(_arrays(terminal), _arrays(demonstrations.all(at_most=n).observations))
     if model.terminal_v is None:
         # An end like the expert's own is not worse than a typical state, whatever the rest of an episode is worth
-        last = demonstrations.at(positions, env)
-        with th.no_grad():
-            value = float(q_values(networks, last.observations, last.actions).mean())
-        found = found._replace(value=min(found.value, value))
+        found = found._replace(value=min(found.value, _value_of_last_actions(demonstrations, networks, env, n)))
     return found, None
+
+
+def _value_of_last_actions(demonstrations: ExpertBuffer, networks: Any, env: VecNormalize | None, at_most: int) -> float:
+    """Return the mean Q of the transitions to terminal states; of actions that subsampling left out the imitator's instead."""
+    positions = demonstrations.ends[:at_most]
+    with th.no_grad():
+        if len(positions):
+            last = demonstrations.at(positions, env)
+            obs, actions = last.observations, last.actions
+        else:
+            obs, _ = demonstrations.last_observations(at_most, env)
+            actions = networks._predict(obs, deterministic=True).reshape(batch_length(obs), -1)
+        return float(q_values(networks, obs, actions).mean())
 
 
 def _arrays(obs: PyTorchObs) -> Obs:

@@ -37,7 +37,7 @@ class RewardParts:
     :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
     :param statistics: what observations are normalised by before the networks, if by anything
     :param typical: what is typical of the demonstrations' states; None where these are not known any more
-    :param ends: how the demonstrations end; None where that is not known, or no vector of numbers
+    :param ends: how the demonstrations end; None where these are not known any more, or no vectors of numbers
     """
 
     policy: BasePolicy

@@ -179,7 +179,11 @@ def _array(name: str, value: Any) -> np.ndarray:
     except Exception as error:  # a ragged list, a tensor on a GPU, an object of the user
         raise ValueError(f"{name} is not an array of numbers ({error})") from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
-        raise ValueError(f"{name} has dtype {shorten(str(array.dtype))} and shape {array.shape}, expected a list of numbers")
+        cure = ". Of single steps pass one dictionary with an array of each: obs, acts, next_obs and dones"
+        raise ValueError(
+            f"{name} has dtype {shorten(str(array.dtype))} and shape {array.shape}, expected a list of numbers"
+            f"{'' if array.ndim else cure}"
+        )
     return array
 
 

@@ -140,7 +140,10 @@ def _read_object(index: int, item: Any, limit: int | None, notes: Notes) -> list
                 return read_flat(arrays, range, limit, notes=notes)
             return [_read_single(arrays, limit)]
         if not all(hasattr(item, name) for name in ("obs", "acts", "terminal")):
-            raise TypeError(f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal")
+            raise TypeError(
+                f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal. Of single steps pass "
+                "one dictionary with an array of each: obs, acts, next_obs and dones"
+            )
         return [
             _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
         ]
