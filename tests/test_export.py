@@ -87,13 +87,14 @@ def test_statistics_of_dict_observations():
         np.testing.assert_array_equal(env.normalize_obs(obs)["right"], obs["right"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, observation_space, action_space",
     [COMBINATIONS[0], COMBINATIONS[1], COMBINATIONS[4], COMBINATIONS[5], COMBINATIONS[9], ("MlpPolicy", BOX, FAR)],
 )
 def test_onnx(tmp_path, policy, observation_space, action_space):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnx onnxscript onnxruntime")
-    pytest.importorskip("onnxscript", reason="pip install onnx onnxscript onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
+    pytest.importorskip("onnxscript", reason="needs the extra export")
     model = far_bounds() if action_space is FAR else make_model(policy, observation_space, action_space, offline=True).learn(5)
     exported, path = ExportablePolicy(model.policy), str(tmp_path / "policy.onnx")
     shapes = ({0: th.export.Dim("batch")},)

@@ -96,6 +96,7 @@ def test_wheel(built):
         "compare",
         "distributed",
         "ray",
+        "export",
         "rewards",
         "experts",
         "play",
