@@ -37,7 +37,10 @@ from sb3_iq.demonstrations import Demonstrations
 __all__ = ["N_EVAL_EPISODES", "RESULTS", "git_commit"]
 
 RESULTS = Path(__file__).parent / "results"
+EXPERTS = Path(__file__).parents[1] / "examples" / "experts"
 N_EVAL_EPISODES = 20
+# Modules that register environments which gymnasium does not know, by how the ids begin
+PACKAGES = {"Fetch": "gymnasium_robotics", "CartPoleFrames": "cartpole_frames"}
 # What a line calls an algorithm of a comparison that has another name there
 ALGORITHMS = {"bc": "iq/bc"}
 ABLATIONS: list[dict[str, Any]] = [
@@ -70,6 +73,7 @@ class Run:
     eval_freq: int = 5_000
     # So many other episodes of the same expert: at each evaluation the measures of HeldOutCallback stand beside the return
     held_out: int = 0
+    n_eval_episodes: int = N_EVAL_EPISODES
     settings: dict[str, Any] = field(default_factory=dict)
 
     def command(self, suite: str) -> str:
@@ -79,13 +83,14 @@ class Run:
         words += ["--seed", str(self.seed), "--subsample-freq", str(self.subsample_freq), "--eval-freq", str(self.eval_freq)]
         words += ["--offline"] if self.offline else []
         words += ["--held-out", str(self.held_out)] if self.held_out else []
+        words += ["--n-eval-episodes", str(self.n_eval_episodes)] if self.n_eval_episodes != N_EVAL_EPISODES else []
         words += ["--settings", json.dumps(self.settings)] if self.settings else []
         return 'SB3_IQ_DEMOS="$SB3_IQ_DEMOS" OMP_NUM_THREADS=1 ' + shlex.join(words)
 
 
 def suites() -> dict[str, list[Run]]:
     """The published runs: the constructor's defaults, but where a setting is what is compared."""
-    seeds = range(3)
+    seeds, algos = range(3), ("iq", "bc")
     control = ("Hopper-v5", "Walker2d-v5", "Ant-v5", "HalfCheetah-v5")
     discrete = ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")
     offline = [("LunarLander-v3", 3), ("Acrobot-v1", 1), ("CartPole-v1", 10), ("MountainCar-v0", 10)]
@@ -145,6 +150,15 @@ def suites() -> dict[str, list[Run]]:
             )
             for algo, seed in itertools.product(("iq", "bc"), seeds)
         ],
+        # Offline, from the scripted players of examples/experts: dictionaries of vectors, and frames
+        "robots": [
+            Run(env, f"demos:{env}", 50, 10_000, seed, algo, True, eval_freq=5_000, n_eval_episodes=100)
+            for env, seed, algo in itertools.product(("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4"), seeds, algos)
+        ],
+        "frames": [
+            Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 4_000, seed, algo, True, eval_freq=1_000)
+            for seed, algo in itertools.product(seeds, algos)
+        ],
         # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
         "held-out": [
             Run("LunarLander-v3", "demos:LunarLander-v3", n, steps, seed, offline=offline, eval_freq=steps // 20, held_out=5)
@@ -200,6 +214,7 @@ def record(run: Run, suite: str, row: Row) -> dict[str, Any]:
         "best": max(means) if means else None,
         "evaluations": row["curve"],
         "held_out_measures": measures,
+        **({"success_rate": row["curve"][-1]["success_rate"]} if means and "success_rate" in row["curve"][-1] else {}),
         **{name: row.get(name) for name in ("n_eval_episodes", "env_steps", "gradient_steps", "train_s", "wall_s")},
         "error": row["error"],
         "versions": {name: version for name, version in row["versions"].items() if name != "python"},
@@ -216,15 +231,16 @@ def comparisons(runs: list[Run]) -> Iterator[tuple[Protocol, Demonstrations, dic
     """
     groups = defaultdict(list)
     for run in runs:
-        groups[run.env, run.demos, run.timesteps, run.eval_freq, run.subsample_freq, run.held_out].append(run)
-    for (env, demos, timesteps, eval_freq, *_), members in groups.items():
-        environment = Environment(env)
+        common = (run.env, run.demos, run.timesteps, run.eval_freq, run.n_eval_episodes)
+        groups[common, run.subsample_freq, run.held_out].append(run)
+    for ((env, demos, timesteps, eval_freq, n_eval_episodes), *_), members in groups.items():
+        environment = Environment(env, packages=tuple(PACKAGES[name] for name in PACKAGES if env.startswith(name)))
         demonstrations = load_all(demos, environment)
         protocol = Protocol(
             environment,
             timesteps,
             eval_freq,
-            N_EVAL_EPISODES,
+            n_eval_episodes,
             comparison.expert_return_of(demonstrations, None),
             RANDOM[env] if env in RANDOM else random_return(environment, N_EVAL_EPISODES),
             demonstrations.content_hash,
@@ -262,7 +278,7 @@ def do(suite: str, runs: list[Run], out: Path, n_jobs: int) -> list[str]:
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """:return: the fields of a run, equal for records of the same run from before a field or by older names of settings"""
     fields = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
-    return {"held_out": 0, **fields, "settings": current_settings(run["settings"])}
+    return {"held_out": 0, "n_eval_episodes": N_EVAL_EPISODES, **fields, "settings": current_settings(run["settings"])}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -280,6 +296,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--timesteps", type=int, default=20_000, help="environment steps; offline, gradient steps")
     parser.add_argument("--eval-freq", type=int, default=5_000)
     parser.add_argument("--held-out", type=int, default=0, help="so many other episodes, to measure the policy by")
+    parser.add_argument("--n-eval-episodes", type=int, default=N_EVAL_EPISODES, help="episodes of an evaluation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--settings", type=json.loads, default={}, help="arguments of IQLearn, as JSON")
@@ -297,6 +314,9 @@ def main() -> int:
         sys.exit(f"Name a suite ({', '.join(known)}) or give --env and --demos.")
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes of the runs
+    # Some register environments
+    sys.path.append(str(EXPERTS))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(EXPERTS)]))
     errors = []
     for suite, runs in chosen.items():
         out = arguments.out / f"{suite}.jsonl"

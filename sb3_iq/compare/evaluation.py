@@ -57,8 +57,9 @@ class Evaluations:
         :param step: how many steps it was trained for
         """
         train_seconds, start = self.train_seconds, time.perf_counter()
-        returns = self._play(policy)
+        returns, success_rate = play_with_success(policy, self._env, self.n_episodes)
         point = {"step": step, "mean": returns.mean(), "std": returns.std(), "min": returns.min(), "train_s": train_seconds}
+        point |= {} if success_rate is None else {"success_rate": success_rate}
         self.points.append({key: round(float(value), 3) for key, value in point.items()})
         if self.details is not None:
             self.points[-1] |= self.details(policy, self._play)
@@ -112,9 +113,27 @@ def play(policy: Any, env: Any, n_episodes: int) -> np.ndarray:
     :param n_episodes: how many episodes
     :return: the return of each, of deterministic actions, from the same starts whenever it is called
     """
+    return play_with_success(policy, env, n_episodes)[0]
+
+
+def play_with_success(policy: Any, env: Any, n_episodes: int) -> tuple[np.ndarray, float | None]:
+    """
+    :param policy: whatever has SB3's ``predict``
+    :param env: a vectorised environment
+    :param n_episodes: how many episodes
+    :return: what :func:`play` returns, and the share of the episodes that end in a success (``is_success`` in the last info, as
+        SB3's ``EvalCallback`` reads it); None where the environment doesn't say
+    """
+    successes: list[bool] = []
+
+    def note(local_variables: dict[str, Any], _: dict[str, Any]) -> None:
+        if local_variables["done"] and "is_success" in local_variables["info"]:
+            successes.append(bool(local_variables["info"]["is_success"]))
+
     env.seed(EVAL_SEED)
-    result = evaluate_policy(policy, env, n_episodes, deterministic=True, return_episode_rewards=True, warn=False)
-    return np.array(result[0])
+    options: dict[str, Any] = dict(deterministic=True, return_episode_rewards=True, warn=False)
+    returns = evaluate_policy(policy, env, n_episodes, callback=note, **options)[0]
+    return np.array(returns), float(np.mean(successes)) if successes else None
 
 
 def returns_of(policy: Any, environment: Environment, n_episodes: int) -> np.ndarray:
