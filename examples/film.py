@@ -1,80 +1,181 @@
 """
-Learn from demonstrations, print what the policy returns, and film it as a GIF: the picture of the README is made by this.
+Film a policy as a GIF, beside the expert that it learned from: the pictures of the README and the gallery are made by this.
 
     pip install pillow
     python examples/film.py --env LunarLander-v3 --demos "demos:?n_trajectories=3" --steps 5000 --offline \\
         --out docs/_static/lunarlander.gif
+    MUJOCO_GL=egl python examples/film.py --env Hopper-v5 --demos demos: --model hopper.zip --beside-expert --out hopper.gif
 
-MuJoCo draws without a display where ``MUJOCO_GL`` is ``egl``, or ``osmesa``. Other environments need neither.
+It trains the policy, or loads it (``--model``), and prints what it returns. The expert's side is a demonstration, played again
+from the seed that the card beside the data names. MuJoCo draws without a display where ``MUJOCO_GL`` is ``egl``, or
+``osmesa``. Other environments need neither.
 """
 
 import argparse
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from PIL import Image, ImageDraw
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
 
-from sb3_iq import IQLearn
+from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.compare.environment import Environment, policy_name
+from sb3_iq.compare.evaluation import play_with_success
+from sb3_iq.demonstrations import Demonstrations
 
 FPS = 20
+N_COLOURS = 64
 
 
-def film(model: IQLearn, env_id: str, seed: int, seconds: float, width: int) -> list[Image.Image]:
+class Start(NamedTuple):
     """
-    :param model: the policy
-    :param env_id: the environment, which has ``render_mode="rgb_array"``
-    :param seed: of the first episode; later ones follow where it ends early
-    :param seconds: length of the film, in the time of the environment
+    How the filmed episode starts.
+
+    :param seed: of the reset
+    :param options: of the reset
+    """
+
+    seed: int = 0
+    options: dict[str, Any] | None = None
+
+
+def film(env: gym.Env, act: Callable[[Any], Any], start: Start, label: str, width: int, every: int) -> Iterator[Image.Image]:
+    """
+    :param env: the environment, which has ``render_mode="rgb_array"``
+    :param act: from an observation to an action
+    :param start: of the first episode; later ones follow where it ends
+    :param label: who plays, for a corner of the picture
     :param width: of a frame, in pixels
-    :return: the frames, with the return so far in a corner
+    :param every: one frame for so many steps
+    :return: the frames of the film, with the return so far
     """
-    env = gym.make(env_id, render_mode="rgb_array")
-    every = max(1, round(env.metadata.get("render_fps", FPS) / FPS))
-    obs, _ = env.reset(seed=seed)
-    frames: list[Image.Image] = []
+    obs, _ = env.reset(seed=start.seed, options=start.options)
     step, total = 0, 0.0
-    while len(frames) < seconds * FPS:
+    while True:
         if step % every == 0:
             image = Image.fromarray(np.asarray(env.render()))
             image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-            ImageDraw.Draw(image).text((8, 6), f"step {step}   return {total:.0f}", fill="white")
-            frames.append(image.quantize(64, dither=Image.Dither.NONE))
-        obs, reward, terminated, truncated, _ = env.step(model.predict(obs, deterministic=True)[0])
+            drawing, text = ImageDraw.Draw(image), f"{label}step {step}   return {total:.0f}"
+            drawing.text((8, 6), text, fill="white", stroke_width=1, stroke_fill="black")
+            yield image
+        obs, reward, terminated, truncated, _ = env.step(act(obs))
         step, total = step + 1, total + float(reward)
         if terminated or truncated:
+            yield image  # the end, for a moment longer
             obs, _ = env.reset()
             step, total = 0, 0.0
-    env.close()
-    return frames
+
+
+def start_of(demonstrations: Demonstrations, index: int) -> Start:
+    """
+    :param demonstrations: all of them, with a card
+    :param index: of one
+    :return: how its episode started
+    :raises ValueError: if the card doesn't tell
+    """
+    card = demonstrations.card or {}
+    seeds = card.get("seeds", [])
+    if len(seeds) != len(demonstrations.trajectories):
+        raise ValueError("--beside-expert: the card beside the demonstrations does not name the seed of each episode")
+    return Start(int(seeds[index]), card.get("reset_options"))
+
+
+def replay(demonstrations: Demonstrations, index: int) -> Callable[[Any], Any]:
+    """
+    :param demonstrations: all of them
+    :param index: of one
+    :return: what does its actions, one after the other
+    """
+    actions = iter(demonstrations.trajectories[index].acts)
+    kept: list[Any] = []
+
+    def act(_: Any) -> Any:
+        kept[:] = [next(actions, kept[0] if kept else None)]  # after its end the last one again, until the film ends
+        return kept[0]
+
+    return act
+
+
+def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    """
+    :param left: a picture
+    :param right: another one of the same size
+    :return: both, with a gap
+    """
+    both = Image.new("RGB", (left.width + right.width + 4, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 4, 0))
+    return both
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", required=True, metavar="ID", help="the environment")
+    parser.add_argument("--gym-packages", nargs="*", default=[], metavar="NAME", help="modules that register environments")
     parser.add_argument("--demos", required=True, metavar="SOURCE", help="its demonstrations, as for IQLearn")
-    parser.add_argument("--steps", type=int, required=True, metavar="N", help="what learn() is given")
+    parser.add_argument("--model", type=Path, metavar="ZIP", help="a policy that has been trained")
+    parser.add_argument("--steps", type=int, metavar="N", help="what learn() is given, without --model")
     parser.add_argument("--offline", action="store_true", help="learn from the demonstrations alone")
     parser.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
     parser.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes of the evaluation (default 20)")
+    parser.add_argument("--beside-expert", action="store_true", help="show a demonstration at the left")
+    parser.add_argument("--episode", type=int, default=0, metavar="K", help="which; the policy starts as it did (default 0)")
     parser.add_argument("--seconds", type=float, default=8.0, metavar="S", help="length of the film (default 8)")
-    parser.add_argument("--width", type=int, default=300, help="width of the film in pixels (default 300)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GIF to write")
+    parser.add_argument("--width", type=int, default=300, help="width of one side in pixels (default 300)")
+    parser.add_argument("--every", type=int, metavar="N", help="a frame for so many steps (default: true to time)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GIF to write; as .mp4, by imageio-ffmpeg")
     args = parser.parse_args()
+    if (args.model is None) == (args.steps is None):
+        parser.error("give either --model or --steps")
 
-    model = IQLearn("MlpPolicy", args.env, args.demos, offline=args.offline, seed=args.seed, verbose=1)
-    model.learn(args.steps, progress_bar=True)
-    env = Monitor(gym.make(args.env))
-    env.reset(seed=10_000)
-    mean, std = evaluate_policy(model, env, args.episodes, deterministic=True)
-    print(f"{args.env}: {mean:.0f} +- {std:.0f} over {args.episodes} episodes, seed {args.seed}")
+    environment = Environment(args.env, packages=tuple(args.gym_packages))
+    venv = environment.vectorized(args.episodes)
+    if args.model is None:
+        training = environment.vectorized()
+        policy = policy_name(training.observation_space)
+        model = IQLearn(policy, training, args.demos, offline=args.offline, seed=args.seed, verbose=1)
+        model.learn(args.steps, progress_bar=True)
+    else:
+        model = IQLearn.load(args.model)
+    returns, success_rate = play_with_success(model, venv, args.episodes)
+    told = "" if success_rate is None else f", {success_rate:.0%} succeed"
+    print(f"{args.env}: {returns.mean():.0f} +- {returns.std():.0f} over {args.episodes} episodes{told}")
 
-    frames = film(model, args.env, 0, args.seconds, args.width)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(args.out, save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0, optimize=True)
+    player = Environment(args.env, {"render_mode": "rgb_array"}, environment.packages)
+    every = args.every or max(1, round(player.make().metadata.get("render_fps", FPS) / FPS))
+
+    def predict(obs: Any) -> Any:
+        return model.predict(obs, deterministic=True)[0]
+
+    if args.beside_expert:
+        demonstrations = load_demonstrations(args.demos.partition("?")[0], env_id=args.env)  # all, as the card counts them
+        start = start_of(demonstrations, args.episode)
+        expert = film(player.make(), replay(demonstrations, args.episode), start, "expert   ", args.width, every)
+        imitator = film(player.make(), predict, start, "IQ-Learn   ", args.width, every)
+        pictures = map(side_by_side, expert, imitator)
+    else:
+        pictures = film(player.make(), predict, Start(), "", args.width, every)
+    frames = [next(pictures) for _ in range(round(args.seconds * FPS))]
+    save(frames, args.out)
     print(f"{args.out}: {len(frames)} frames, {args.out.stat().st_size / 1e3:.0f} kB")
+
+
+def save(frames: list[Image.Image], path: Path) -> None:
+    """
+    :param frames: of the film
+    :param path: the file to write
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".mp4":
+        mimsave = importlib.import_module("imageio.v2").mimsave
+        mimsave(path, [np.asarray(frame) for frame in frames], fps=FPS, macro_block_size=2)
+        return
+    palette = frames[0].quantize(N_COLOURS, dither=Image.Dither.NONE)
+    quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    quantized[0].save(path, save_all=True, append_images=quantized[1:], duration=1000 // FPS, loop=0, optimize=True)
 
 
 if __name__ == "__main__":

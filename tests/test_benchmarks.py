@@ -39,6 +39,16 @@ def test_methods_side_by_side():
     assert suites.by_setting(lines).splitlines()[-1] == "| IQ-Learn preset=paper | 7 (9) |"
 
 
+def test_successes_of_a_suite():
+    def run(seed, rate, algo="iq"):
+        return {"env": "Reach", "n_trajectories": 5, "settings": {}, "algo": algo, "seed": seed, "success_rate": rate}
+
+    lines = [run(1, 0.9), run(0, 1.0), run(2, 0.95), run(0, 0.5, "bc")]
+    header, _, row = suites.successes(lines).splitlines()
+    assert header == "| environment | demonstrations | IQ-Learn | cloning |"
+    assert row == "| Reach | 5 | 95% (100%, 90%, 95%) | 50% (n = 1) |"
+
+
 def test_curves_of_a_suite(tmp_path):
     logs = ("--log", "expert_reward", "ep_rew_mean")
     run("curves.py", "cartpole-online", "offline-discrete", *logs, "--out", str(tmp_path / "curves.png"))

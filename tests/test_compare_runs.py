@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from sb3_iq.compare import compare, driver, execution, statistics
@@ -19,6 +21,7 @@ from sb3_iq.compare.algorithms import parse
 from sb3_iq.compare.comparison import Run
 from sb3_iq.compare.dispatch import Local
 from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.evaluation import Evaluations
 from sb3_iq.compare.results import Results
 from sb3_iq.demonstrations import load_demonstrations
 from tests.compare_utils import BC, PROTOCOL, in_process, make_run
@@ -238,3 +241,36 @@ def test_algorithms_of_imitation(tmp_path, without_processes, name):
     assert steps - 32 <= rows[0]["env_steps"] <= steps
     with pytest.raises(ValueError, match="has no setting 'lr'"):
         compare("CartPole-v1", DEMOS, [f"imitation/{name}:lr=1"], [1], 1, 40, tmp_path / "other", n_eval_episodes=2)
+
+
+class OddGoal(gym.Env):
+    """Every other seed leads to success; without seed none does."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.succeeds = bool(seed is not None and seed % 2)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, True, {"is_success": self.succeeds}
+
+
+gym.register("OddGoal-v0", OddGoal)
+
+
+@pytest.mark.both_stacks
+def test_an_evaluation_tells_how_many_episodes_succeed():
+    class Idle:
+        def predict(self, obs, **_):
+            return np.zeros(len(obs), int), None
+
+    points = {}
+    for env_id in ("OddGoal-v0", "CartPole-v1"):
+        evaluations = Evaluations(Environment(env_id), 4, 10, lambda point: None)
+        evaluations.finish(Idle(), 10)
+        (points[env_id],) = evaluations.points
+    assert points["OddGoal-v0"]["success_rate"] == 0.5 and points["OddGoal-v0"]["mean"] == 1.0
+    assert "success_rate" not in points["CartPole-v1"]

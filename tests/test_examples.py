@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: pip install pillow")
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -19,3 +20,15 @@ def test_demo(tmp_path):
         assert word in result.stdout
     assert (tmp_path / "demo" / "learning_curve.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "iq_cartpole.zip").exists()
+
+
+def test_film_of_a_policy_beside_its_expert(tmp_path):
+    pytest.importorskip("pygame", reason="pygame is not installed: pip install pygame")
+    arguments = ["--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--offline", "--steps", "20", "--episodes", "2"]
+    arguments += ["--beside-expert", "--seconds", "0.5", "--width", "100", "--out", "film.gif"]
+    command = [sys.executable, str(ROOT / "examples" / "film.py"), *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "CartPole-v1: " in result.stdout and "over 2 episodes" in result.stdout
+    picture = Image.open(tmp_path / "film.gif")
+    assert picture.n_frames > 1 and picture.width == 204

@@ -121,8 +121,8 @@ def play_with_success(policy: Any, env: Any, n_episodes: int) -> tuple[np.ndarra
     :param policy: whatever has SB3's ``predict``
     :param env: a vectorised environment
     :param n_episodes: how many episodes
-    :return: what :func:`play` returns, and the share of the episodes that end in a success (``is_success`` in the last info, as
-        SB3's ``EvalCallback`` reads it); None where the environment doesn't say
+    :return: what :func:`play` returns, and the share of the episodes that end in a success (``is_success`` in the last info,
+        as SB3's ``EvalCallback`` reads it); None where the environment doesn't say
     """
     successes: list[bool] = []
 

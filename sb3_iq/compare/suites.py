@@ -119,6 +119,24 @@ def side_by_side(lines: list[Line], labels: list[str] | None = None, last_five: 
     return "\n".join(rows)
 
 
+def successes(lines: list[Line]) -> str:
+    """
+    :param lines: runs of environments that tell whether an episode succeeded
+    :return: a row for each environment and number of demonstrations: the share of the episodes that succeed, and each seed
+    """
+    columns = list(dict.fromkeys(map(label, lines)))
+    rows = [f"| environment | demonstrations | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for env, n_trajectories in dict.fromkeys((line["env"], line["n_trajectories"]) for line in lines):
+        cells = []
+        for name in columns:
+            runs = [run for run in lines if (run["env"], run["n_trajectories"], label(run)) == (env, n_trajectories, name)]
+            shares = [run["success_rate"] for run in sorted(runs, key=lambda run: run["seed"])]
+            each = f"n = {len(shares)}" if len(shares) < 3 else ", ".join(f"{share:.0%}" for share in shares)
+            cells.append(f"{np.mean(shares):.0%} ({each})" if shares else "")
+        rows.append(f"| {env} | {n_trajectories} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def by_setting(lines: list[Line]) -> str:
     """
     :param lines: runs
