@@ -87,14 +87,22 @@ def replay(demonstrations: Demonstrations, index: int) -> Callable[[Any], Any]:
     """
     :param demonstrations: all of them
     :param index: of one
-    :return: what does its actions, one after the other
+    :return: what does its actions, one after the other. It raises a ValueError if they don't lead where they led before: what
+        was recorded with noise does not play again
     """
-    actions = iter(demonstrations.trajectories[index].acts)
-    kept: list[Any] = []
+    episode = demonstrations.trajectories[index]
+    step = 0
 
-    def act(_: Any) -> Any:
-        kept[:] = [next(actions, kept[0] if kept else None)]  # after its end the last one again, until the film ends
-        return kept[0]
+    def act(obs: Any) -> Any:
+        nonlocal step
+        now = {"": obs} if not isinstance(obs, dict) else obs
+        recorded = {"": episode.obs} if not isinstance(episode.obs, dict) else episode.obs
+        if step < len(episode) and not all(np.allclose(now[key], recorded[key][step], atol=1e-3) for key in recorded):
+            raise ValueError(
+                f"--episode {index}: it does not play again from its seed (step {step}). Was it recorded with noise?"
+            )
+        step += 1
+        return episode.acts[min(step, len(episode)) - 1]  # after its end the last one, until the film ends
 
     return act
 

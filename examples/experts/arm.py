@@ -5,7 +5,9 @@ A robot arm with a goal: gymnasium-robotics' Fetch tasks, played by their geomet
     python examples/experts/arm.py --task FetchPush --episodes 50 --out demos/FetchPush
 
 Newer versions of MuJoCo don't load these tasks with gymnasium-robotics 1.4.2. The player sees what the learner sees, the
-observation and the goal, and has no memory. With ``--noise`` its hand is unsteady, and it shows how to recover.
+observation and the goal, and has no memory. With ``--noise`` somebody jostles the arm, and the player shows how to recover.
+What is recorded are the player's actions, without the noise, as in DART (https://arxiv.org/abs/1703.09327): the same noise in
+the recorded actions would hide what the player wants.
 """
 
 from typing import Any
@@ -39,28 +41,44 @@ class Arm:
     The scripted player.
 
     :param task: one of ``TASKS``
-    :param noise: the standard deviation of the deviations of a moving hand, as a share of its action
     """
 
-    def __init__(self, task: str, noise: float = 0.0) -> None:
+    def __init__(self, task: str) -> None:
         self.act = {"FetchReach": _reach, "FetchPush": _push, "FetchPickAndPlace": _pick_and_place}[task]
-        self.noise = noise
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
         """
-        :param seed: the seed of the deviations
+        :param seed: not used: nothing is random in it
         """
-        self.rng = np.random.default_rng(seed)
 
     def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """
         :param obs: the observation
         :return: the gripper's motion in x, y and z, and its opening
         """
-        action = np.clip(self.act(obs["observation"], obs["desired_goal"]), -1.0, 1.0)
-        action[:3] += self.noise * np.linalg.norm(action[:3]) * self.rng.standard_normal(3)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        return np.clip(self.act(obs["observation"], obs["desired_goal"]), -1.0, 1.0).astype(np.float32)
+
+
+class Jostled(gym.ActionWrapper):
+    """
+    An arm that somebody jostles as it moves.
+
+    :param env: the arm
+    :param noise: the standard deviation of what is added to each direction of the motion, as a share of the action's length
+    """
+
+    def __init__(self, env: gym.Env, noise: float) -> None:
+        super().__init__(env)
+        self.noise = noise
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """
+        :param action: what the player does
+        :return: what the arm does
+        """
+        jolt = np.zeros(4)
+        jolt[:3] = self.noise * np.linalg.norm(action[:3]) * self.np_random.standard_normal(3)
+        return np.clip(action + jolt, -1.0, 1.0).astype(np.float32)
 
 
 def _towards(target: np.ndarray, gripper: np.ndarray, opening: float) -> np.ndarray:
@@ -85,7 +103,7 @@ def _push(seen: np.ndarray, goal: np.ndarray) -> np.ndarray:
     # Where the gripper is, in the block's frame: along the way, beside it, above the block
     offset = gripper[:2] - block[:2]
     along, beside, above = float(offset @ direction), float(offset @ side), float(gripper[2] - block[2])
-    aligned = _ramp(-along, 0.02, 0.04) * _ramp(-abs(beside), -0.04, -0.02)
+    aligned = _ramp(-along, 0.0, 0.035) * _ramp(-abs(beside), -0.04, -0.02)
     pushing = aligned * _ramp(-above, -0.04, -0.02)
     near = _ramp(-float(np.linalg.norm(offset)), -0.12, -0.08)
     free = max(1.0 - near, _ramp(above, 0.02, 0.05), aligned)  # no way sideways through the block
@@ -126,16 +144,16 @@ def reached(episode: Trajectory) -> bool:
 def main() -> None:
     parser = make_parser(__doc__, episodes=50)
     parser.add_argument("--task", choices=TASKS, default="FetchPush", help="the task (default FetchPush)")
-    parser.add_argument("--noise", type=float, default=0.0, help="how unsteady the hand is (default 0: not at all)")
+    parser.add_argument("--noise", type=float, default=0.0, help="how much the arm is jostled (default 0: not at all)")
     args = parser.parse_args()
     check_arguments(parser, args)
     name = env_id(args.task)
-    env = gym.make(name)
+    env = Jostled(gym.make(name), args.noise)
     command = (
         f"python examples/experts/arm.py --task {args.task} --episodes {args.episodes} --seed {args.seed} --noise {args.noise}"
     )
     card: dict[str, Any] = {"env_id": name, "env_kwargs": {}, "gym_packages": ["gymnasium_robotics"], "made_by": command}
-    run(args, env, Arm(args.task, args.noise), card, succeeded=reached)
+    run(args, env, Arm(args.task), card, succeeded=reached)
 
 
 if __name__ == "__main__":
