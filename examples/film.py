@@ -4,7 +4,8 @@ Film a policy as a GIF, beside the expert that it learned from: the pictures of 
     pip install pillow
     python examples/film.py --env LunarLander-v3 --demos "demos:?n_trajectories=3" --steps 5000 --offline \\
         --out docs/_static/lunarlander.gif
-    MUJOCO_GL=egl python examples/film.py --env Hopper-v5 --demos demos: --model hopper.zip --beside-expert --out hopper.gif
+    MUJOCO_GL=egl python examples/film.py --env Hopper-v5 --demos demos: --model hopper.zip --beside-expert \\
+        --camera track --out hopper.gif
 
 It trains the policy, or loads it (``--model``), and prints what it returns. The expert's side is a demonstration, played again
 from the seed that the card beside the data names. MuJoCo draws without a display where ``MUJOCO_GL`` is ``egl``, or
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--episode", type=int, default=0, metavar="K", help="which; the policy starts as it did (default 0)")
     parser.add_argument("--seconds", type=float, default=8.0, metavar="S", help="length of the film (default 8)")
     parser.add_argument("--width", type=int, default=300, help="width of one side in pixels (default 300)")
+    parser.add_argument("--camera", metavar="NAME", help="MuJoCo's camera, such as track, which follows the body")
     parser.add_argument("--every", type=int, metavar="N", help="a frame for so many steps (default: true to time)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GIF to write; as .mp4, by imageio-ffmpeg")
     args = parser.parse_args()
@@ -152,7 +154,8 @@ def main() -> None:
     told = "" if success_rate is None else f", {success_rate:.0%} succeed"
     print(f"{args.env}: {returns.mean():.0f} +- {returns.std():.0f} over {args.episodes} episodes{told}")
 
-    player = Environment(args.env, {"render_mode": "rgb_array"}, environment.packages)
+    camera = {"camera_name": args.camera} if args.camera else {}
+    player = Environment(args.env, {"render_mode": "rgb_array", **camera}, environment.packages)
     every = args.every or max(1, round(player.make().metadata.get("render_fps", FPS) / FPS))
 
     def predict(obs: Any) -> Any:

@@ -2,7 +2,7 @@
 A robot arm with a goal: gymnasium-robotics' Fetch tasks, played by their geometry. Observations are dictionaries.
 
     pip install gymnasium-robotics "mujoco<3.9"
-    python examples/experts/arm.py --task FetchPush --episodes 50 --out demos/FetchPush
+    python examples/experts/arm.py --task FetchPush --episodes 50 --noise 0.4 --out demos/FetchPush
 
 Newer versions of MuJoCo don't load these tasks with gymnasium-robotics 1.4.2. The player sees what the learner sees, the
 observation and the goal, and has no memory. With ``--noise`` somebody jostles the arm, and the player shows how to recover.
