@@ -156,7 +156,7 @@ def suites() -> dict[str, list[Run]]:
             for env, seed, algo in itertools.product(("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4"), seeds, algos)
         ],
         "frames": [
-            Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 4_000, seed, algo, True, eval_freq=1_000)
+            Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
             for seed, algo in itertools.product(seeds, algos)
         ],
         # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
