@@ -92,7 +92,9 @@ def replay(demonstrations: Demonstrations, index: int) -> Callable[[Any], Any]:
         was recorded with noise does not play again
     """
     episode = demonstrations.trajectories[index]
-    step = 0
+    if episode.acts is None:
+        raise ValueError(f"--episode {index} has no actions to play again")
+    acts, step = episode.acts, 0
 
     def act(obs: Any) -> Any:
         nonlocal step
@@ -103,7 +105,7 @@ def replay(demonstrations: Demonstrations, index: int) -> Callable[[Any], Any]:
                 f"--episode {index}: it does not play again from its seed (step {step}). Was it recorded with noise?"
             )
         step += 1
-        return episode.acts[min(step, len(episode)) - 1]  # after its end the last one, until the film ends
+        return acts[min(step, len(episode)) - 1]  # after its end the last one, until the film ends
 
     return act
 
@@ -161,6 +163,7 @@ def main() -> None:
     def predict(obs: Any) -> Any:
         return model.predict(obs, deterministic=True)[0]
 
+    pictures: Iterator[Image.Image]
     if args.beside_expert:
         demonstrations = load_demonstrations(args.demos.partition("?")[0], env_id=args.env)  # all, as the card counts them
         start = start_of(demonstrations, args.episode)
