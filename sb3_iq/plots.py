@@ -117,7 +117,7 @@ def figure(
     :param xscale: ``"linear"`` or ``"log"``
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     labels = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
     heights = [3.4] + [2.2] * (len(rows) - 1)
@@ -133,7 +133,10 @@ def figure(
             if xscale == "linear":
                 axes.set_xlim(0, xlim)
                 axes.xaxis.set_major_locator(MaxNLocator(5))
-                axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
+            else:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     for axes in grid[-1]:
         axes.set_xlabel(xlabel)
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
