@@ -98,7 +98,7 @@ def suites() -> dict[str, list[Run]]:
     return {
         "offline-discrete": [
             Run(env, f"demos:{env}", n, 5_000, seed, algo, offline=True, eval_freq=1_000)
-            for algo, (env, n), seed in itertools.product(("iq", "bc"), offline, seeds)
+            for algo, (env, n), seed in itertools.product(algos, offline, seeds)
         ],
         "cartpole-online": [Run("CartPole-v1", "bundled:CartPole-v1", 10, 20_000, seed, eval_freq=2_000) for seed in seeds],
         "online-discrete": [
@@ -135,12 +135,12 @@ def suites() -> dict[str, list[Run]]:
         ],
         "offline-demos": [
             Run(env, f"demos:{env}", n, 5_000, seed, algo, offline=True, eval_freq=1_000)
-            for algo, env, n, seed in itertools.product(("iq", "bc"), discrete, (1, 3, 10), range(5))
+            for algo, env, n, seed in itertools.product(algos, discrete, (1, 3, 10), range(5))
         ],
         # One demonstration of which every 20th transition is seen: 25 of them, another episode for each seed
         "subsampled": [
             Run("CartPole-v1", "demos:CartPole-v1", 1, 5_000, seed, algo, offline=True, subsample_freq=20, eval_freq=1_000)
-            for algo, seed in itertools.product(("iq", "bc"), range(10))
+            for algo, seed in itertools.product(algos, range(10))
         ],
         "offline-continuous": [
             Run(env, f"demos:{env}", n, steps, seed, algo, True, eval_freq=eval_freq)
@@ -148,7 +148,7 @@ def suites() -> dict[str, list[Run]]:
                 ("LunarLanderContinuous-v3", 10, 10_000, 1_000),
                 ("BipedalWalker-v3", 5, 15_000, 2_500),
             )
-            for algo, seed in itertools.product(("iq", "bc"), seeds)
+            for algo, seed in itertools.product(algos, seeds)
         ],
         # Offline, from the scripted players of examples/experts: dictionaries of vectors, and frames
         "robots": [

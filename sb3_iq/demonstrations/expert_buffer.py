@@ -212,8 +212,7 @@ class ExpertBuffer:
         """
         check_integer("batch_size", batch_size, 1)
         episode = self._initial[self.rng.integers(len(self._initial), size=batch_size)]
-        rows = th.from_numpy(self._first_rows[episode])
-        return self._normalised(rows, env) if env is not None else self._raw(rows.to(self._home))
+        return self._rows(th.from_numpy(self._first_rows[episode]), env)
 
     def last_observations(self, at_most: int, env: VecNormalize | None = None) -> tuple[Tensors, Tensors]:
         """
@@ -223,10 +222,7 @@ class ExpertBuffer:
             (n, \\*obs_shape) each: also where subsampling has left the last transition out
         """
         ends = self._places.last_rows[th.as_tensor(self._terminated)][:at_most]
-        before, terminal = (
-            self._normalised(rows, env) if env is not None else self._raw(rows.to(self._home)) for rows in (ends - 1, ends)
-        )
-        return before, terminal
+        return self._rows(ends - 1, env), self._rows(ends, env)
 
     def scan_observations(self, key: str = "") -> Iterator[np.ndarray]:
         """
@@ -256,6 +252,10 @@ class ExpertBuffer:
             dones=dones.to(self.device),
             rewards=rewards.to(self.device),
         )
+
+    def _rows(self, rows: th.Tensor, env: VecNormalize | None) -> Tensors:
+        """Return these rows of the observations, by positions on the CPU."""
+        return self._raw(rows.to(self._home)) if env is None else self._normalised(rows, env)
 
     def _raw(self, rows: th.Tensor) -> Tensors:
         """Return these rows of the observations."""

@@ -249,10 +249,8 @@ def describe(settings: Settings, context: Context, data: str) -> str:
     """
     named = {name: getattr(settings.objective, name) for name in DESCRIBED}
     # The prior has no part in offline training
-    of_run = (
-        ("bc_coef", "ent_coef", "batch_size") if context.offline else ("reward_prior", "bc_coef", "ent_coef", "batch_size")
-    )
-    named |= {name: getattr(settings, name) for name in of_run}
+    prior = () if context.offline else ("reward_prior",)
+    named |= {name: getattr(settings, name) for name in (*prior, "bc_coef", "ent_coef", "batch_size")}
     named = {"offline": context.offline, "preset": context.preset, **named}
     width = max(map(len, named))
     return "\n".join([f"IQ-Learn from {data}", *(f"    {name:{width}}  {value}" for name, value in named.items())])

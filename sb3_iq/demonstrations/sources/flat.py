@@ -14,6 +14,8 @@ from sb3_iq.demonstrations.sources.resets import mend_resets
 from sb3_iq.demonstrations.trajectory import Observations, Trajectory, make_trajectory
 
 FLAGS = ("terminal", "dones", "terminated", "truncated")
+# What to do with (obs, action, ...) of one step each
+OF_SINGLE_STEPS = "Of single steps pass one dictionary with an array of each: obs, acts, next_obs and dones"
 
 
 def read_flat(
@@ -179,10 +181,9 @@ def _array(name: str, value: Any) -> np.ndarray:
     except Exception as error:  # a ragged list, a tensor on a GPU, an object of the user
         raise ValueError(f"{name} is not an array of numbers ({error})") from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
-        cure = ". Of single steps pass one dictionary with an array of each: obs, acts, next_obs and dones"
         raise ValueError(
             f"{name} has dtype {shorten(str(array.dtype))} and shape {array.shape}, expected a list of numbers"
-            f"{'' if array.ndim else cure}"
+            f"{'' if array.ndim else f'. {OF_SINGLE_STEPS}'}"
         )
     return array
 

@@ -8,7 +8,7 @@ import numpy as np
 from sb3_iq.demonstrations.endings import info_at
 from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request, Select
-from sb3_iq.demonstrations.sources.flat import FLAGS, plain_observations, read_flat
+from sb3_iq.demonstrations.sources.flat import FLAGS, OF_SINGLE_STEPS, plain_observations, read_flat
 from sb3_iq.demonstrations.sources.notes import Notes
 from sb3_iq.demonstrations.trajectory import Trajectory, make_trajectory
 
@@ -141,8 +141,7 @@ def _read_object(index: int, item: Any, limit: int | None, notes: Notes) -> list
             return [_read_single(arrays, limit)]
         if not all(hasattr(item, name) for name in ("obs", "acts", "terminal")):
             raise TypeError(
-                f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal. Of single steps pass "
-                "one dictionary with an array of each: obs, acts, next_obs and dones"
+                f"{shorten(item)} is not a trajectory: expected the attributes obs, acts and terminal. {OF_SINGLE_STEPS}"
             )
         return [
             _read_single({name: getattr(item, name, None) for name in ("obs", "acts", "rews", "terminal", "infos")}, limit)
