@@ -134,7 +134,9 @@ def figure(
                 axes.set_xlim(0, xlim)
                 axes.xaxis.set_major_locator(MaxNLocator(5))
             else:
-                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                low, high = axes.get_xlim()
+                # Over more powers of ten, labels between them run into each other
+                axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 500 * low else (1.0,)))
                 axes.xaxis.set_minor_formatter(NullFormatter())
             axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     for axes in grid[-1]:
