@@ -3,12 +3,18 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_iq import IQLearn, SpacesEnv
+from sb3_iq.iq_learn import offline_algorithm
 from tests.utils import BOX, DISCRETE, IMAGE, SMALL, NoStepEnv, RandomEnv, random_trajectories
 
 CARTPOLE = gym.make("CartPole-v1")
+
+
+def vector(network):
+    return th.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
 def test_without_environment():
@@ -86,3 +92,27 @@ def test_offline_then_online():
     model.offline = True
     model.learn(5)
     assert model.replay_buffer.size() == 15
+
+
+def test_the_actor_waits_for_the_critic(tmp_path, monkeypatch):
+    """After offline training the critic moves to other values online, and only then the actor follows it again."""
+    monkeypatch.setattr(offline_algorithm, "ACTOR_WAITS", 10)
+    model = IQLearn("MlpPolicy", "Pendulum-v1", random_trajectories(gym.make("Pendulum-v1")), **SMALL)
+    model.learn(20, offline=True)
+    model.save(tmp_path / "model")
+    for name, trained in {"the same": model, "loaded": IQLearn.load(tmp_path / "model", env=gym.make("Pendulum-v1"))}.items():
+        trained.set_expert_data(random_trajectories(gym.make("Pendulum-v1")))
+        actor, critic = vector(trained.actor), vector(trained.critic)
+        trained.learn(15)
+        assert th.equal(vector(trained.actor), actor), name
+        assert not th.equal(vector(trained.critic), critic), name
+        trained.learn(15, reset_num_timesteps=False)
+        assert not th.equal(vector(trained.actor), actor), name
+
+
+def test_the_actor_of_a_new_model_does_not_wait():
+    model = IQLearn("MlpPolicy", "Pendulum-v1", random_trajectories(gym.make("Pendulum-v1")), **SMALL)
+    actor = vector(model.actor)
+    model.learn(20)
+    assert model._n_updates > 0
+    assert not th.equal(vector(model.actor), actor)

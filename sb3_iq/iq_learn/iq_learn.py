@@ -354,7 +354,7 @@ class IQLearn(ImitationAlgorithm):
             info["critic_grad_norm"] = diagnostics.minimize(critic_loss, info, critic_optimizer, n_updates)
 
             # Optimize the actor: SAC's step on Q (Eq. 10)
-            if isinstance(self.policy, SACPolicy):
+            if isinstance(self.policy, SACPolicy) and not self._actor_waits(n_updates):
                 optimizer = self.policy.actor.optimizer
                 with without_gradient(parameters_of(critic_optimizer)):
                     actor_step = (actions_pi, log_prob, mean_actions, ent_coef, bc_coef)
