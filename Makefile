@@ -26,7 +26,7 @@ PINS = $(filter constraints/%,$^)
 	@touch $@
 
 $(SETUP): constraints/current.txt
-$(SETUP): EXTRAS := tests,demo,docs,zoo,compare,export
+$(SETUP): EXTRAS := tests,demo,docs,zoo,compare,export,minari
 # after the other one: both write the same metadata of the package into the checkout
 $(SETUP_IMITATION): constraints/imitation.txt | $(SETUP)
 $(SETUP_IMITATION): EXTRAS := tests,demo,zoo,imitation,compare

@@ -4,7 +4,8 @@ training, and at evaluations over the environment steps that follow.
 
     SB3_IQ_DEMOS=... python benchmarks/offline_then_online.py --env LunarLander-v3 --n-trajectories 10
 
-A line of JSON for each run is appended to ``results/offline-then-online.jsonl``, and all lines are printed as a table.
+A line of JSON for each run is appended to ``results/offline-then-online.jsonl``, and all lines are printed as a table. Runs
+that already have a line are skipped.
 """
 
 import argparse
@@ -67,10 +68,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     th.set_num_threads(1)
-    known = {"env": args.env, "n_trajectories": args.n_trajectories, "offline_steps": args.offline_steps}
-    known |= {"commit": git_commit(), "sb3": version("stable-baselines3")}
+    kind = {"env": args.env, "n_trajectories": args.n_trajectories, "offline_steps": args.offline_steps}
+    like = [row for row in read_lines(PATH) if all(row[name] == value for name, value in kind.items())]
+    finished = {row["seed"] for row in like if row["steps"][-1] == args.timesteps}
+    known = kind | {"commit": git_commit(), "sb3": version("stable-baselines3")}
     known["command"] = shlex.join(["python", "benchmarks/offline_then_online.py", *sys.argv[1:]])
-    for seed in args.seeds:
+    for seed in sorted(set(args.seeds) - finished):
         append_line(PATH, {**known, "seed": seed, **learn(args, seed)})
     print(table(read_lines(PATH)))
 

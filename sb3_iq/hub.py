@@ -14,13 +14,14 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq.demonstrations import Demonstrations
+from sb3_iq.demonstrations.errors import RELEASED, install_command
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import IQLearn
 
 TAGS = ("imitation-learning", "inverse-reinforcement-learning", "iq-learn")
 # What RL Zoo's card tells to type, and what has to be typed for this algorithm
 COMMANDS = {
-    "pip install rl_zoo3": 'pip install ".[zoo]"  # in a clone of the sb3-iq repository',
+    "pip install rl_zoo3": install_command("zoo") + ("" if RELEASED else "  # in a clone of the sb3-iq repository"),
     "python -m rl_zoo3.load_from_hub": "TRUST_REMOTE_CODE=True python -m sb3_iq.zoo load_from_hub",
     "python -m rl_zoo3.push_to_hub": "python -m sb3_iq.zoo push_to_hub",
     "python -m rl_zoo3.": "python -m sb3_iq.zoo ",

@@ -2,8 +2,8 @@
 Demonstrations of your own, by the keys: ``python -m sb3_iq.play --env ID --out DIR``.
 
 It opens a window on the environment, and writes the episodes that you keep in the format of ``imitation``, with a card. An
-episode starts with the first key. At its end Return keeps it and Backspace drops it, at any time; Escape ends the command. It
-exits with 2 if an argument is wrong, and with 1 if no episode was kept.
+episode starts with the first key. Return keeps it at its end, Backspace drops it at any time, and Escape ends the
+command. It exits with 2 if an argument is wrong, and with 1 if no episode was kept.
 """
 
 import argparse

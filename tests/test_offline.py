@@ -108,6 +108,10 @@ def test_the_actor_waits_for_the_critic(tmp_path, monkeypatch):
         assert not th.equal(vector(trained.critic), critic), name
         trained.learn(15, reset_num_timesteps=False)
         assert not th.equal(vector(trained.actor), actor), name
+        # A short offline phase in between does not hold it up for longer than itself
+        n_updates = trained._n_updates
+        trained.learn(3, offline=True)
+        assert [trained._actor_waits(n_updates + n) for n in (3, 5, 6)] == [True, True, False], name
 
 
 def test_the_actor_of_a_new_model_does_not_wait():

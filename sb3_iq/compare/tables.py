@@ -19,7 +19,7 @@ HEADER = (
     "score there",
     "steps to 90 %",
     "steps to stay there",
-    "runs that got there (and stayed)",
+    "runs that got there (never fell below)",
     "seconds to 90 %",
     "P(first is better)",
 )

@@ -121,10 +121,21 @@ def first_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
 
 
+# Whether the package is on an index: until then its name there could be anybody's
+RELEASED = False
+
+
+def install_command(extra: str) -> str:
+    """
+    :param extra: an extra of this package
+    :return: the command that installs it
+    """
+    return f'pip install "sb3-iq[{extra}]"' if RELEASED else f'pip install ".[{extra}]"'
+
+
 def how_to_install(extra: str) -> str:
     """
     :param extra: an extra of this package
     :return: what to type to get it
     """
-    # by the name of the package only when it is on an index: until then that name could be anybody's
-    return f'Install it: in a clone of the sb3-iq repository, pip install ".[{extra}]"'
+    return f"Install it: {'' if RELEASED else 'in a clone of the sb3-iq repository, '}{install_command(extra)}"

@@ -16,7 +16,7 @@ from sb3_iq.iq_learn.optimization import one_thread
 SelfOfflineAlgorithm = TypeVar("SelfOfflineAlgorithm", bound="OfflineAlgorithm")
 LogInterval = int | Literal["auto"] | None
 AUTO_LOG_STEPS = 1_000
-# Gradient steps online before the actor of a policy that was trained offline is updated
+# For as many gradient steps online as it had offline, but no more than this, the actor waits for the critic
 ACTOR_WAITS = 5_000
 
 
@@ -49,8 +49,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         self._env_spec = env_spec
         # The environment that learn(offline=True) replaced by a stand-in
         self._env_aside: VecEnv | None = None
-        # The number of gradient steps after the last offline one
-        self._trained_offline_until = -ACTOR_WAITS
+        # The number of gradient steps that the actor waits for
+        self._actor_waits_until = 0
         # When the log was last written by the schedule, and by a callback
         self._log_steps, self._logged_at, self._written_at = 0, 0, 0
 
@@ -177,7 +177,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.train(gradient_steps=1, batch_size=self.batch_size)
-            self._trained_offline_until = self._n_updates
+            longer = max(self._actor_waits_until, self._n_updates - 1) + 2
+            self._actor_waits_until = min(longer, self._n_updates + ACTOR_WAITS)
             self.num_timesteps += 1
             callback.update_locals(locals())
             if not callback.on_step():
@@ -195,7 +196,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         reward, and would mislead it on the way: a warm-up as in WSRL (https://arxiv.org/abs/2412.07762). Features that the
         actor takes from the critic do not wait.
         """
-        waits = not self.offline and n_updates < self._trained_offline_until + ACTOR_WAITS
+        waits = not self.offline and n_updates < self._actor_waits_until
         return waits and not getattr(self.policy, "share_features_extractor", False)
 
     def dump_logs(self) -> None:
