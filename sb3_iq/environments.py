@@ -1,7 +1,9 @@
 """The ids of environments, as ``gymnasium.make`` takes them: ``ID``, or ``module:ID`` where the module registers the id."""
 
+import ast
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -49,3 +51,17 @@ def import_packages(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(f"--gym-packages {name}: this package can't be imported ({error}). Install it") from error
+
+
+def env_kwargs_of(texts: Sequence[str]) -> dict[str, Any]:
+    """
+    :param texts: arguments of an environment, as ``KEY:VALUE`` with Python values
+    :return: the arguments
+    :raises ValueError: if one is not of this form
+    """
+    try:
+        return {key: ast.literal_eval(value) for key, value in (text.split(":", maxsplit=1) for text in texts)}
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"--env-kwargs {' '.join(texts)[:80]}: expected KEY:VALUE with Python values, e.g. gravity:-5.0 \"a:'b'\""
+        ) from error

@@ -88,7 +88,7 @@ def is_image(space: spaces.Space) -> bool:
     """
     :param space: a space without parts
     :return: whether its elements are images: what SB3 takes for one (uint8, 0 to 255), or floats on three axes with one
-        finite range for all pixels, e.g. [0, 1], which SB3's networks take with ``normalize_images=False``
+        finite range for all pixels, e.g. [0, 1]
     """
     if is_image_space(space):
         return True
@@ -113,6 +113,15 @@ def images_of(observation_space: spaces.Space) -> dict[str, spaces.Box]:
     """
     named: Any = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
     return {key: space for key, space in named.items() if is_image(space)}
+
+
+def integer_pixels(observation_space: spaces.Space) -> bool:
+    """
+    :param observation_space: any observation space
+    :return: False if its images hold floats, which SB3's networks are not to divide by 255 (``normalize_images``)
+    """
+    images = images_of(observation_space).values()
+    return not images or any(space.dtype is not None and space.dtype.kind != "f" for space in images)
 
 
 def has_distance(observation_space: spaces.Space) -> bool:

@@ -1,7 +1,6 @@
 """What the commands that record have in common: their arguments, the card beside the data, and the report on it."""
 
 import argparse
-import ast
 import contextlib
 import json
 import os
@@ -21,7 +20,7 @@ from sb3_iq import __version__
 from sb3_iq.demonstrations import ExpertBuffer, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.report import Finding, make_report
-from sb3_iq.environments import split_id
+from sb3_iq.environments import env_kwargs_of, split_id
 from sb3_iq.iq_learn.spaces_env import env_spec
 
 _PACKAGES = ("stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "datasets")
@@ -69,12 +68,9 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     if not (above.is_dir() and os.access(above, os.W_OK)):
         parser.error(f"--out {shorten(args.out)}: {shorten(above)} is not a folder that can be written to")
     try:
-        pairs = [text.split(":", maxsplit=1) for text in args.env_kwargs]
-        args.env_kwargs = {key: ast.literal_eval(value) for key, value in pairs}
-    except (ValueError, SyntaxError):
-        parser.error(
-            f"--env-kwargs {' '.join(args.env_kwargs)}: expected KEY:VALUE with Python values, e.g. gravity:-5.0 \"a:'b'\""
-        )
+        args.env_kwargs = env_kwargs_of(args.env_kwargs)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def total_reward(episode: Trajectory) -> float:

@@ -67,6 +67,7 @@ def test_an_order_of_channels_that_nothing_transposes():
         (LAST, np.int64, 1000, "reach beyond"),
         (FLOATS, np.uint8, 255, "uint8 hold numbers from 0 to 255, but the environment's are from 0 to 1.*RescaleObservation"),
         (FLOATS, np.float64, 255, "scales frames, which the recording lacks"),
+        (FLOATS, np.float32, 255, "scales frames, which the recording lacks"),
     ],
 )
 def test_other_units(space, dtype, high, message):

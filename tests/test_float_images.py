@@ -1,4 +1,4 @@
-"""Images of floats, which SB3's networks take with normalize_images=False, are images and not vectors."""
+"""Images of floats are images and not vectors, and SB3's networks do not divide them by 255."""
 
 import numpy as np
 import pytest
@@ -34,9 +34,10 @@ def test_what_is_an_image(space, expected):
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("offline", [False, True])
 def test_learning(policy, space, action_space, offline):
-    kwargs = dict(policy_kwargs=dict(net_arch=[16], normalize_images=False))
+    kwargs = dict(policy_kwargs=dict(net_arch=[16]))
     model = make_model(policy, space, action_space, offline=offline, **kwargs).learn(14)
     assert_finite(model)
+    assert not model.policy.normalize_images
     # Pixels are not standardised one by one, but what lies beside an image is
     assert list(model.policy.normalizer.parts) == ([] if policy == "CnnPolicy" else ["vector"])
     extractors = [module for module in model.policy.modules() if isinstance(module, NatureCNN)]

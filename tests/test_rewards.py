@@ -96,6 +96,20 @@ def test_terminal_states(terminal_v):
 
 
 @pytest.mark.slow
+def test_actions_beyond_the_experts():
+    """Q is only defined on the range that the demonstrations have: what lies beyond is clipped to it, as the model does."""
+    env = RandomEnv(BOX, spaces.Box(-100.0, 100.0, (2,), np.float32))
+    trajectories = random_trajectories(env)
+    trajectories = [replace(t, acts=np.clip(t.acts, -1, 1)) for t in trajectories]
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, **SMALL).learn(20)
+    obs, _, next_obs, terminated = batch_of(env.observation_space, env.action_space)
+    far, farther = np.full((10, 2), 50, np.float32), np.full((10, 2), 90, np.float32)
+    reward = LearnedReward(model)
+    assert reward(obs, far, next_obs, terminated) == pytest.approx(reward(obs, farther, next_obs, terminated))
+    expected = model.predict_reward(obs, far, next_obs, terminated)
+    assert reward(obs, far, next_obs, terminated) == pytest.approx(expected, abs=1e-5)
+
+
 def test_standard_error():
     """With twice the noise in V comes twice the error; the true value is within a few of them."""
     model = make(action_space=WIDE_BOX, ent_coef=0.2)
@@ -245,9 +259,11 @@ def test_vec_normalize(action_space, tmp_path):
 
 def test_bad_models():
     env = RandomEnv(BOX, DISCRETE)
-    untrained = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, **SMALL)
-    with pytest.raises(ValueError, match=r"no statistics of demonstrations.*call model.learn"):
-        LearnedReward(untrained)
+    images = RandomEnv(spaces.Box(0, 255, (1, 36, 36), np.uint8), DISCRETE)
+    for policy, space in (("MlpPolicy", env), ("CnnPolicy", images)):
+        untrained = IQLearn(policy, space, random_trajectories(space), offline=True, **SMALL)
+        with pytest.raises(ValueError, match=r"`model` has not learned.*call model.learn"):
+            LearnedReward(untrained)
     with pytest.raises(ValueError, match="`form` is 'value': choose one of bellman, advantage, bounded"):
         LearnedReward(make(), form="value")
     with pytest.raises(TypeError, match=r"`model` is a str, no IQLearn: a saved one is IQLearn.load\(path\)"):

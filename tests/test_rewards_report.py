@@ -153,6 +153,48 @@ def test_command(model, tmp_path, monkeypatch, capsys):
     assert "Nothing" in capsys.readouterr().err
 
 
+def test_command_with_an_environment_of_ones_own(model, tmp_path, monkeypatch, capsys):
+    model.save(tmp_path / "model.zip")
+    (tmp_path / "my_package.py").write_text(
+        "import gymnasium as gym\n"
+        "gym.register('Slow-v0', 'gymnasium.envs.classic_control.cartpole:CartPoleEnv', max_episode_steps=20)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--model", str(tmp_path / "model.zip"), "--env", "Slow-v0", "--n-episodes", "10", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["rewards", *words])
+    assert main() == 1
+    assert "--env Slow-v0: this environment can't be made" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["rewards", *words, "--gym-packages", "my_package", "--env-kwargs", "gravity"])
+    assert main() == 1
+    assert "--env-kwargs gravity: expected KEY:VALUE" in capsys.readouterr().err
+    words += ["--gym-packages", "my_package", "--env-kwargs", "render_mode:None"]
+    monkeypatch.setattr(sys, "argv", ["rewards", *words])
+    assert main() == 0
+    lengths = [row["length"] for row in json.loads((tmp_path / "out" / "report.json").read_text())["actors"]]
+    assert max(lengths) <= 20
+
+
+class OneArrayEnv(RandomEnv):
+    """Returns the same array at each step, with other numbers in it."""
+
+    def reset(self, **kwargs):
+        self.state, info = super().reset(**kwargs)
+        return self.state, info
+
+    def step(self, action):
+        obs, *others = super().step(action)
+        self.state[:] = obs
+        return self.state, *others
+
+
+def test_environments_that_return_the_same_array():
+    space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    of_one, usual = (
+        play(env, Actor("random", None, 1.0), seed=0) for env in (OneArrayEnv(space, DISCRETE), RandomEnv(space, DISCRETE))
+    )
+    assert np.array_equal(of_one.obs, usual.obs) and np.array_equal(of_one.next_obs, usual.next_obs)
+
+
 def test_bad_arguments(model):
     with pytest.raises(ValueError, match="`n_episodes` is 3: a correlation needs at least 10"):
         report(model, "CartPole-v1", n_episodes=3)

@@ -105,6 +105,14 @@ def test_rewards_by_hand(truncates, named, terminal_reward, action_space):
         assert [dones[index] for _, _, dones, _ in steps] == [(i + 1) % lengths[index] == 0 for i in range(9)]
 
 
+def test_the_true_reward_of_an_environment_whose_rewards_are_normalised():
+    venv = VecNormalize(DummyVecEnv([Walk]), norm_obs=False)
+    venv = LearnedRewardVecEnv(venv, make_reward(False, DISCRETE), gamma=0.9)
+    venv.reset()
+    steps = [venv.step(np.array([0])) for _ in range(4)]
+    assert [infos[0]["original_reward"] for *_, infos in steps] == pytest.approx([11.0, 12.0, 13.0, 11.0])
+
+
 def test_tail_where_the_last_transition_repeats():
     """r / (1 - gamma') for the agent's own gamma', whatever the model's."""
     reward = make_reward()

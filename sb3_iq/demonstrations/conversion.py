@@ -104,7 +104,7 @@ def _observation_column(arrays: list[np.ndarray], space: spaces.Space, name: str
 
 def _check_values(array: np.ndarray, space: spaces.Space, dtype: np.dtype, label: str) -> None:
     """Refuse observations that a cast to the space's dtype would change, codes outside a discrete space, scaled images."""
-    if is_image(space) and array.dtype != dtype:
+    if is_image(space) and (array.dtype != dtype or dtype.kind == "f"):
         minimum, maximum = extremes(array)
         check_range(label, array.dtype, float(minimum.min()), float(maximum.max()), space)
     if isinstance(space, spaces.Box) and (np.can_cast(array.dtype, dtype) or (dtype.kind == "f" and array.dtype.kind != "f")):

@@ -131,9 +131,13 @@ class ImitationAlgorithm(OfflineAlgorithm):
         """Whether nobody has trained this network, or set its parameters."""
         return self._n_updates == 0 and fingerprint(network) == self._untouched
 
+    def _has_learned(self, network: th.nn.Module) -> bool:
+        """Whether this network is more than as it was initialised."""
+        return self._starts_trained or not self._is_untouched(network)
+
     def _warn_if_untrained(self, network: th.nn.Module) -> None:
         """Actions of an untrained policy are no worse than random ones, but its rewards look as if they meant something."""
-        if not self._starts_trained and self._is_untouched(network):
+        if not self._has_learned(network):
             warnings.warn(
                 "The model has not learned: these rewards are those of networks as they were initialised. Call learn() first.",
                 stacklevel=3,

@@ -26,7 +26,7 @@ from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
-from sb3_iq.observations import batch_length, concatenate_obs, take_rows
+from sb3_iq.observations import batch_length, concatenate_obs, integer_pixels, take_rows
 
 Aggregation = Literal["min", "mean"]
 # An action on the bound is infinitely far out before the tanh
@@ -78,6 +78,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         self.actor_tau = actor_tau
         self.critic_aggregation, self.layer_norm = critic_aggregation, layer_norm
         self.q_bound = q_bound
+        kwargs.setdefault("normalize_images", integer_pixels(observation_space))
         self._treat_observations(observation_space, normalize_obs, random_shift)
         super().__init__(
             observation_space,

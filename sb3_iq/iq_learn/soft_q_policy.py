@@ -22,7 +22,7 @@ from sb3_iq.iq_learn.networks import ScaledTanh, Temperature, TreatedObservation
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.optimization import with_fast_defaults
-from sb3_iq.observations import batch_length, concatenate_obs
+from sb3_iq.observations import batch_length, concatenate_obs, integer_pixels
 
 SelfSoftQPolicy = TypeVar("SelfSoftQPolicy", bound="SoftQPolicy")
 
@@ -57,6 +57,7 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         **kwargs: Any,
     ) -> None:
         self.q_bound = q_bound
+        kwargs.setdefault("normalize_images", integer_pixels(observation_space))
         self._treat_observations(observation_space, normalize_obs, random_shift)
         self.sizes = list(part_sizes(action_space))
         super().__init__(

@@ -3,8 +3,12 @@
 import argparse
 import pathlib
 import sys
+from typing import Any
+
+import gymnasium as gym
 
 from sb3_iq import IQLearn
+from sb3_iq.environments import env_kwargs_of, import_packages, not_made
 from sb3_iq.rewards import LearnedReward, report
 from sb3_iq.rewards.storage import is_reward
 
@@ -17,6 +21,10 @@ def main() -> int:
     parser.add_argument("--model", type=pathlib.Path, required=True, help="a saved IQLearn model or LearnedReward")
     parser.add_argument("--env", required=True, help="the environment's id")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of report.json, report.png and report.html")
+    parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY:VALUE", help="arguments of the environment")
+    parser.add_argument(
+        "--gym-packages", nargs="+", default=[], metavar="PACKAGE", help="to import: they register environments"
+    )
     parser.add_argument("--n-episodes", type=int, default=60)
     parser.add_argument("--checkpoints", type=pathlib.Path, nargs="*", default=[], help="earlier models, which act as well")
     parser.add_argument("--demos", help="the model's demonstrations, where it cannot read them again by their name")
@@ -26,8 +34,10 @@ def main() -> int:
     try:
         reward = _read(args.model, args.demos).with_form(args.form)
         checkpoints = [_read(path, None) for path in args.checkpoints]
-        result = report(reward, args.env, args.n_episodes, checkpoints, seed=args.seed)
-    except (ValueError, FileNotFoundError) as error:
+        import_packages(args.gym_packages)
+        env = _made(args.env, env_kwargs_of(args.env_kwargs))
+        result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
+    except (ValueError, FileNotFoundError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
     result.save(args.out)
@@ -38,6 +48,13 @@ def main() -> int:
         print(f"{'EPIC distance':<69}{result.epic:.2f}")
     print(f"Picture, page and numbers: {args.out / 'report.html'}")
     return 0
+
+
+def _made(env_id: str, env_kwargs: dict[str, Any]) -> gym.Env:
+    try:
+        return gym.make(env_id, **env_kwargs)
+    except (gym.error.Error, TypeError, ImportError) as error:
+        raise ValueError(not_made(env_id, error)) from error
 
 
 def _read(path: pathlib.Path, demos: str | None) -> LearnedReward:

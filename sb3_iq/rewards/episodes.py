@@ -1,5 +1,6 @@
 """Episodes of policies of graded quality: what a recovered reward is tested on."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -79,7 +80,7 @@ def play(env: gym.Env, actor: Actor, seed: int) -> Episode:
     """
     rng = np.random.default_rng(seed)
     env.action_space.seed(seed)
-    obs, _ = env.reset(seed=seed)
+    obs = copy.deepcopy(env.reset(seed=seed)[0])
     steps, over = [], False
     while not over:
         if rng.random() < actor.randomness:
@@ -87,7 +88,9 @@ def play(env: gym.Env, actor: Actor, seed: int) -> Episode:
         else:
             action = np.asarray(actor.policy.predict(stack_obs([obs]), deterministic=True)[0])[0]
         next_obs, reward, terminated, truncated, _ = env.step(int(action) if action.ndim == 0 else action)
-        steps.append((obs, action, next_obs, terminated, float(reward)))
+        # Some environments return the same array each time
+        next_obs = copy.deepcopy(next_obs)
+        steps.append((obs, np.array(action), next_obs, terminated, float(reward)))
         obs, over = next_obs, terminated or truncated
     all_obs, actions, all_next, all_terminated, rewards = (list(column) for column in zip(*steps, strict=True))
     return Episode(

@@ -144,6 +144,6 @@ class Evaluator:
         return th.as_tensor(normalized, device=self._device)
 
     def _scaled(self, actions: np.ndarray) -> th.Tensor:
-        """Return continuous actions as the Q-function takes them, shape (batch, action_dim)."""
-        scaled = self.parts.policy.scale_action(actions).astype(np.float32)
-        return th.as_tensor(scaled.reshape(len(scaled), -1), device=self._device)
+        """Return continuous actions as the Q-function takes them: clipped to the box on which alone it is defined."""
+        policy: Any = self.parts.policy
+        return policy.network_actions(actions)

@@ -34,10 +34,8 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
             "which leave it None."
         )
     policy: Any = model.policy
-    if getattr(policy, "normalize_obs", False) and not policy.normalizer.fitted:
-        raise ValueError(
-            "`model` has no statistics of demonstrations, so its Q-function is untrained: call model.learn() first."
-        )
+    if not model._has_learned(policy.critic_networks()[0]):
+        raise ValueError("`model` has not learned, so its Q-function is as it was initialised: call model.learn() first.")
     env = vec_normalize if vec_normalize is not None else model.get_vec_normalize_env()
     normalizes = env is not None and env.norm_obs
     if getattr(model, "_normalizes_obs", False) and not normalizes:

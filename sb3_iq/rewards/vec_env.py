@@ -1,6 +1,7 @@
 """A vectorised environment that pays a learned reward."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -51,7 +52,7 @@ class LearnedRewardVecEnv(VecEnvWrapper):
             raise ValueError(f"`gamma` is {gamma}: give the discount factor of the agent that will learn, in [0, 1).")
         if terminal_reward not in ("absorbing", "once"):
             raise ValueError(f"`terminal_reward` is {str(terminal_reward)[:80]!r}: choose one of absorbing, once.")
-        if _is_normalized(venv):
+        if _find(venv, lambda wrapper: wrapper.norm_obs) is not None:
             raise ValueError(
                 "`venv` normalises observations, but rewards are of raw ones: put LearnedRewardVecEnv inside, "
                 "VecNormalize(LearnedRewardVecEnv(venv, reward))."
@@ -65,6 +66,7 @@ class LearnedRewardVecEnv(VecEnvWrapper):
                 f"gamma={reward.gamma}, or take the form bounded."
             )
         super().__init__(venv)
+        self._reward_normalizer = _find(venv, lambda wrapper: wrapper.norm_reward)
         self.reward = reward
         self.gamma = gamma
         self.terminal_reward = terminal_reward
@@ -85,6 +87,8 @@ class LearnedRewardVecEnv(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, true_rewards, dones, infos = self.venv.step_wait()
+        if self._reward_normalizer is not None:
+            true_rewards = self._reward_normalizer.get_original_reward()
         next_obs, terminated = _before_reset(obs, dones, infos)
         assert self._steps is not None and self._actions is not None
         rewards, absorbing = self._steps.step(self._actions, next_obs, terminated, obs, dones)  # type: ignore[arg-type]
@@ -117,12 +121,12 @@ def _before_reset(obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> t
     return next_obs, terminated
 
 
-def _is_normalized(venv: VecEnv) -> bool:
+def _find(venv: VecEnv, wanted: Callable[[VecNormalize], bool]) -> VecNormalize | None:
     while isinstance(venv, VecEnvWrapper):
-        if isinstance(venv, VecNormalize) and venv.norm_obs:
-            return True
+        if isinstance(venv, VecNormalize) and wanted(venv):
+            return venv
         venv = venv.venv
-    return False
+    return None
 
 
 def _check_space(kind: str, found: spaces.Space, expected: spaces.Space) -> None:
