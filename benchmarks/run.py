@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 EXPERTS = Path(__file__).parents[1] / "examples" / "experts"
 N_EVAL_EPISODES = 20
 # Modules that register environments which gymnasium does not know, by how the ids begin
-PACKAGES = {"Fetch": "gymnasium_robotics", "CartPoleFrames": "cartpole_frames"}
+PACKAGES = {"Fetch": "gymnasium_robotics", "CartPoleFrames": "cartpole_frames", "PongFrames": "pong"}
 # What a line calls an algorithm of a comparison that has another name there
 ALGORITHMS = {"bc": "iq/bc"}
 ABLATIONS: list[dict[str, Any]] = [
@@ -158,6 +158,11 @@ def suites() -> dict[str, list[Run]]:
         "frames": [
             Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
             for seed, algo in itertools.product(seeds, algos)
+        ],
+        # Long without a GPU. Pong is offline; CarRacing of the stack of today
+        "games": [
+            Run(env, f"demos:{env}", n, 20_000, seed, algo, True, eval_freq=5_000)
+            for env, n, seed, algo in itertools.product(("PongFrames-v0", "CarRacing-v3"), (10, 20), seeds, algos)
         ],
         # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
         "held-out": [

@@ -85,6 +85,10 @@ def test_pong_player_hits_the_ball(module):
     np.testing.assert_array_equal(episode.obs[0, ..., :3], 0)
     np.testing.assert_array_equal(episode.obs[10, ..., 0], frames[7][..., 0])
     np.testing.assert_array_equal(episode.obs[10, ..., 3], frames[10][..., 0])
+    stacked = pong.gym.make(pong.STACKED_ID)
+    observations = [stacked.reset(seed=0)[0], *(stacked.step(action)[0] for action in actions[:20])]
+    assert all(stacked.observation_space.contains(obs) for obs in observations)
+    np.testing.assert_array_equal(observations, episode.obs[:21])
 
 
 def test_driver_stays_on_the_road(module):

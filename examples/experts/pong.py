@@ -8,7 +8,8 @@ The environment is that of the literature: SB3's ``AtariWrapper`` (84x84 grey fr
 frames at the start), four frames stacked, no sticky actions (``repeat_action_probability=0``, said in the card). What the
 player decides by shows in four frames: where ball and paddles are, and how they move. It aims where the opponent can't get in
 time. While the ball flies away from it, its hand slips now and then (``--slip``): without that, all games would be nearly the
-same, as the game is deterministic.
+same, as the game is deterministic. Once this module is imported, ``gym.make("PongFrames-v0")`` makes the environment with its
+frames stacked.
 """
 
 from typing import Any
@@ -23,6 +24,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from sb3_iq.demonstrations import Trajectory
 
 ENV_ID = "ALE/Pong-v5"
+STACKED_ID = "PongFrames-v0"
 ENV_KWARGS: dict[str, Any] = {"frameskip": 1, "repeat_action_probability": 0.0}
 FRAME_STACK = 4
 FRAMES_PER_STEP = 4
@@ -47,13 +49,14 @@ SPEEDS = (-2, -1, 0, 1, 2)
 HORIZON = 12
 
 
-def make_env() -> gym.Env:
+def make_env(**kwargs: Any) -> gym.Env:
     """
+    :param kwargs: further arguments of the environment
     :return: the game with SB3's preprocessing, which ``VecFrameStack`` has to follow for a learner
     """
     if hasattr(gym, "register_envs"):
         gym.register_envs(ale_py)
-    return AtariWrapper(gym.make(ENV_ID, **ENV_KWARGS))
+    return AtariWrapper(gym.make(ENV_ID, **ENV_KWARGS, **kwargs))
 
 
 def stack_frames(episode: Trajectory, n_stack: int = FRAME_STACK) -> Trajectory:
@@ -68,6 +71,39 @@ def stack_frames(episode: Trajectory, n_stack: int = FRAME_STACK) -> Trajectory:
     rows = [stack.reset(frames[:1])[0].copy()]
     rows += [stack.update(frame[None], np.array([False]), [{}])[0][0].copy() for frame in frames[1:]]
     return Trajectory(np.stack(rows), episode.acts, episode.rews, episode.terminated, episode.truncated)
+
+
+class StackFrames(gym.ObservationWrapper):
+    """
+    Stack frames as ``VecFrameStack`` does, in one environment.
+
+    :param env: the game
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.stack = StackedObservations(1, FRAME_STACK, env.observation_space)
+        self.observation_space = self.stack.stacked_observation_space
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        :param kwargs: those of the environment's ``reset``
+        :return: the first frame after black ones, and the info
+        """
+        frame, info = self.env.reset(**kwargs)
+        return self.stack.reset(np.asarray(frame)[None])[0].copy(), info
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """
+        :param observation: a frame
+        :return: the frames up to this one
+        """
+        stacked, _ = self.stack.update(np.asarray(observation)[None], np.array([False]), [{}])
+        return stacked[0].copy()
+
+
+if STACKED_ID not in gym.registry:
+    gym.register(STACKED_ID, entry_point=lambda **kwargs: StackFrames(make_env(**kwargs)))
 
 
 def fly(y: float, speed: float, n_frames: int) -> tuple[float, float]:
