@@ -25,10 +25,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.compare.environment import Environment
 from sb3_iq.imitation import IQLearnTrainer
-from sb3_iq.imitation.baselines import trajectories
 
 VENV = Environment("CartPole-v1").vectorized(2)
-ROLLOUTS = trajectories(load_demonstrations("bundled:CartPole-v1", n_trajectories=2), VENV.action_space)
+ROLLOUTS = load_demonstrations("bundled:CartPole-v1", n_trajectories=2).to_imitation()
 SMALL = dict(learning_starts=10, batch_size=16, policy_kwargs=dict(net_arch=[8]), seed=0)
 
 

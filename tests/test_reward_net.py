@@ -18,7 +18,7 @@ from imitation.rewards import reward_nets
 from imitation.rewards.reward_wrapper import RewardVecEnvWrapper
 from imitation.util.networks import RunningNorm
 
-from sb3_iq.imitation.reward_net import IQRewardNet
+from sb3_iq.imitation import IQRewardNet
 
 SMALL = dict(batch_size=16, seed=0, device="cpu", offline=True)
 DICT = spaces.Dict({"a": BOX, "b": BOX})

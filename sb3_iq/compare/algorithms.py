@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sb3_iq.demonstrations.errors import check_integer, how_to_install, shorten
+import numpy as np
+
+from sb3_iq.demonstrations.errors import check_integer, check_number, how_to_install, shorten
 
 # What one may ask for, and the algorithms that it stands for. ``sb3/`` are of this package, on Stable-Baselines3's
 # networks and learners, ``imitation/`` those of the library imitation
@@ -39,12 +41,15 @@ class Algorithm:
 
     :param name: one of :data:`NAMES`
     :param settings: arguments of :class:`~sb3_iq.IQLearn`, or settings of the baseline; ``timesteps``, for any, is a budget
-        of its own
-    :raises ValueError: if there is no such algorithm, or ``timesteps`` is not positive
+        of its own; ``budget``, for imitation's, is one as a multiple of the common budget
+    :param by_word: whether a word stood for it, so that it is left out where it cannot serve the environment's spaces
+    :raises ValueError: if there is no such algorithm, or its budget is not positive
+    :raises TypeError: if its budget is no number
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    by_word: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -52,13 +57,24 @@ class Algorithm:
         object.__setattr__(self, "settings", dict(self.settings))
         if "timesteps" in self.settings:
             check_integer(f"algos: {self.name}: timesteps", self.settings["timesteps"], 1)
+        if "budget" in self.settings:
+            self._check_budget(self.settings["budget"])
+
+    def _check_budget(self, budget: Any) -> None:
+        cure = "Give timesteps=..., the number of steps"
+        if self.library != "imitation" or "timesteps" in self.settings:
+            why = "beside timesteps" if self.library == "imitation" else "which only imitation's algorithms have"
+            raise ValueError(f"algos: {self.name}: budget={shorten(budget)}, {why}. {cure}")
+        name = f"algos: {self.name}: budget"
+        if not 0 < check_number(name, budget, 0, cure) < float("inf"):
+            raise ValueError(f"{name}={shorten(budget)}: expected a number above 0, a multiple of --timesteps. {cure}")
 
     @property
     def label(self) -> str:
         """The name and settings as :func:`parse` takes them, e.g. ``iq:preset=paper``."""
         if not self.settings:
             return self.name
-        pairs = (f"{key}={value if _is_plain(value) else repr(value)}" for key, value in self.settings.items())
+        pairs = (f"{key}={value if _is_plain(value) else repr(value)}" for key, value in plain(self.settings).items())
         return f"{self.name}:{','.join(pairs)}"
 
     @property
@@ -70,6 +86,31 @@ class Algorithm:
 def _is_plain(value: Any) -> bool:
     """Whether a string needs no quotes."""
     return isinstance(value, str) and value.replace("-", "_").isidentifier() and value not in ("None", "True", "False")
+
+
+def _is_primitive(value: Any) -> bool:
+    """Whether JSON has a form of it. NumPy's floats are Python's as well, but print as another type."""
+    return value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, np.generic))
+
+
+def plain(value: Any) -> Any:
+    """
+    :param value: a setting
+    :return: the same of Python's own numbers, strings and containers, for JSON and for labels that are the same in each
+        process: classes and functions by their names, other objects by their text
+    """
+    if _is_primitive(value):
+        return value
+    if isinstance(value, Mapping):
+        return {key if _is_primitive(key) else str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else list(map(plain, value))
+    if isinstance(value, (np.generic, np.ndarray)):
+        return plain(value.tolist())
+    named = value if hasattr(value, "__qualname__") else type(value)
+    if named is value or type(value).__repr__ is object.__repr__:  # which tells an address
+        return f"{named.__module__}.{named.__qualname__}"
+    return repr(value)
 
 
 def parse(texts: Sequence[str | Algorithm]) -> tuple[Algorithm, ...]:
@@ -92,8 +133,9 @@ def parse(texts: Sequence[str | Algorithm]) -> tuple[Algorithm, ...]:
         settings = parse_settings(text, rest) if rest else {}
         if settings and len(names) > 1:
             raise ValueError(f"algos: {shorten(text)}: {name} stands for {' and '.join(names)}, name the one that you set up")
-        for algorithm in (Algorithm(name, settings) for name in names):
-            found[algorithm.label] = algorithm
+        for algorithm in (Algorithm(each, settings, by_word=name in WORDS and not settings) for each in names):
+            if not algorithm.by_word or algorithm.label not in found:
+                found[algorithm.label] = algorithm
     return tuple(found.values())
 
 

@@ -88,13 +88,13 @@ class Local:
             _send(process.stdin, run, shared)
             row = None
             for line in process.stdout or ():
-                kind, content = json.loads(line)
+                kind, content = _message(line)
                 if kind == "row":
                     row = content
-                else:
+                elif kind == "point":
                     on_point(run, content)
             return row, process.wait()
-        except (BrokenPipeError, ValueError):  # it died while it read, or in the middle of a line
+        except BrokenPipeError:  # it died while it read
             process.kill()
             return None, process.wait()
         finally:
@@ -102,6 +102,15 @@ class Local:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _message(line: bytes) -> tuple[str, Any]:
+    """Return what a worker says, ``("", None)`` for anything else: what an import printed, or half a line of one that died."""
+    try:
+        kind, content = json.loads(line)
+    except (ValueError, TypeError):
+        return "", None
+    return (kind, content) if kind in ("row", "point") and isinstance(content, dict) else ("", None)
 
 
 def _send(pipe: IO[bytes] | None, run: Run, shared: bytes) -> None:

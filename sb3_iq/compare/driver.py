@@ -10,6 +10,7 @@ import torch as th
 
 from sb3_iq.compare import settings as baselines
 from sb3_iq.compare.algorithms import Algorithm, parse, without_imitation
+from sb3_iq.compare.baselines.task import UnsuitedError
 from sb3_iq.compare.comparison import (
     N_EVAL_EPISODES,
     N_POINTS,
@@ -21,12 +22,12 @@ from sb3_iq.compare.comparison import (
 from sb3_iq.compare.dispatch import Dispatcher, Local, Ray
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.evaluation import random_return
-from sb3_iq.compare.execution import check
+from sb3_iq.compare.execution import check, check_portable
 from sb3_iq.compare.progress import Progress
 from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, Row, missing
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
-from sb3_iq.demonstrations.errors import check_integer, how_to_install, shorten
+from sb3_iq.demonstrations.errors import check_integer, first_words, how_to_install, shorten
 
 
 def compare(
@@ -91,6 +92,7 @@ def compare(
     _check_shard(shard)
     dispatcher = _dispatcher(n_jobs, ray_address, retries)
     settings = baselines.read(baselines_file)
+    check_portable("env_kwargs", dict(env_kwargs or {}))
     environment = Environment(env, dict(env_kwargs or {}), tuple(gym_packages))
     results = Results(Path(out), shard)
     stored = results.read_protocol()
@@ -110,11 +112,13 @@ def compare(
         "" if baselines_file is None else str(baselines_file),
     )
     runs = make_runs(protocol, algorithms, counts, range(first_seed, first_seed + seeds), settings)
-    _check_runs(runs, protocol, demonstrations)
+    runs = _checked(runs, protocol, demonstrations)
     results.open(protocol)
-    if retry_failed:
-        results.drop_failed()
-    _do(runs, protocol, demonstrations, dispatcher, results, shard)
+    todo = missing(runs, results.read(), shard, retry_failed)
+    with Progress(len(runs), len(runs) - len(todo) if shard is None else 0) as progress:
+        for row in dispatcher(todo, protocol, demonstrations, progress.on_point):
+            results.append(row)
+            progress.on_row(row)
     return results.read()
 
 
@@ -158,33 +162,36 @@ def make_runs(
         for number in n_demos:
             for algorithm in algorithms:
                 own = settings.of(algorithm.name, protocol.env.env_id) if algorithm.library == "imitation" else {}
-                budget = int(protocol.timesteps * own.get("budget", 1))
+                multiple = algorithm.settings.get("budget", own.get("budget", 1))
+                budget = max(1, int(protocol.timesteps * multiple))
                 runs.append(Run(algorithm, number, seed, algorithm.settings.get("timesteps", budget), own))
     return runs
 
 
-def _do(
-    runs: list[Run],
-    protocol: Protocol,
-    demonstrations: Demonstrations,
-    dispatcher: Dispatcher,
-    results: Results,
-    shard: tuple[int, int] | None,
-) -> None:
-    """Do what is missing."""
-    todo = missing(runs, results.read(), shard)
-    with Progress(len(runs), len(runs) - len(todo) if shard is None else 0) as progress:
-        for row in dispatcher(todo, protocol, demonstrations, progress.on_point):
-            results.append(row)
-            progress.on_row(row)
-
-
-def _check_runs(runs: Sequence[Run], protocol: Protocol, demonstrations: Demonstrations) -> None:
-    """Refuse what no run of an algorithm can do, before the first one."""
+def _checked(runs: Sequence[Run], protocol: Protocol, demonstrations: Demonstrations) -> list[Run]:
+    """Refuse what no run of an algorithm can do, before the first one; leave out what only a word asked for."""
+    left_out = []
     smallest = {run.algorithm.label: run for run in reversed(runs)}
     with th.random.fork_rng():
-        for run in smallest.values():
-            check(run, protocol, demonstrations)
+        for label, run in smallest.items():
+            try:
+                check(run, protocol, demonstrations)
+            except UnsuitedError as error:
+                if not run.algorithm.by_word:
+                    raise
+                left_out.append(label)
+                print(f"{label}: left out ({error})", file=sys.stderr)
+            except (ValueError, TypeError, ImportError):
+                raise
+            except Exception as error:  # of a library, which an algorithm cannot be made with
+                raise ValueError(
+                    f"algos: {label} cannot be made for {protocol.env.env_id} ({first_words(error)}). Leave it out, or look "
+                    "at its settings and at the environment's spaces"
+                ) from error
+    kept = [run for run in runs if run.algorithm.label not in left_out]
+    if not kept:
+        raise ValueError(f"algos: nothing is left that can learn in {protocol.env.env_id}. Try iq")
+    return kept
 
 
 def _check_shard(shard: tuple[int, int] | None) -> None:

@@ -9,9 +9,14 @@ import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.observations import channels_first, is_image
+
+# The shortest side of an image that the three convolutions of NatureCNN leave a pixel of
+MIN_SIDE = 36
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,19 @@ class Environment:
         return BaseAlgorithm._wrap_env(DummyVecEnv([lambda: Monitor(self.make())] * n_envs), 0)
 
 
-def policy_name(observation_space: spaces.Space) -> str:
+def policy_name(observation_space: spaces.Space, normalize_images: bool = True) -> str:
     """
     :param observation_space: a space, as a vectorised environment has it
-    :return: SB3's name of the policy for it
+    :param normalize_images: whether the policy divides pixels by 255; without it, floats are images as well
+    :return: SB3's name of the policy for it. Images with a side that is too short for NatureCNN are vectors
     """
     if isinstance(observation_space, spaces.Dict):
         return "MultiInputPolicy"
-    return "CnnPolicy" if len(observation_space.shape or ()) == 3 else "MlpPolicy"
+    if not isinstance(observation_space, spaces.Box):
+        return "MlpPolicy"
+    # Floats are not transposed by SB3
+    floats = not normalize_images and is_image(observation_space) and channels_first(observation_space)
+    if not is_image_space(observation_space) and not floats:
+        return "MlpPolicy"
+    sides = observation_space.shape[1:] if channels_first(observation_space) else observation_space.shape[:2]
+    return "CnnPolicy" if min(sides) >= MIN_SIDE else "MlpPolicy"

@@ -1,5 +1,6 @@
 """One run, from demonstrations to a row: the same function in this process, in a worker and on a cluster."""
 
+import pickle
 import shlex
 import time
 import traceback
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_iq.compare.algorithms import plain
 from sb3_iq.compare.baselines import bc, gail, iq, iq_bc, sqil
 from sb3_iq.compare.baselines.task import Task, Train
 from sb3_iq.compare.comparison import Protocol, Run
@@ -17,6 +19,7 @@ from sb3_iq.compare.evaluation import Evaluations, Point
 from sb3_iq.compare.provenance import git_commit, versions
 from sb3_iq.compare.results import Row
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
+from sb3_iq.demonstrations.errors import shorten
 
 _MODULES = {"iq": iq, "iq/bc": iq_bc, "sb3/bc": bc, "sb3/sqil": sqil, "sb3/gail": gail}
 OWN: dict[str, Train] = {name: module.train for name, module in _MODULES.items()}
@@ -42,7 +45,10 @@ def check(run: Run, protocol: Protocol, demonstrations: Demonstrations) -> None:
     :param protocol: of the comparison
     :param demonstrations: all of them
     :raises ValueError: if its settings, the spaces or the demonstrations do not fit
+    :raises TypeError: if a setting cannot be sent to another process
     """
+    for key, value in run.algorithm.settings.items():
+        check_portable(f"algos: {run.algorithm.name}: {key}", value)
     task = Task(protocol.env, choose(run, demonstrations), run.timesteps, run.seed)
     given, name = _settings(run), run.algorithm.name
     if name in CHECKS:
@@ -51,6 +57,24 @@ def check(run: Run, protocol: Protocol, demonstrations: Demonstrations) -> None:
         from sb3_iq.imitation.baselines import check as check_imitation
 
         check_imitation(name, task, given)
+
+
+def check_portable(name: str, value: Any) -> None:
+    """
+    :param name: what it is, for the message
+    :param value: what a process of its own, which does the run, is given
+    :raises TypeError: if another process cannot read it
+    """
+    try:
+        # By its name alone, which stands for something else in another process
+        portable = b"__main__" not in pickle.dumps(value)
+    except Exception:  # pickle raises several kinds
+        portable = False
+    if not portable:
+        raise TypeError(
+            f"{name}={shorten(plain(value) if callable(value) else value)} cannot be sent to the process of a run. Lambdas, "
+            "and functions and classes of a script or a notebook, have to be defined in a module of their own, and imported"
+        )
 
 
 def choose(run: Run, demonstrations: Demonstrations) -> Demonstrations:
@@ -90,7 +114,7 @@ def failed(run: Run, protocol: Protocol, reason: str) -> Row:
         "n_demos": run.n_demos,
         "seed": run.seed,
         "timesteps": run.timesteps,
-        "settings": dict(run.settings or run.algorithm.settings),
+        "settings": plain({**run.settings, **run.algorithm.settings}),
         "curve": [],
         "return_mean": None,
         "score": None,

@@ -51,11 +51,11 @@ def write_report(results: Results) -> str:
         write_curves(rows, protocol, results.folder / "curves.png")
     except ImportError as error:
         return f"{error}: {INSTALL} {results.folder}"
-    table = tables.markdown(summaries, protocol)
+    table = tables.markdown(summaries, protocol, rows)
     (results.folder / "table.md").write_text(table, encoding="utf-8")
     (results.folder / "table.csv").write_text(tables.as_csv(summaries, protocol), encoding="utf-8")
     body = [[*tables.cells(summary, protocol)] for summary in summaries]
-    merits, notes = tables.merit_lines(summaries), tables.notes(summaries, protocol)
+    merits, notes = tables.merit_lines(summaries), tables.notes(summaries, protocol, rows)
     image = (results.folder / "curves.png").read_bytes()
     page = make_page(protocol, body, merits, notes, image, rows)
     (results.folder / "report.html").write_text(page, encoding="utf-8")

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sb3_iq.compare.comparison import Protocol, Run, check_same
 from sb3_iq.compare.environment import Environment
@@ -33,26 +35,39 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     :param path: the file, of lines as :func:`read_lines` reads them
     :param row: what to add; it is on disk when this returns
     """
-    drop_unfinished_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    with path.open("a+b") as file, _locked(file):
+        _drop_unfinished_line(file)
+        file.write((json.dumps(row) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def drop_unfinished_line(path: Path) -> None:
-    """
-    :param path: a file of lines; what a killed process left at its end is cut off
-    """
-    with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+@contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """Keep other processes that append from this file, where the system and the file system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _drop_unfinished_line(file: IO[bytes]) -> None:
+    """Cut off what a killed process left at the end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
 
 
 class Results:
@@ -82,16 +97,25 @@ class Results:
         if stored is not None:
             check_same(stored.identity, protocol, self.folder)
             return
-        if self.folder.exists() and any(self.folder.iterdir()):
+        # Another shard may be at this point as well, or was killed here
+        own = (PROTOCOL_FILE, "results")
+        if self.folder.exists() and not all(path.name.startswith(own) for path in self.folder.iterdir()):
             raise ValueError(
                 f"out={shorten(self.folder)} is not empty, and holds no comparison ({PROTOCOL_FILE} is missing): give another "
                 "folder"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**protocol.identity, **protocol.names}, indent=2) + "\n"
-        temporary = self.folder / f"{PROTOCOL_FILE}.{os.getpid()}"
+        temporary = self.folder / f"{PROTOCOL_FILE}.{uuid.uuid4().hex}"
         temporary.write_text(content, encoding="utf-8")
-        temporary.replace(self.folder / PROTOCOL_FILE)
+        try:
+            os.link(temporary, self.folder / PROTOCOL_FILE)  # whole at once, and never over that of another process
+        except FileExistsError:
+            self.open(protocol)
+        except OSError:  # a file system without links
+            temporary.replace(self.folder / PROTOCOL_FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def read_protocol(self) -> Protocol | None:
         """
@@ -99,23 +123,25 @@ class Results:
         :raises ValueError: if the file that says so is damaged
         """
         path = self.folder / PROTOCOL_FILE
-        if not path.is_file():
+        if not path.exists():
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             env = content.pop("env")
             return Protocol(env=Environment(env["env_id"], env["kwargs"], tuple(env["packages"])), **content)
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{shorten(path)} is damaged ({error}): give another folder") from error
 
     def read(self) -> list[Row]:
         """
-        :return: the rows of all processes, each run once
+        :return: the rows of all processes, each run once: the first one that ended well, else the last one that failed
         """
         rows: dict[tuple[str, int, int], Row] = {}
         for path in sorted(self.folder.glob("results*.jsonl")):
             for row in read_lines(path):
-                rows.setdefault((row["algo"], row["n_demos"], row["seed"]), row)
+                key = row["algo"], row["n_demos"], row["seed"]
+                if key not in rows or rows[key].get("error"):
+                    rows[key] = row
         return list(rows.values())
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -124,22 +150,15 @@ class Results:
         """
         append_line(self.path, row)
 
-    def drop_failed(self) -> None:
-        """Remove the rows of runs that failed, so that they are run again."""
-        for path in self.folder.glob("results*.jsonl"):
-            kept = [row for row in read_lines(path) if not row.get("error")]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            temporary.replace(path)
 
-
-def missing(runs: list[Run], rows: list[Row], shard: tuple[int, int] | None) -> list[Run]:
+def missing(runs: list[Run], rows: list[Row], shard: tuple[int, int] | None, retry_failed: bool = False) -> list[Run]:
     """
     :param runs: all runs
     :param rows: what is there
     :param shard: (i, n) for every n-th run from the i-th, counted from 1, or None for all
+    :param retry_failed: whether runs that failed are to be done again
     :return: the runs to do
     """
-    done = {(row["algo"], row["n_demos"], row["seed"]) for row in rows}
+    done = {(row["algo"], row["n_demos"], row["seed"]) for row in rows if not (retry_failed and row.get("error"))}
     own = runs if shard is None else runs[shard[0] - 1 :: shard[1]]
     return [run for run in own if run.key not in done]

@@ -60,10 +60,10 @@ class Summary:
     :param seeds: of the runs that ended well
     :param n_failed: how many did not
     :param timesteps: the budget of these runs
-    :param return_at_budget: mean return at the budget that all algorithms share
+    :param return_at_budget: mean return at the budget that all algorithms share, of the runs that ended well
     :param score_at_budget: interquartile mean of normalised returns there
     :param score_final: the same at the end of the algorithm's own budget
-    :param steps: environment steps to the goal, the median of the runs
+    :param steps: environment steps to the goal, the median of all runs: one that failed did not get there within its budget
     :param n_reached: how many got there
     :param steps_to_stay: environment steps to where all evaluations from then on are at the goal, the median of the runs
     :param n_stayed: how many were at the goal at every evaluation from the first one on
@@ -132,6 +132,18 @@ def stayed(row: Row, protocol: Protocol) -> bool:
     return any(reached) and all(reached[reached.index(True) :])
 
 
+def lost(row: Row, what: str, takes_steps: bool) -> Censored:
+    """
+    :param row: of a run that failed
+    :param what: ``step`` for environment steps, ``train_s`` for seconds of training
+    :param takes_steps: whether runs of this algorithm do
+    :return: that it did not get there: within its budget, or within the time that it was trained for
+    """
+    if what == "step":
+        return Censored(float(row["timesteps"]) if takes_steps else 0.0, True)
+    return Censored(row["curve"][-1].get("train_s", 0.0) if row["curve"] else row.get("wall_s", 0.0), True)
+
+
 def median(values: Sequence[Censored]) -> Censored:
     """
     :param values: one for each run
@@ -180,21 +192,29 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> list[Summary]:
         longer = {algo: values for algo, values in finals.items() if not np.array_equal(values, scores[algo])}
         iqm_final = {**iqm, **_intervals(longer)}
         for algo, members in good.items():
+            bad = [row for row in own[algo] if row["error"]]
+            acts = any(row["env_steps"] > 0 for row in members)
+            steps_lost = [lost(row, "step", acts) for row in bad]
             summaries.append(
                 Summary(
                     algo,
                     n_demos,
                     tuple(row["seed"] for row in members),
-                    len(own[algo]) - len(members),
+                    len(bad),
                     max(row["timesteps"] for row in members),
                     float(np.mean([at_budget(row, protocol.timesteps) for row in members])),
                     iqm[algo],
                     iqm_final[algo],
-                    median([to_goal(row, protocol, "step") for row in members]),
+                    median([*(to_goal(row, protocol, "step") for row in members), *steps_lost]),
                     sum(not to_goal(row, protocol, "step").is_censored for row in members),
-                    median([to_stay(row, protocol) for row in members]),
+                    median([*(to_stay(row, protocol) for row in members), *steps_lost]),
                     sum(stayed(row, protocol) for row in members),
-                    median([to_goal(row, protocol, "train_s") for row in members]),
+                    median(
+                        [
+                            *(to_goal(row, protocol, "train_s") for row in members),
+                            *(lost(row, "train_s", acts) for row in bad),
+                        ]
+                    ),
                     better.get(algo),
                 )
             )
@@ -250,12 +270,15 @@ def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:
     """
     :param summaries: of one comparison
     :param n_demos: a number of demonstrations
-    :return: environment steps of IQ-Learn to the goal against the best of the others, both that take steps and that do not
+    :return: environment steps of IQ-Learn to the goal against the best of the others, both that take steps and that do not.
+        Of several settings of IQ-Learn the first that takes steps, without settings if there is that
     """
     own = {summary.algo: summary for summary in summaries if summary.n_demos == n_demos}
-    ours = own.get("iq")
-    if ours is None:
+    mine = [summary for algo, summary in own.items() if algo.partition(":")[0] == "iq" and summary.steps.value > 0]
+    if not mine:
         return ""
+    ours = mine[0]
+    name = "IQ-Learn" if ours.algo == "iq" else ours.algo
     others = {algo: summary for algo, summary in own.items() if algo.partition(":")[0] != "iq"}
     sentences = []
     clones = [algo for algo, summary in others.items() if not summary.steps.is_censored and summary.steps.value == 0]
@@ -264,16 +287,24 @@ def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:
     acting = {algo: summary for algo, summary in others.items() if summary.steps.value > 0}
     if acting:
         best = min(acting, key=lambda algo: (acting[algo].steps.is_censored, acting[algo].steps.value))
-        sentences.append(_against(ours.steps, acting[best].steps, f"{best}, the best of the others that act"))
+        sentences.append(_against(name, ours.steps, acting[best].steps, f"{best}, the best of the others that act"))
         best = min(acting, key=lambda algo: (acting[algo].steps_to_stay.is_censored, acting[algo].steps_to_stay.value))
-        sentences.append(f"to stay there, {_against(ours.steps_to_stay, acting[best].steps_to_stay, best)}")
+        sentences.append(f"to stay there, {_against(name, ours.steps_to_stay, acting[best].steps_to_stay, best)}")
     return "; ".join(sentences)
 
 
-def _against(ours: Censored, other: Censored, name: str) -> str:
+def _against(name: str, ours: Censored, other: Censored, best: str) -> str:
     """Return a comparison of steps, with the direction in which censoring bounds it."""
     if ours.is_censored and other.is_censored:
-        return f"neither IQ-Learn ({ours}) nor {name} ({other}), got there"
+        return f"neither {name} ({ours}) nor {best} ({other}), got there"
     ratio = ours.value / other.value
     bound = "more than " if ours.is_censored else "less than " if other.is_censored else ""
-    return f"IQ-Learn took {ours} steps, {bound}{ratio:.2f} times those of {name} ({other})"
+    return f"{name} took {ours} steps, {bound}{ratio:.2f} times those of {best} ({other})"
+
+
+def without_any(rows: Sequence[Row]) -> dict[tuple[int, str], int]:
+    """
+    :param rows: of one comparison
+    :return: of each number of demonstrations and algorithm of which no run ended well, how many failed
+    """
+    return {key: len(members) for key, members in groups(rows).items() if all(row["error"] for row in members)}

@@ -7,7 +7,8 @@ from typing import Any
 
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
-from sb3_iq.compare.statistics import MIN_RUNS, Censored, Estimate, Summary, figure_of_merit
+from sb3_iq.compare.results import Row
+from sb3_iq.compare.statistics import MIN_RUNS, Censored, Estimate, Summary, figure_of_merit, without_any
 
 HEADER = (
     "demonstrations",
@@ -56,10 +57,11 @@ def _steps(steps: Censored) -> str:
     return "never" if steps.is_censored and steps.value == 0 else str(steps)
 
 
-def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
+def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] = ()) -> list[str]:
     """
     :param summaries: of one comparison
     :param protocol: of the comparison
+    :param rows: the runs, of which some algorithms' may all have failed
     :return: what a reader has to know to read the table fairly, a sentence or two each
     """
     first = summaries[0].algo if summaries else "iq"
@@ -82,6 +84,13 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
         "half.",
         *(f"{name}: {DESCRIPTIONS[name]}." for name in names),
     ]
+    if any(summary.n_failed for summary in summaries):
+        lines.append(
+            "Runs that failed have no return and no score. In steps and seconds to 90 % they count as runs that did not get "
+            "there within their budget."
+        )
+    for (n_demos, algo), n_failed in without_any(rows).items():
+        lines.append(f"Not in the table, as no run ended well: {algo} from {n_demos} demonstrations, {n_failed} failed.")
     if any(name in ("imitation/gail", "imitation/airl") for name in names):
         lines.append(
             "GAIL and AIRL of imitation are on-policy: published runs take 10 million steps and 100 demonstrations. Here "
@@ -98,10 +107,11 @@ def notes(summaries: Sequence[Summary], protocol: Protocol) -> list[str]:
     return lines
 
 
-def markdown(summaries: Sequence[Summary], protocol: Protocol) -> str:
+def markdown(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] = ()) -> str:
     """
     :param summaries: of one comparison
     :param protocol: of the comparison
+    :param rows: the runs, of which some algorithms' may all have failed
     :return: title, table, steps against the best of the others, and notes
     """
     rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
@@ -110,7 +120,7 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol) -> str:
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
     if merits:
         parts.append("Environment steps to 90 % of the expert:\n\n" + "\n".join(merits))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, protocol))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, protocol, rows))]) + "\n"
 
 
 def merit_lines(summaries: Sequence[Summary]) -> list[str]:

@@ -15,14 +15,15 @@ from typing import Any
 
 def main() -> None:
     """Do the run that stands on standard input."""
+    # Before anything is imported for the run, which may print: that goes to standard error
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     try:
         run = pickle.load(sys.stdin.buffer)
         protocol, demonstrations = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the parent was killed while it wrote
         sys.exit(1)
     os.environ.setdefault("TQDM_DISABLE", "1")  # imitation's bars, in the middle of the parent's
-    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
 
     def wait_for_parent() -> None:
         sys.stdin.buffer.read()  # returns when the parent closes the pipe, or is killed

@@ -9,6 +9,7 @@ except ImportError as error:
         f"sb3_iq.imitation needs the library imitation, in a virtual environment of its own. {how_to_install('imitation')}"
     ) from error
 
+from sb3_iq.imitation.reward_net import IQRewardNet
 from sb3_iq.imitation.trainer import IQLearnTrainer
 
-__all__ = ["IQLearnTrainer"]
+__all__ = ["IQLearnTrainer", "IQRewardNet"]

@@ -12,19 +12,21 @@ from imitation.algorithms.adversarial.common import AdversarialTrainer
 from imitation.algorithms.adversarial.gail import GAIL
 from imitation.algorithms.bc import BC
 from imitation.algorithms.sqil import SQIL
-from imitation.data.types import TrajectoryWithRew
+from imitation.data.types import Transitions
 from imitation.policies.base import NormalizeFeaturesExtractor
 from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet, NormalizedRewardNet, RewardNet
 from imitation.util import logger
 from imitation.util.networks import RunningNorm
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_iq.compare.baselines.task import Task, Train
+from sb3_iq.compare.baselines.networks import expert_buffer, learner_class
+from sb3_iq.compare.baselines.task import Task, Train, UnsuitedError
+from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
-from sb3_iq.demonstrations import Demonstrations
 
 SECTIONS = {
     "imitation/gail": ("n_envs", "allow_variable_horizon", "running_norm", "normalize_rewards", "trainer", "ppo", "net_arch"),
@@ -63,40 +65,46 @@ def check(name: str, task: Task, given: Mapping[str, Any]) -> None:
         raise ValueError(f"the file of baselines lacks {', '.join(missing)} of {name}. Start from a copy of this package's")
     env = task.venv()
     if isinstance(env.observation_space, spaces.Dict):
-        raise ValueError(f"algos: {name} takes no dictionaries as observations. Leave it out")
+        raise UnsuitedError(f"algos: {name} takes no dictionaries as observations. Leave it out")
+    if name == "imitation/sqil":
+        learner_class(env.action_space)
+    transitions(task, env)
     env.close()
 
 
-def trajectories(demonstrations: Demonstrations, action_space: spaces.Space) -> list[TrajectoryWithRew]:
+def transitions(task: Task, env: VecEnv) -> Transitions:
     """
-    :param demonstrations: episodes
-    :param action_space: of the environment
-    :return: the same for imitation, whose ``terminal`` is True at a time limit as well
+    :param task: with the demonstrations
+    :param env: of the environment
+    :return: the transitions that the other algorithms learn from, for imitation: actions in the environment's units, and
+        ``dones`` that are True at a time limit as well
+    :raises ValueError: if the demonstrations do not fit the environment
     """
-    found = []
-    for episode in demonstrations.trajectories:
-        acts = np.asarray(episode.acts, dtype=action_space.dtype)
-        if isinstance(action_space, spaces.Box):
-            acts = np.clip(acts.reshape(-1, *action_space.shape), action_space.low, action_space.high)
-        found.append(
-            TrajectoryWithRew(
-                obs=np.asarray(episode.obs),
-                acts=acts,
-                infos=None,
-                terminal=episode.terminated or episode.truncated,
-                rews=np.zeros(len(episode)) if episode.rews is None else np.asarray(episode.rews, dtype=np.float64),
-            )
-        )
-    return found
+    # Subsampled, and images as the environment has them: channels first
+    rows: Any = expert_buffer(task, env).all()
+    obs, next_obs = (
+        part.numpy().reshape(-1, *(env.observation_space.shape or ())) for part in (rows.observations, rows.next_observations)
+    )
+    episodes, freq, space = task.demonstrations.trajectories, task.demonstrations.subsample_freq, env.action_space
+    acts = np.concatenate([np.asarray(episode.acts)[::freq] for episode in episodes])
+    acts = acts.reshape(-1, *(space.shape or ())).astype(space.dtype)
+    if isinstance(space, spaces.Box):
+        acts = np.clip(acts, space.low, space.high)
+    lasts = [np.arange(0, len(episode), freq) == len(episode) - 1 for episode in episodes]
+    ended = [last & (episode.terminated or episode.truncated) for last, episode in zip(lasts, episodes, strict=True)]
+    return Transitions(obs, acts, np.array([{}] * len(acts)), next_obs, np.concatenate(ended))
 
 
-def policy_kwargs(settings: Mapping[str, Any]) -> dict[str, Any]:
+def policy_kwargs(settings: Mapping[str, Any], observation_space: spaces.Space) -> dict[str, Any]:
     """
     :param settings: of an algorithm
+    :param observation_space: of the environment
     :return: what its policy is made of
     """
     kwargs: dict[str, Any] = {"net_arch": list(settings["net_arch"])}
-    if settings.get("running_norm"):
+    if policy_name(observation_space) == "CnnPolicy":
+        kwargs["features_extractor_class"] = NatureCNN
+    elif settings.get("running_norm"):
         kwargs |= {
             "features_extractor_class": NormalizeFeaturesExtractor,
             "features_extractor_kwargs": {"normalize_class": RunningNorm},
@@ -114,16 +122,16 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
     :param evaluations: what to add to
     """
     kind, env = KINDS[name], _seeded_env(task, given["n_envs"])
-    demonstrations = trajectories(task.demonstrations, env.action_space)
-    learner = PPO(ActorCriticPolicy, env, policy_kwargs=policy_kwargs(given), seed=task.seed, device="cpu", **given["ppo"])
+    demonstrations = transitions(task, env)
+    kwargs = policy_kwargs(given, env.observation_space)
+    learner = PPO(ActorCriticPolicy, env, policy_kwargs=kwargs, seed=task.seed, device="cpu", **given["ppo"])
     norm = {"normalize_input_layer": RunningNorm} if given["running_norm"] else {}
     net = kind.reward_net(env.observation_space, env.action_space, **norm)  # type: ignore[arg-type]
     if given["normalize_rewards"]:
         net = NormalizedRewardNet(net, RunningNorm)
     settings = dict(given["trainer"])
     # What imitation refuses: batches larger than the demonstrations
-    n_transitions = sum(len(episode) for episode in demonstrations)
-    settings["demo_batch_size"] = min(settings["demo_batch_size"], n_transitions)
+    settings["demo_batch_size"] = min(settings["demo_batch_size"], len(demonstrations))
     trainer = kind.trainer(
         demonstrations=demonstrations,
         venv=env,
@@ -156,8 +164,8 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
     cls, settings = (SAC, given["sac"]) if isinstance(env.action_space, spaces.Box) else (DQN, given["dqn"])
     trainer = SQIL(
         venv=env,
-        demonstrations=trajectories(task.demonstrations, env.action_space),
-        policy="MlpPolicy",
+        demonstrations=transitions(task, env),
+        policy=policy_name(env.observation_space),
         rl_algo_class=cls,  # type: ignore[arg-type]
         rl_kwargs={
             "policy_kwargs": {"net_arch": list(given["net_arch"])},
@@ -186,11 +194,11 @@ def train_bc(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> 
         env.observation_space,
         env.action_space,
         lr_schedule=lambda _: 0.0,  # BC has an optimizer of its own
-        **policy_kwargs(given),
+        **policy_kwargs(given, env.observation_space),
     )
-    demonstrations = trajectories(task.demonstrations, env.action_space)
+    demonstrations = transitions(task, env)
     settings = dict(given["trainer"])
-    settings["batch_size"] = min(settings["batch_size"], sum(len(episode) for episode in demonstrations))
+    settings["batch_size"] = min(settings["batch_size"], len(demonstrations))
     trainer = BC(
         observation_space=env.observation_space,
         action_space=env.action_space,

@@ -18,7 +18,7 @@ from sb3_iq.compare.baselines.networks import (
     learner_class,
     make_learner,
 )
-from sb3_iq.compare.baselines.task import Task, check_between, settings_of
+from sb3_iq.compare.baselines.task import Task, UnsuitedError, check_between, settings_of
 from sb3_iq.compare.evaluation import Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.demonstrations.errors import check_integer
@@ -105,7 +105,7 @@ def check(task: Task, given: Mapping[str, Any]) -> None:
     settings_of(GAILSettings, "sb3/gail", given)
     space = check_spaces(task)
     if not isinstance(space, spaces.Box) or len(space.shape) == 3:
-        raise ValueError(
+        raise UnsuitedError(
             f"algos: sb3/gail: its discriminator only takes vectors as observations, but those of {task.environment.env_id} "
             f"are a {type(space).__name__} of shape {space.shape}. Leave it out"
         )

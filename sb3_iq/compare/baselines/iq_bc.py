@@ -5,7 +5,6 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from torch.nn import functional as F
 
 from sb3_iq import IQLearn
 from sb3_iq.compare.baselines import iq
@@ -54,7 +53,7 @@ def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
         batch = model.expert_buffer.sample(model.batch_size)
         observations = model.policy.random_shift(batch.observations)
         if model.actor is None:
-            loss = F.cross_entropy(model.q_net(observations), batch.actions.flatten())
+            loss = model.policy.action_outputs_loss(model.q_net(observations), batch.actions)
         else:
             loss = -model.policy.log_likelihood(observations, batch.actions).mean()
         optimizer.zero_grad()

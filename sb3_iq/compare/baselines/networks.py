@@ -11,7 +11,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_iq.compare.baselines.task import Task
+from sb3_iq.compare.baselines.task import Task, UnsuitedError
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
@@ -40,7 +40,13 @@ def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
     :param task: with the demonstrations
     :param env: of the environment
     :return: the demonstrations' transitions
+    :raises ValueError: if they do not fit the environment, or hold no actions
     """
+    if any(episode.acts is None for episode in task.demonstrations):
+        raise ValueError(
+            "demos hold episodes without actions (state-only data), but the baselines learn from actions. Give data with "
+            "acts, or compare IQ-Learn alone: iq:expert_actions=policy, iq:expert_actions=inverse_dynamics"
+        )
     rng = np.random.default_rng(task.seed)
     return ExpertBuffer(task.demonstrations, env.observation_space, env.action_space, rng=rng)
 
@@ -54,11 +60,12 @@ def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"net_arch": [256, 256]}
     if isinstance(space, spaces.Dict):
         return {**kwargs, "features_extractor_class": CombinedExtractor}
-    if len(space.shape or ()) == 3:
+    if policy_name(space) == "CnnPolicy":
         return {**kwargs, "features_extractor_class": NatureCNN}
     if isinstance(space, spaces.Box):
         rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
         kwargs |= {"features_extractor_class": StandardizedExtractor, "features_extractor_kwargs": {"rows": rows}}
+        kwargs["normalize_images"] = False  # images too small for NatureCNN are standardised as they are
     return kwargs
 
 
@@ -74,13 +81,13 @@ def learner_class(action_space: spaces.Space) -> type[OffPolicyAlgorithm]:
     """
     :param action_space: the action space
     :return: SAC or DQN
-    :raises ValueError: for actions that neither has
+    :raises UnsuitedError: for actions that neither has
     """
     if isinstance(action_space, spaces.Box):
         return SAC
     if isinstance(action_space, spaces.Discrete):
         return DQN
-    raise ValueError(
+    raise UnsuitedError(
         f"the action space is {type(action_space).__name__}, but the baselines learn by SAC or DQN, which only take Box and "
         "Discrete. Compare algorithms that take it"
     )
@@ -93,8 +100,8 @@ def check_spaces(task: Task) -> spaces.Space:
     :raises ValueError: if the demonstrations do not fit the environment, or SAC and DQN do not take its actions
     """
     env = task.venv()
-    learner_class(env.action_space)
-    expert_buffer(task, env)
+    cls = learner_class(env.action_space)
+    make_learner(cls, env, expert_buffer(task, env), task, buffer_size=1)
     env.close()
     return env.observation_space
 

@@ -14,6 +14,10 @@ from sb3_iq.demonstrations.errors import check_number, shorten
 SettingsType = TypeVar("SettingsType")
 
 
+class UnsuitedError(ValueError):
+    """An algorithm cannot serve the environment's spaces, whatever its settings and the demonstrations."""
+
+
 @dataclass(frozen=True)
 class Task:
     """
