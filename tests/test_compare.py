@@ -2,17 +2,22 @@
 
 import csv
 import json
+import os
 import re
 import sys
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import pytest
+import torch as th
 
 from sb3_iq.compare import statistics, tables
 from sb3_iq.compare.algorithms import NAMES, WORDS, Algorithm, parse, without_imitation
 from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.driver import make_runs
 from sb3_iq.compare.environment import Environment
+from sb3_iq.compare.execution import failed
 from sb3_iq.compare.report import write_curves, write_report
 from sb3_iq.compare.results import Results, append_line, missing, read_lines
 from sb3_iq.compare.settings import BASELINES, read
@@ -42,6 +47,9 @@ def test_words_and_settings():
         (["iq:gamma=0.9,gamma=0.8"], "expected NAME:KEY=VALUE"),
         (["gail:gamma=0.9"], "stands for sb3/gail and imitation/gail, name the one"),
         (["sb3/bc:timesteps=0"], "timesteps=0: expected an integer at least 1"),
+        (["sb3/gail:budget=2"], "budget=2, which only imitation's algorithms have. Give timesteps="),
+        (["imitation/gail:budget=2,timesteps=9"], "budget=2, beside timesteps. Give timesteps="),
+        (["imitation/gail:budget=0"], "budget=0: expected a number above 0"),
         ([], "expected a list"),
         ("iq", "expected a list"),
     ],
@@ -52,6 +60,33 @@ def test_wrong_algorithms(algos, message):
         return
     with pytest.raises(ValueError, match=message):
         parse(algos)
+
+
+def test_budget_of_an_algorithm_of_imitation():
+    algorithms = parse(["imitation/gail", "imitation/gail:budget=2,n_envs=2", "imitation/airl:budget=0.0001", "iq"])
+    runs = make_runs(PROTOCOL, algorithms, [1], [0], read())
+    assert [run.timesteps for run in runs] == [10_000, 2_000, 1, 1_000]
+    settings = failed(runs[1], PROTOCOL, "")["settings"]
+    assert (settings["budget"], settings["n_envs"], settings["running_norm"]) == (2, 2, True)
+
+
+def test_labels_of_settings_are_the_same_in_each_process():
+    """Of classes, functions and objects as well; and NumPy's numbers are Python's."""
+    settings = dict(
+        gamma=np.float64(0.5), policy_kwargs=dict(activation_fn=th.nn.ReLU, net_arch=np.array([4, 4])), tau=object()
+    )
+    (algorithm,) = parse([Algorithm("iq", settings)])
+    relu = "torch.nn.modules.activation.ReLU"
+    assert algorithm.label == (
+        f"iq:gamma=0.5,policy_kwargs={{'activation_fn': '{relu}', 'net_arch': [4, 4]}},tau='builtins.object'"
+    )
+    assert parse([algorithm.label])[0].label == algorithm.label
+    row = json.loads(json.dumps(failed(replace(make_run(), algorithm=algorithm), PROTOCOL, "")))
+    assert row["settings"] == {
+        "gamma": 0.5,
+        "policy_kwargs": dict(activation_fn=relu, net_arch=[4, 4]),
+        "tau": "builtins.object",
+    }
 
 
 def test_without_imitation(monkeypatch):
@@ -109,15 +144,58 @@ def test_shards_are_read_together(tmp_path):
     assert sorted(row["seed"] for row in Results(tmp_path).read()) == [1, 2]
 
 
-def test_failed_rows_can_be_dropped(tmp_path):
-    results = Results(tmp_path)
+def test_failed_runs_are_tried_again(tmp_path):
+    """Rows are only ever added, so that shards which are at work lose none; of a run the one that ended well is read."""
+    results, shard = Results(tmp_path), Results(tmp_path, (1, 2))
     results.open(PROTOCOL)
     results.append(make_row("iq", 0, UP))
-    results.append(make_row("iq", 1, UP, error="ValueError: no"))
-    other = tmp_path / "results-1-of-2.jsonl"
-    other.write_text(json.dumps(make_row("iq", 2, UP)) + "\n" + json.dumps(make_row("iq", 3, UP))[:60])  # killed as it wrote
-    results.drop_failed()
-    assert [row["seed"] for row in results.read()] == [2, 0]
+    for writer, error in ((shard, "ValueError: no"), (results, "ValueError: still not")):
+        writer.append(make_row("iq", 1, UP, error=error))
+    runs = [make_run(seed=seed) for seed in range(3)]
+    assert missing(runs, results.read(), None) == runs[2:]
+    assert missing(runs, results.read(), None, retry_failed=True) == runs[1:]
+    assert {row["seed"]: row["error"] for row in results.read()} == {0: None, 1: "ValueError: still not"}
+    shard.append(make_row("iq", 1, UP))
+    results.append(make_row("iq", 1, UP, error="ValueError: a node was lost"))
+    assert {row["seed"]: row["error"] for row in results.read()} == {0: None, 1: None}
+    assert missing(runs, results.read(), None, retry_failed=True) == runs[2:]
+
+
+def test_two_processes_append_one_after_the_other(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"a"')  # another process is at it
+    with path.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = Thread(target=append_line, args=(path, {"b": 2}))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and path.read_text() == '{"a"'
+        other.write(": 1}\n")
+    thread.join()
+    assert path.read_text() == '{"a": 1}\n{"b": 2}\n'
+
+
+def test_shards_may_start_at_once(tmp_path, monkeypatch):
+    """And a process that was killed as it began leaves a folder that can be used."""
+    (tmp_path / "comparison.json.4711").write_text("{")
+    (tmp_path / "results-2-of-2.jsonl").touch()
+    link = os.link
+
+    def other_is_first(source, target):
+        monkeypatch.setattr(os, "link", link)
+        Results(tmp_path, (2, 2)).open(PROTOCOL)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", other_is_first)
+    Results(tmp_path, (1, 2)).open(PROTOCOL)
+    assert Results(tmp_path).read_protocol() == PROTOCOL
+    (tmp_path / "comparison.json").unlink()
+    monkeypatch.setattr(os, "link", other_is_first)
+    with pytest.raises(ValueError, match="holds another comparison"):
+        Results(tmp_path, (1, 2)).open(replace(PROTOCOL, timesteps=7))
+    assert Results(tmp_path).read_protocol() == PROTOCOL
+    assert sorted(path.name for path in tmp_path.glob("comparison*")) == ["comparison.json", "comparison.json.4711"]
 
 
 def test_what_a_kill_leaves_is_no_part_of_the_next_line(tmp_path):
@@ -207,6 +285,28 @@ def test_summaries(monkeypatch):
         "1 demonstration: IQ-Learn took 300 steps, 0.23 times those of imitation/gail, the best of the others that act "
         "(1,300); to stay there, IQ-Learn took 500 steps, 0.33 times those of imitation/gail (1,500)."
     ]
+
+
+@pytest.mark.slow
+def test_runs_that_failed_are_censored(tmp_path, monkeypatch):
+    """Never dropped: two of five that got there are no median run that did."""
+    pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 20)
+    lost = dict(error="RuntimeError: lost", return_mean=None, curve=[], wall_s=7.0)
+    rows = [make_row("iq:gamma=0.9", seed, UP, **(lost if seed > 1 else {})) for seed in range(5)]
+    rows += [make_row("sb3/bc", seed, [500.0], **(lost if seed else {})) for seed in range(2)]
+    rows += [make_row("sb3/gail", 0, UP), make_row("sb3/sqil", 0, UP, **lost), make_row("iq:offline=True", 0, [500.0])]
+    summaries = {summary.algo: summary for summary in statistics.summarize(rows, PROTOCOL)}
+    ours = summaries["iq:gamma=0.9"]
+    assert (ours.seeds, ours.n_failed, ours.n_reached, ours.score_at_budget.value) == ((0, 1), 3, 2, 1.0)
+    assert [str(value) for value in (ours.steps, ours.steps_to_stay, ours.seconds)] == ["> 1,000", "> 1,000", "> 7"]
+    table = tables.markdown(list(summaries.values()), PROTOCOL, rows)
+    assert "| 1 | iq:gamma=0.9 | 2, 3 failed (preliminary) | 500.0 | 1.00 |  |  | > 1,000 | > 1,000 | 2 (0) | > 7 |" in table
+    assert "| 1 | sb3/bc | 1, 1 failed (preliminary) | 500.0 | 1.00 |  |  | never | never |" in table
+    assert "Not in the table, as no run ended well: sb3/sqil from 1 demonstrations, 1 failed." in table
+    # By the first setting of IQ-Learn that takes steps
+    assert "iq:gamma=0.9 took > 1,000 steps, more than 3.33 times those of sb3/gail, the best of the others" in table
+    assert not tables.merit_lines([summaries[algo] for algo in ("iq:offline=True", "sb3/gail")])
 
 
 @pytest.mark.slow

@@ -12,14 +12,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_iq import ExpertBuffer, load_demonstrations
 from sb3_iq.compare import execution
 from sb3_iq.compare.algorithms import Algorithm
-from sb3_iq.compare.baselines import bc, gail, iq, networks, sqil
+from sb3_iq.compare.baselines import bc, gail, iq, iq_bc, networks, sqil
 from sb3_iq.compare.baselines.discriminator import Discriminator, DiscriminatorSettings
-from sb3_iq.compare.baselines.task import Task, settings_of
+from sb3_iq.compare.baselines.task import Task, UnsuitedError, settings_of
 from sb3_iq.compare.comparison import Run
 from sb3_iq.compare.environment import Environment, policy_name
 from sb3_iq.compare.evaluation import Evaluations, random_return
+from sb3_iq.compare.settings import read
 from sb3_iq.demonstrations import Demonstrations
-from tests.utils import BOX, DICT, IMAGE, RandomEnv, random_trajectories
+from tests.utils import BOX, DICT, IMAGE, WIDE_BOX, RandomEnv, random_trajectories
 
 TASK = Task(Environment("CartPole-v1"), load_demonstrations("bundled:CartPole-v1", n_trajectories=2), timesteps=80, seed=0)
 
@@ -170,23 +171,113 @@ def test_wrong_settings(cls, given, message):
 
 def test_spaces():
     assert [policy_name(space) for space in (BOX, IMAGE, DICT)] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
+    small, floats = spaces.Box(0, 255, (3, 40, 35), np.uint8), spaces.Box(0.0, 1.0, (3, 40, 36), np.float32)
+    assert [policy_name(space) for space in (small, floats, spaces.Discrete(2))] == ["MlpPolicy"] * 3
+    assert [policy_name(space, normalize_images=False) for space in (small, floats)] == ["MlpPolicy", "CnnPolicy"]
+    assert policy_name(spaces.Box(-np.inf, np.inf, (3, 40, 40)), normalize_images=False) == "MlpPolicy"
     assert networks.learner_class(spaces.Discrete(2)) is DQN and networks.learner_class(BOX) is SAC
     with pytest.raises(ValueError, match="MultiBinary, but the baselines learn by SAC or DQN"):
         networks.learner_class(spaces.MultiBinary(2))
 
 
-@pytest.mark.parametrize("space", [IMAGE, DICT], ids=["images", "dictionaries"])
+def task_of(monkeypatch, space: spaces.Space, action_space: spaces.Space, **changes) -> Task:
+    monkeypatch.setattr(Environment, "make", lambda self: RandomEnv(space, action_space))
+    trajectories = tuple(random_trajectories(RandomEnv(space, action_space), n_episodes=2))
+    return Task(Environment("any"), Demonstrations(trajectories, **changes), timesteps=12, seed=0)
+
+
+SMALL_IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)
+
+
+@pytest.mark.parametrize("space", [IMAGE, SMALL_IMAGE, DICT], ids=["images", "small images", "dictionaries"])
 def test_other_observations(monkeypatch, space):
     """SQIL and cloning take them, the discriminator refuses."""
-    monkeypatch.setattr(Environment, "make", lambda self: RandomEnv(space, spaces.Discrete(2)))
-    trajectories = tuple(random_trajectories(RandomEnv(space, spaces.Discrete(2)), n_episodes=2))
-    task = Task(Environment("any"), Demonstrations(trajectories), timesteps=12, seed=0)
+    task = task_of(monkeypatch, space, spaces.Discrete(2))
     done = evaluations(task)
     sqil.train(task, {"batch_size": 4}, done)
     assert done.env_steps == 12
     bc.train(task, dict(min_steps=2, max_steps=2, check_every=1, batch_size=4), evaluations(task))
     with pytest.raises(ValueError, match="algos: sb3/gail: its discriminator only takes vectors"):
         gail.check(task, {})
+
+
+@pytest.mark.parametrize("action_space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
+def test_clone_of_actions_of_several_parts(monkeypatch, action_space):
+    task = task_of(monkeypatch, BOX, action_space)
+    iq_bc.check(task, {})
+    done = evaluations(task)
+    iq_bc.train(task, {"batch_size": 4}, done)
+    assert done.gradient_steps == 12
+
+
+def test_replay_buffer_is_as_large_as_the_budget():
+    assert iq.make(TASK, {}).buffer_size == TASK.timesteps + 1
+    assert iq.make(TASK, {"buffer_size": 50}).buffer_size == 50
+    assert iq.make(replace(TASK, timesteps=10_000_000), {}).buffer_size == 1_000_000
+
+
+@pytest.mark.both_stacks
+@pytest.mark.parametrize("space", [BOX, IMAGE, spaces.Discrete(4)], ids=["vectors", "images", "discrete"])
+@pytest.mark.parametrize("action_space", [spaces.Discrete(2), WIDE_BOX], ids=["discrete actions", "continuous actions"])
+def test_imitation_learns_from_the_same_transitions(monkeypatch, space, action_space):
+    """Subsampled ones, and images as the environment has them."""
+    pytest.importorskip("imitation")
+    from sb3_iq.imitation.baselines import transitions
+
+    task = task_of(monkeypatch, space, action_space, subsample_freq=3)
+    env = task.venv()
+    ours, theirs = buffer_of(task).all(), transitions(task, env)
+    assert len(theirs) == task.demonstrations.n_transitions == 8
+    for obs, same in ((theirs.obs, ours.observations), (theirs.next_obs, ours.next_observations)):
+        assert obs.shape[1:] == env.observation_space.shape
+        assert np.array_equal(obs.reshape(8, -1), same.reshape(8, -1))
+    assert theirs.dones.tolist() == ours.dones.flatten().bool().tolist() == [False, False, False, True] * 2
+    scaled = (
+        env.action_space.low + (ours.actions.numpy() + 1) / 2 * (env.action_space.high - env.action_space.low)
+        if (action_space is WIDE_BOX)
+        else ours.actions.flatten().numpy()
+    )
+    np.testing.assert_allclose(theirs.acts, scaled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.both_stacks
+@pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
+def test_images_by_imitation(monkeypatch, name):
+    pytest.importorskip("imitation")
+    from sb3_iq.imitation.baselines import BASELINES, SECTIONS, check
+
+    task = task_of(monkeypatch, IMAGE, spaces.Discrete(2))
+    given = {**read().of(f"imitation/{name}", "any"), "n_envs": 2, "n_batches": 3}
+    given["ppo"] = dict(n_steps=8, batch_size=8, n_epochs=1)
+    given = {key: value for key, value in given.items() if key in SECTIONS[f"imitation/{name}"]}
+    check(f"imitation/{name}", task, given)
+    done = evaluations(task)
+    BASELINES[f"imitation/{name}"](task, given, done)
+    assert done.points
+
+
+@pytest.mark.both_stacks
+def test_what_imitation_cannot_serve(monkeypatch):
+    pytest.importorskip("imitation")
+    from sb3_iq.imitation.baselines import check
+
+    task = task_of(monkeypatch, BOX, spaces.MultiDiscrete([2, 3]))
+    settings = {name: read().of(f"imitation/{name}", "any") for name in ("sqil", "bc")}
+    for given in settings.values():
+        given.pop("budget", None)
+    check("imitation/bc", task, settings["bc"])
+    with pytest.raises(UnsuitedError, match="MultiDiscrete, but the baselines learn by SAC or DQN"):
+        check("imitation/sqil", task, settings["sqil"])
+    with pytest.raises(UnsuitedError, match="takes no dictionaries"):
+        check("imitation/bc", task_of(monkeypatch, DICT, spaces.Discrete(2)), settings["bc"])
+
+
+@pytest.mark.parametrize("module", [bc, sqil, gail])
+def test_baselines_need_actions(module):
+    episodes = tuple(replace(episode, acts=None) for episode in TASK.demonstrations)
+    with pytest.raises(ValueError, match=r"without actions .* compare IQ-Learn alone: iq:expert_actions=policy"):
+        module.check(replace(TASK, demonstrations=Demonstrations(episodes)), {})
 
 
 def test_random_return():

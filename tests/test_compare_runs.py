@@ -14,10 +14,11 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 
 from sb3_iq.compare import compare, driver, execution, statistics
 from sb3_iq.compare.__main__ import main
-from sb3_iq.compare.algorithms import parse
+from sb3_iq.compare.algorithms import Algorithm, parse
 from sb3_iq.compare.comparison import Run
 from sb3_iq.compare.dispatch import Local
 from sb3_iq.compare.environment import Environment
@@ -25,6 +26,7 @@ from sb3_iq.compare.evaluation import Evaluations
 from sb3_iq.compare.results import Results
 from sb3_iq.demonstrations import load_demonstrations
 from tests.compare_utils import BC, PROTOCOL, in_process, make_run
+from tests.utils import BOX, RandomEnv, random_trajectories
 
 DEMOS = "bundled:CartPole-v1"
 SMALL = ["--env", "CartPole-v1", "--demos", DEMOS, "--timesteps", "40", "--eval-freq", "20", "--eval-episodes", "2"]
@@ -136,7 +138,8 @@ def test_run_that_raises_is_a_row(tmp_path, without_processes, monkeypatch, caps
     monkeypatch.undo()
     monkeypatch.setattr(driver, "_dispatcher", lambda *arguments: in_process)
     assert main([*command, "--retry-failed"]) == 0
-    assert [row["error"] for row in rows_of(tmp_path)] == [None, None]
+    assert [row["error"] for row in Results(tmp_path).read()] == [None, None]
+    assert len(rows_of(tmp_path)) == 3  # what failed stays on disk
 
 
 @pytest.mark.slow
@@ -241,6 +244,65 @@ def test_algorithms_of_imitation(tmp_path, without_processes, name):
     assert steps - 32 <= rows[0]["env_steps"] <= steps
     with pytest.raises(ValueError, match="has no setting 'lr'"):
         compare("CartPole-v1", DEMOS, [f"imitation/{name}:lr=1"], [1], 1, 40, tmp_path / "other", n_eval_episodes=2)
+
+
+@pytest.mark.slow
+def test_settings_without_a_form_in_json(tmp_path):
+    """By the process of the run as well; what no other process can read is refused before the first run."""
+    settings = dict(offline=True, timesteps=2, gamma=np.float64(0.9), policy_kwargs=dict(activation_fn=th.nn.Tanh))
+    options = dict(n_demos=[1], seeds=1, timesteps=40, n_eval_episodes=1)
+    for _ in range(2):
+        (row,) = compare("CartPole-v1", DEMOS, [Algorithm("iq", settings)], out=tmp_path / "out", **options)
+        assert row["error"] is None and row["settings"]["gamma"] == 0.9
+        assert row["settings"]["policy_kwargs"] == {"activation_fn": "torch.nn.modules.activation.Tanh"}
+
+
+def test_settings_that_no_other_process_can_read(tmp_path):
+    options = dict(n_demos=[1], seeds=1, timesteps=40, n_eval_episodes=1, out=tmp_path / "out")
+    with pytest.raises(TypeError, match=r"algos: iq: learning_rate=.*<lambda>.* cannot be sent .* module of their own"):
+        compare("CartPole-v1", DEMOS, [Algorithm("iq", dict(learning_rate=lambda _: 1e-3))], **options)
+    with pytest.raises(TypeError, match=r"env_kwargs=.* cannot be sent"):
+        compare("CartPole-v1", DEMOS, ["iq"], env_kwargs=dict(callback=lambda: None), **options)
+    assert not (tmp_path / "out").exists()
+
+
+gym.register("ManyParts-v0", lambda **_: RandomEnv(BOX, gym.spaces.MultiDiscrete([2, 3])))
+
+
+def test_words_leave_out_what_cannot_serve_the_spaces(tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(driver, "_dispatcher", lambda *_: lambda runs, *arguments: iter(done.extend(runs) or ()))
+    demos = random_trajectories(RandomEnv(BOX, gym.spaces.MultiDiscrete([2, 3])))
+    options = dict(n_demos=[1], seeds=1, timesteps=40, n_eval_episodes=1, expert_return=100.0, out=tmp_path / "out")
+    compare("ManyParts-v0", demos, ["iq", "iq/bc", "bc", "sqil", "gail"], **options)
+    names = {run.algorithm.name for run in done}
+    assert names - {"imitation/bc", "imitation/gail"} == {"iq", "iq/bc"}
+    assert "sb3/sqil: left out (the action space is MultiDiscrete, but the baselines" in capsys.readouterr().err
+    for algos, message in ((["iq", "sb3/sqil"], "learn by SAC or DQN"), (["sqil"], "nothing is left that can learn")):
+        with pytest.raises(ValueError, match=message):
+            compare("ManyParts-v0", demos, algos, **options)
+
+
+def test_any_error_of_a_check_is_a_refusal(tmp_path, monkeypatch):
+    def check(task, given):
+        raise RuntimeError("kernel size can't be greater than actual input size")
+
+    monkeypatch.setitem(execution.CHECKS, "iq", check)
+    with pytest.raises(
+        ValueError, match=r"algos: iq cannot be made for CartPole-v1 \(RuntimeError: kernel size.* Leave it out"
+    ):
+        compare("CartPole-v1", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_an_import_prints_is_no_message(tmp_path, monkeypatch):
+    """Nor is a line that JSON can read."""
+    (tmp_path / "sitecustomize.py").write_text('print("Hello from the community")\nprint([1, 2])')
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]))
+    run = Run(parse(["iq:offline=True"])[0], 1, 0, 2)
+    (row,) = Local(retries=0)([run], replace(PROTOCOL, n_eval_episodes=1), load_demonstrations(DEMOS), lambda *_: None)
+    assert row["error"] is None
 
 
 class OddGoal(gym.Env):

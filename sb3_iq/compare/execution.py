@@ -19,7 +19,7 @@ from sb3_iq.compare.evaluation import Evaluations, Point
 from sb3_iq.compare.provenance import git_commit, versions
 from sb3_iq.compare.results import Row
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import cut
 
 _MODULES = {"iq": iq, "iq/bc": iq_bc, "sb3/bc": bc, "sb3/sqil": sqil, "sb3/gail": gail}
 OWN: dict[str, Train] = {name: module.train for name, module in _MODULES.items()}
@@ -72,7 +72,7 @@ def check_portable(name: str, value: Any) -> None:
         portable = False
     if not portable:
         raise TypeError(
-            f"{name}={shorten(plain(value) if callable(value) else value)} cannot be sent to the process of a run. Lambdas, "
+            f"{name}={cut(plain(value), 120)} cannot be sent to the process of a run. Lambdas, "
             "and functions and classes of a script or a notebook, have to be defined in a module of their own, and imported"
         )
 
