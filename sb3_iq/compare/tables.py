@@ -107,11 +107,11 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
     return lines
 
 
-def markdown(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] = ()) -> str:
+def markdown(summaries: Sequence[Summary], protocol: Protocol, runs: Sequence[Row] = ()) -> str:
     """
     :param summaries: of one comparison
     :param protocol: of the comparison
-    :param rows: the runs, of which some algorithms' may all have failed
+    :param runs: their rows, of which some algorithms' may all have failed
     :return: title, table, steps against the best of the others, and notes
     """
     rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
@@ -120,7 +120,7 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Ro
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
     if merits:
         parts.append("Environment steps to 90 % of the expert:\n\n" + "\n".join(merits))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, protocol, rows))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(summaries, protocol, runs))]) + "\n"
 
 
 def merit_lines(summaries: Sequence[Summary]) -> list[str]:
