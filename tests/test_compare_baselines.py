@@ -172,9 +172,9 @@ def test_wrong_settings(cls, given, message):
 def test_spaces():
     assert [policy_name(space) for space in (BOX, IMAGE, DICT)] == ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
     small, floats = spaces.Box(0, 255, (3, 40, 35), np.uint8), spaces.Box(0.0, 1.0, (3, 40, 36), np.float32)
-    assert [policy_name(space) for space in (small, floats, spaces.Discrete(2))] == ["MlpPolicy"] * 3
-    assert [policy_name(space, normalize_images=False) for space in (small, floats)] == ["MlpPolicy", "CnnPolicy"]
-    assert policy_name(spaces.Box(-np.inf, np.inf, (3, 40, 40)), normalize_images=False) == "MlpPolicy"
+    assert [policy_name(space) for space in (small, floats, spaces.Discrete(2))] == ["MlpPolicy", "CnnPolicy", "MlpPolicy"]
+    last, unbounded = spaces.Box(0.0, 1.0, (40, 36, 3), np.float32), spaces.Box(-np.inf, np.inf, (3, 40, 40))
+    assert [policy_name(space) for space in (last, unbounded)] == ["MlpPolicy"] * 2
     assert networks.learner_class(spaces.Discrete(2)) is DQN and networks.learner_class(BOX) is SAC
     with pytest.raises(ValueError, match="MultiBinary, but the baselines learn by SAC or DQN"):
         networks.learner_class(spaces.MultiBinary(2))
@@ -187,9 +187,10 @@ def task_of(monkeypatch, space: spaces.Space, action_space: spaces.Space, **chan
 
 
 SMALL_IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)
+FLOATS = spaces.Box(0.0, 1.0, (3, 40, 36), np.float32)
 
 
-@pytest.mark.parametrize("space", [IMAGE, SMALL_IMAGE, DICT], ids=["images", "small images", "dictionaries"])
+@pytest.mark.parametrize("space", [IMAGE, SMALL_IMAGE, FLOATS, DICT], ids=["images", "small images", "floats", "dictionaries"])
 def test_other_observations(monkeypatch, space):
     """SQIL and cloning take them, the discriminator refuses."""
     task = task_of(monkeypatch, space, spaces.Discrete(2))
@@ -242,12 +243,13 @@ def test_imitation_learns_from_the_same_transitions(monkeypatch, space, action_s
 
 @pytest.mark.slow
 @pytest.mark.both_stacks
+@pytest.mark.parametrize("space", [IMAGE, FLOATS], ids=["images", "floats"])
 @pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
-def test_images_by_imitation(monkeypatch, name):
+def test_images_by_imitation(monkeypatch, name, space):
     pytest.importorskip("imitation")
     from sb3_iq.imitation.baselines import BASELINES, SECTIONS, check
 
-    task = task_of(monkeypatch, IMAGE, spaces.Discrete(2))
+    task = task_of(monkeypatch, space, spaces.Discrete(2))
     given = {**read().of(f"imitation/{name}", "any"), "n_envs": 2, "n_batches": 3}
     given["ppo"] = dict(n_steps=8, batch_size=8, n_epochs=1)
     given = {key: value for key, value in given.items() if key in SECTIONS[f"imitation/{name}"]}

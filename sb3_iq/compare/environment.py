@@ -56,19 +56,17 @@ class Environment:
         return BaseAlgorithm._wrap_env(DummyVecEnv([lambda: Monitor(self.make())] * n_envs), 0)
 
 
-def policy_name(observation_space: spaces.Space, normalize_images: bool = True) -> str:
+def policy_name(observation_space: spaces.Space) -> str:
     """
     :param observation_space: a space, as a vectorised environment has it
-    :param normalize_images: whether the policy divides pixels by 255; without it, floats are images as well
-    :return: SB3's name of the policy for it. Images with a side that is too short for NatureCNN are vectors
+    :return: SB3's name of the policy for it. Images with a side that is too short for NatureCNN are vectors; those of floats
+        take ``normalize_images=False``, see :func:`~sb3_iq.observations.integer_pixels`
     """
     if isinstance(observation_space, spaces.Dict):
         return "MultiInputPolicy"
     if not isinstance(observation_space, spaces.Box):
         return "MlpPolicy"
-    # Floats are not transposed by SB3
-    floats = not normalize_images and is_image(observation_space) and channels_first(observation_space)
-    if not is_image_space(observation_space) and not floats:
-        return "MlpPolicy"
+    if not is_image(observation_space) or not (is_image_space(observation_space) or channels_first(observation_space)):
+        return "MlpPolicy"  # no image, or one of floats that SB3 does not transpose
     sides = observation_space.shape[1:] if channels_first(observation_space) else observation_space.shape[:2]
     return "CnnPolicy" if min(sides) >= MIN_SIDE else "MlpPolicy"

@@ -27,6 +27,7 @@ from sb3_iq.compare.baselines.networks import expert_buffer, learner_class
 from sb3_iq.compare.baselines.task import Task, Train, UnsuitedError
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
+from sb3_iq.observations import integer_pixels
 
 SECTIONS = {
     "imitation/gail": ("n_envs", "allow_variable_horizon", "running_norm", "normalize_rewards", "trainer", "ppo", "net_arch"),
@@ -101,7 +102,7 @@ def policy_kwargs(settings: Mapping[str, Any], observation_space: spaces.Space) 
     :param observation_space: of the environment
     :return: what its policy is made of
     """
-    kwargs: dict[str, Any] = {"net_arch": list(settings["net_arch"])}
+    kwargs: dict[str, Any] = {"net_arch": list(settings["net_arch"]), "normalize_images": integer_pixels(observation_space)}
     if policy_name(observation_space) == "CnnPolicy":
         kwargs["features_extractor_class"] = NatureCNN
     elif settings.get("running_norm"):
@@ -168,7 +169,7 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
         policy=policy_name(env.observation_space),
         rl_algo_class=cls,  # type: ignore[arg-type]
         rl_kwargs={
-            "policy_kwargs": {"net_arch": list(given["net_arch"])},
+            "policy_kwargs": policy_kwargs(given, env.observation_space),
             "buffer_size": task.timesteps,
             "seed": task.seed,
             "device": "cpu",

@@ -22,14 +22,12 @@ def make(task: Task, given: Mapping[str, Any]) -> IQLearn:
     :raises ValueError: if they do not fit
     """
     env = task.venv()
-    policy_kwargs = given.get("policy_kwargs")
-    scaled = not isinstance(policy_kwargs, Mapping) or bool(policy_kwargs.get("normalize_images", True))
     settings = {"seed": task.seed, "device": "cpu", **given}
     if not given.get("offline"):
         # SB3 allocates all of it. One row more than there will be: nothing is overwritten
         settings.setdefault("buffer_size", min(1_000_000, task.timesteps + 1))
     try:
-        return IQLearn(policy_name(env.observation_space, scaled), env, task.demonstrations, **settings)
+        return IQLearn(policy_name(env.observation_space), env, task.demonstrations, **settings)
     except TypeError as error:  # an argument that there is none of
         raise ValueError(f"algos: iq: {error}") from error
 

@@ -16,6 +16,7 @@ from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.normalization import Standardize
+from sb3_iq.observations import integer_pixels
 
 
 class StandardizedExtractor(FlattenExtractor):
@@ -61,7 +62,7 @@ def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     if isinstance(space, spaces.Dict):
         return {**kwargs, "features_extractor_class": CombinedExtractor}
     if policy_name(space) == "CnnPolicy":
-        return {**kwargs, "features_extractor_class": NatureCNN}
+        return {**kwargs, "features_extractor_class": NatureCNN, "normalize_images": integer_pixels(space)}
     if isinstance(space, spaces.Box):
         rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
         kwargs |= {"features_extractor_class": StandardizedExtractor, "features_extractor_kwargs": {"rows": rows}}
