@@ -22,6 +22,9 @@ PROTOCOL = Protocol(
     baselines_hash="0",
     demos="bundled:CartPole-v1",
 )
+# Returns of evaluations
+UP = [20.0, 200.0, 460.0, 400.0, 500.0, 500.0, 500.0, 500.0, 500.0, 500.0]
+DOWN = [20.0] * 10
 # Small enough for tests
 BC = "sb3/bc:min_steps=20,max_steps=40,check_every=20"
 

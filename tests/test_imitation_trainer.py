@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ def test_class_swaps_with_adversarial_trainers(cls, tmp_path, monkeypatch):
     monkeypatch.setattr(IQLearn, "_make_prior", lambda self: None)  # the number of steps is theirs
     unused = "demo_batch_size, gen_replay_buffer_capacity, n_disc_updates_per_round, gen_algo, reward_net, log_dir"
     with pytest.warns(UserWarning, match=f"IQLearnTrainer does not use {unused}: IQ-Learn has no discriminator"):
-        run_adversarial(IQLearnTrainer, tmp_path / "ours")
+        # A reward takes a model that has learned
+        run_adversarial(partial(IQLearnTrainer, rl_kwargs={"learning_starts": 8}), tmp_path / "ours")
 
 
 def test_demonstrations_that_lack_something():
