@@ -6,7 +6,6 @@ argument does not fit, and with 1 if a run failed.
 """
 
 import argparse
-import ast
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from sb3_iq.compare.algorithms import DESCRIPTIONS, WORDS
 from sb3_iq.compare.comparison import N_EVAL_EPISODES
 from sb3_iq.compare.settings import BASELINES
 from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.environments import env_kwargs_of
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             retry_failed=args.retry_failed,
             expert_return=args.expert_return,
             baselines_file=args.baselines,
-            env_kwargs=_env_kwargs(args.env_kwargs),
+            env_kwargs=env_kwargs_of(args.env_kwargs),
             gym_packages=args.gym_packages,
         )
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -115,15 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row in failed:
         print(f"failed: {row['algo']}, {row['n_demos']} demonstrations, seed {row['seed']}: {row['error']}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _env_kwargs(texts: Sequence[str]) -> dict[str, object]:
-    try:
-        return {key: ast.literal_eval(value) for key, value in (text.split(":", maxsplit=1) for text in texts)}
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"--env-kwargs {shorten(' '.join(texts))}: expected KEY:VALUE with Python values, e.g. gravity:-5.0 \"a:'b'\""
-        ) from error
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
