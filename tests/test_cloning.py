@@ -1,6 +1,7 @@
 """The term of behavioural cloning."""
 
 import pytest
+import torch as th
 
 from sb3_iq.iq_learn import updates
 from tests.utils import BOX, DISCRETE, WIDE_BOX, make_model
@@ -46,3 +47,18 @@ def test_cloning_term_of_the_default(action_space, expected):
     assert found == expected
     assert make(BOX, action_space, expert_actions="policy").settings.bc_coef == 0.0
     assert make(BOX, action_space, preset="paper").settings.bc_coef == 0.0
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_the_actor_follows_q_where_it_is_not_cloned(offline):
+    """Online that is on the policy's rows alone: in the expert's states nothing corrects what Q says of other actions."""
+    model = make(BOX, WIDE_BOX, offline=offline).learn(20)
+    policy, alpha = model.policy, th.tensor(0.01)
+    batch = model.sampler.sample(8, 20, model._actions_of_expert)
+    actions, log_prob, means = policy.action_log_prob(batch.obs)
+    losses = alpha * log_prob - policy.aggregate(policy.q_values(batch.obs, actions))
+    cloning = policy.squared_error(means[: batch.n_expert], batch.expert_actions)
+    assert (batch.n_expert == len(losses)) == offline
+    for bc_coef, expected in ((0.0, losses), (2.0, losses if offline else losses[batch.n_expert :])):
+        loss, _ = updates.actor_loss(policy, batch, actions, log_prob, means, alpha, bc_coef)
+        assert loss.item() == pytest.approx((expected.mean() + bc_coef * cloning).item(), rel=1e-4, abs=1e-5)

@@ -11,6 +11,7 @@ from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.gradient_penalty import gradient_penalty, sample_weights
 from sb3_iq.iq_learn.objective import Objective, iq_loss, soft_bellman_reward
 from sb3_iq.iq_learn.policies import SACPolicy, SoftPolicy
+from sb3_iq.observations import take_rows
 
 Loss = tuple[th.Tensor, dict[str, th.Tensor]]
 
@@ -58,10 +59,14 @@ def actor_loss(
     :param deterministic_actions: those of the actor's mean, shape (batch, action_dim)
     :param ent_coef: the temperature alpha
     :param bc_coef: coefficient of the term of cloning
-    :return: SAC's loss of the actor, E[alpha log pi(a|s) - Q(s, a)] (Eq. 10), and what is logged of it
+    :return: SAC's loss of the actor, E[alpha log pi(a|s) - Q(s, a)] (Eq. 10), and what is logged of it. Online the expert's
+        rows are cloned instead, where ``bc_coef`` says so
     """
-    q_values = policy.aggregate(policy.q_values(batch.obs, actions))
-    loss = (ent_coef * log_prob - q_values).mean()
+    # What is cloned does not follow Q: the policy never tries its own actions in the expert's states, so that nothing corrects
+    # what Q says of them. Followed there, Q grows steeper and steeper (HalfCheetah-v5)
+    first = batch.n_expert if bc_coef > 0 and batch.n_expert < len(actions) else 0
+    q_values = policy.aggregate(policy.q_values(take_rows(batch.obs, slice(first, None)), actions[first:]))
+    loss = (ent_coef * log_prob[first:] - q_values).mean()
     info = {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
     return add_cloning(
         loss, info, policy.squared_error(deterministic_actions[: batch.n_expert], batch.expert_actions), bc_coef
