@@ -82,7 +82,7 @@ class StackFrames(gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
-        self.stack = StackedObservations(1, FRAME_STACK, env.observation_space)
+        self.stack = StackedObservations(1, FRAME_STACK, env.observation_space)  # type: ignore[arg-type]
         self.observation_space = self.stack.stacked_observation_space
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
