@@ -5,7 +5,8 @@ training, and at evaluations over the environment steps that follow.
     SB3_IQ_DEMOS=... python benchmarks/offline_then_online.py --env LunarLander-v3 --n-trajectories 10
 
 A line of JSON for each run is appended to ``results/offline-then-online.jsonl``, and all lines are printed as a table. Runs
-that already have a line are skipped.
+that already have a line are skipped. In lines with ``"actor_waits": false``, of an earlier version, the actor followed the
+critic from the first step online.
 """
 
 import argparse
@@ -53,7 +54,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| environment | demonstrations | seed | offline | online, least | last |", "|---|---|---|---|---|---|"]
     for row in rows:
         numbers = f"{row['offline']:.0f} | {min(row['returns']):.0f} | {row['returns'][-1]:.0f}"
-        lines.append(f"| {row['env']} | {row['n_trajectories']} | {row['seed']} | {numbers} |")
+        note = "" if row.get("actor_waits", True) else ", the actor does not wait"
+        lines.append(f"| {row['env']}{note} | {row['n_trajectories']} | {row['seed']} | {numbers} |")
     return "\n".join(lines)
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     th.set_num_threads(1)
     kind = {"env": args.env, "n_trajectories": args.n_trajectories, "offline_steps": args.offline_steps}
     like = [row for row in read_lines(PATH) if all(row[name] == value for name, value in kind.items())]
-    finished = {row["seed"] for row in like if row["steps"][-1] == args.timesteps}
+    finished = {row["seed"] for row in like if row["steps"][-1] == args.timesteps and row.get("actor_waits", True)}
     known = kind | {"commit": git_commit(), "sb3": version("stable-baselines3")}
     known["command"] = shlex.join(["python", "benchmarks/offline_then_online.py", *sys.argv[1:]])
     for seed in sorted(set(args.seeds) - finished):
