@@ -159,7 +159,7 @@ def suites() -> dict[str, list[Run]]:
             Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
             for seed, algo in itertools.product(seeds, algos)
         ],
-        # Long without a GPU. Pong is offline; CarRacing of the stack of today
+        # Long without a GPU. CarRacing-v3 is of today's stack
         "games": [
             Run(env, f"demos:{env}", n, 20_000, seed, algo, True, eval_freq=5_000)
             for env, n, seed, algo in itertools.product(("PongFrames-v0", "CarRacing-v3"), (10, 20), seeds, algos)

@@ -53,6 +53,21 @@ def import_packages(names: Iterable[str]) -> None:
             raise ImportError(f"--gym-packages {name}: this package can't be imported ({error}). Install it") from error
 
 
+def make_env(env_id: str, packages: Iterable[str] = (), **kwargs: Any) -> gym.Env:
+    """
+    :param env_id: the id of an environment
+    :param packages: what to import first
+    :param kwargs: arguments of ``gymnasium.make``
+    :return: the environment
+    :raises ValueError: if it can't be made, with the message of a command
+    """
+    try:
+        import_packages(packages)
+        return gym.make(env_id, **kwargs)
+    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
+        raise ValueError(not_made(env_id, error)) from error
+
+
 def env_kwargs_of(texts: Sequence[str]) -> dict[str, Any]:
     """
     :param texts: arguments of an environment, as ``KEY:VALUE`` with Python values

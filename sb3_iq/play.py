@@ -16,7 +16,7 @@ import gymnasium as gym
 
 from sb3_iq.demonstrations import Trajectory, save_trajectories
 from sb3_iq.demonstrations.errors import how_to_install, shorten
-from sb3_iq.environments import import_packages, not_made
+from sb3_iq.environments import make_env
 from sb3_iq.key_maps import KeyMap, find_keys
 from sb3_iq.recording import add_arguments, check_arguments, make_card, positive, print_report
 
@@ -73,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make_env(parser: argparse.ArgumentParser, args: argparse.Namespace) -> gym.Env:
     limit = {} if args.max_episode_steps is None else {"max_episode_steps": args.max_episode_steps}
     try:
-        import_packages(args.gym_packages)
-        return gym.make(args.env, render_mode="rgb_array", **limit, **args.env_kwargs)
-    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-        parser.error(not_made(args.env, error))
+        return make_env(args.env, args.gym_packages, render_mode="rgb_array", **limit, **args.env_kwargs)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _key_and_action(text: str) -> tuple[str, Any]:

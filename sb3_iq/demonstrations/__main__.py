@@ -17,7 +17,7 @@ from sb3_iq.demonstrations.demonstrations import Demonstrations
 from sb3_iq.demonstrations.expert_buffer import ExpertBuffer
 from sb3_iq.demonstrations.loading import load_demonstrations
 from sb3_iq.demonstrations.report import Finding, make_report
-from sb3_iq.environments import import_packages, not_made
+from sb3_iq.environments import make_env
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     env = None
     if args.env is not None:
         try:
-            import_packages(args.gym_packages)
-            env = gym.make(args.env)
-        except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-            parser.error(not_made(args.env, error))
+            env = make_env(args.env, args.gym_packages)
+        except ValueError as error:
+            parser.error(str(error))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         status = _report(args, env)

@@ -3,12 +3,9 @@
 import argparse
 import pathlib
 import sys
-from typing import Any
-
-import gymnasium as gym
 
 from sb3_iq import IQLearn
-from sb3_iq.environments import env_kwargs_of, import_packages, not_made
+from sb3_iq.environments import env_kwargs_of, make_env
 from sb3_iq.rewards import LearnedReward, report
 from sb3_iq.rewards.storage import is_reward
 
@@ -34,10 +31,9 @@ def main() -> int:
     try:
         reward = _read(args.model, args.demos).with_form(args.form)
         checkpoints = [_read(path, None) for path in args.checkpoints]
-        import_packages(args.gym_packages)
-        env = _made(args.env, env_kwargs_of(args.env_kwargs))
-        result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+        with make_env(args.env, args.gym_packages, **env_kwargs_of(args.env_kwargs)) as env:
+            result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     result.save(args.out)
@@ -48,13 +44,6 @@ def main() -> int:
         print(f"{'EPIC distance':<69}{result.epic:.2f}")
     print(f"Picture, page and numbers: {args.out / 'report.html'}")
     return 0
-
-
-def _made(env_id: str, env_kwargs: dict[str, Any]) -> gym.Env:
-    try:
-        return gym.make(env_id, **env_kwargs)
-    except (gym.error.Error, TypeError, ImportError) as error:
-        raise ValueError(not_made(env_id, error)) from error
 
 
 def _read(path: pathlib.Path, demos: str | None) -> LearnedReward:
