@@ -1,5 +1,6 @@
 """What is inside the built package, and what importing it costs."""
 
+import configparser
 import email
 import os
 import shutil
@@ -105,6 +106,13 @@ def test_wheel(built):
         "docs",
     }
     assert set(metadata.get_all("Provides-Extra", [])) == extras
+
+
+@pytest.mark.parametrize("extra", ["zoo", "imitation", "compare"])
+def test_extras_with_rliable_have_a_pandas_that_it_can_be_imported_with(extra):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert "pandas<3" in config["options.extras_require"][extra].split("\n")
 
 
 def test_sdist(built):
