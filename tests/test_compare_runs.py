@@ -305,6 +305,17 @@ def test_what_an_import_prints_is_no_message(tmp_path, monkeypatch):
     assert row["error"] is None
 
 
+@pytest.mark.slow
+def test_a_module_beside_the_script_is_found_by_the_process_of_a_run(tmp_path, monkeypatch):
+    register = "gym.register('Own-v0', entry_point='gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=9)"
+    (tmp_path / "own_environments.py").write_text(f"import gymnasium as gym\n{register}")
+    monkeypatch.syspath_prepend(tmp_path)
+    protocol = replace(PROTOCOL, env=Environment("Own-v0", {}, ("own_environments",)), n_eval_episodes=1)
+    run = Run(parse(["iq:offline=True"])[0], 1, 0, 2)
+    (row,) = Local(retries=0)([run], protocol, load_demonstrations(DEMOS), lambda *_: None)
+    assert row["error"] is None
+
+
 class OddGoal(gym.Env):
     """Every other seed leads to success; without seed none does."""
 

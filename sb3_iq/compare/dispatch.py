@@ -116,6 +116,7 @@ def _message(line: bytes) -> tuple[str, Any]:
 def _send(pipe: IO[bytes] | None, run: Run, shared: bytes) -> None:
     """Write a run. The pipe stays open: that it closes tells the worker that its parent is gone."""
     assert pipe is not None
+    pipe.write(pickle.dumps(sys.path))  # of the script, whose folder may hold the environment's module, or that of a setting
     pipe.write(pickle.dumps(run))
     pipe.write(shared)
     pipe.flush()

@@ -1,7 +1,7 @@
 """
 A process for one run on this machine: ``python -m sb3_iq.compare.worker``.
 
-It reads two pickles from its parent's pipe and writes lines of JSON, evaluations and then the row. It is gone as soon as its
+It reads three pickles from its parent's pipe and writes lines of JSON, evaluations and then the row. It is gone as soon as its
 parent is, and what a run prints goes to standard error.
 """
 
@@ -19,6 +19,7 @@ def main() -> None:
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
+        sys.path[:] = pickle.load(sys.stdin.buffer)
         run = pickle.load(sys.stdin.buffer)
         protocol, demonstrations = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the parent was killed while it wrote
