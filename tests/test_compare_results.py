@@ -123,3 +123,22 @@ def test_another_comparison_is_refused(tmp_path):
         Results(other).open(PROTOCOL)
     with pytest.raises(ValueError, match="is a file"):
         Results(other / "thesis.txt")
+
+
+def test_rows_of_an_unknown_comparison_are_refused(tmp_path):
+    """Where what they share is lost, or another program wrote them."""
+    results = Results(tmp_path)
+    results.open(PROTOCOL)
+    results.append(make_row("iq", 0, UP))
+    (tmp_path / "comparison.json").unlink()
+    with pytest.raises(ValueError, match=r"holds rows, but comparison\.json, which .* is missing: give another folder"):
+        Results(tmp_path).open(PROTOCOL)
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    """It is told before the first run, not after it."""
+    Results(tmp_path).open(PROTOCOL)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="no permission to write to"):
+        Results(tmp_path).open(PROTOCOL)

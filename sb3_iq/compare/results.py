@@ -92,11 +92,19 @@ class Results:
 
         :param protocol: of the runs to come
         :raises ValueError: if the folder holds another comparison, or other files
+        :raises PermissionError: if rows can't be written there
         """
         stored = self.read_protocol()
         if stored is not None:
             check_same(stored.identity, protocol, self.folder)
+            self._check_writable()
             return
+        # In this order, since another process may begin here at the same time: it writes rows last
+        if any(path.stat().st_size for path in self.folder.glob("results*")) and not (self.folder / PROTOCOL_FILE).exists():
+            raise ValueError(
+                f"out={shorten(self.folder)} holds rows, but {PROTOCOL_FILE}, which says of what comparison, is missing: give "
+                "another folder"
+            )
         # Another shard may be at this point as well, or was killed here
         own = (PROTOCOL_FILE, "results")
         if self.folder.exists() and not all(path.name.startswith(own) for path in self.folder.iterdir()):
@@ -116,6 +124,12 @@ class Results:
             temporary.replace(self.folder / PROTOCOL_FILE)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _check_writable(self) -> None:
+        """Refuse what would only be noticed when the first run has ended."""
+        for path in (self.folder, self.path):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(f"out={shorten(self.folder)}: no permission to write to {path.name}. Change its mode")
 
     def read_protocol(self) -> Protocol | None:
         """
