@@ -1,5 +1,6 @@
 """The baselines of a comparison: what they learn from, and that each learns in the budget that it is given."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +102,15 @@ def test_held_out_episodes_are_others():
     starts = [tuple(episode.obs[0]) for episode in (*chosen, *held_out)]
     assert len(set(starts)) == 7
     assert execution.choose_held_out(replace(run, held_out=0), demonstrations, chosen) is None
+
+
+def test_held_out_episodes_of_dictionaries_are_others():
+    space = spaces.Dict({"a": BOX, "b": spaces.Discrete(2)})
+    episodes = random_trajectories(RandomEnv(space, spaces.Discrete(2)), n_episodes=2)
+    again = replace(episodes[0], obs=copy.deepcopy(episodes[0].obs))  # the same states a second time
+    demonstrations = Demonstrations((*episodes, again))
+    (held_out,) = execution.choose_held_out(Run(Algorithm("iq"), 1, 0, 10, held_out=2), demonstrations, demonstrations[:1])
+    assert held_out is episodes[1]
 
 
 def test_split():

@@ -18,7 +18,7 @@ from sb3_iq.compare.details import details_of
 from sb3_iq.compare.evaluation import Evaluations, Point
 from sb3_iq.compare.provenance import git_commit, versions
 from sb3_iq.compare.results import Row
-from sb3_iq.demonstrations import Demonstrations, load_demonstrations
+from sb3_iq.demonstrations import Demonstrations, Trajectory, load_demonstrations
 from sb3_iq.demonstrations.errors import cut
 
 _MODULES = {"iq": iq, "iq/bc": iq_bc, "sb3/bc": bc, "sb3/sqil": sqil, "sb3/gail": gail}
@@ -97,8 +97,12 @@ def choose_held_out(run: Run, demonstrations: Demonstrations, chosen: Demonstrat
         return None
     # A smaller choice is a part of a larger one
     more = load_demonstrations(demonstrations, run.n_demos + run.held_out, run.subsample_freq, run.seed)
-    seen = [np.asarray(episode.obs) for episode in chosen]
-    return more.filter(lambda episode: not any(np.array_equal(np.asarray(episode.obs), obs) for obs in seen))
+    return more.filter(lambda episode: not any(_same_observations(episode, seen) for seen in chosen))
+
+
+def _same_observations(first: Trajectory, second: Trajectory) -> bool:
+    one, other = (obs if isinstance(obs, dict) else {"": obs} for obs in (first.obs, second.obs))
+    return all(np.array_equal(values, other[key]) for key, values in one.items())
 
 
 def failed(run: Run, protocol: Protocol, reason: str) -> Row:
