@@ -36,13 +36,14 @@ def make_trainer(**kwargs) -> IQLearnTrainer:
     return IQLearnTrainer(**{"venv": VENV, "demonstrations": ROLLOUTS, "policy": "MlpPolicy", "rl_kwargs": SMALL, **kwargs})
 
 
-@pytest.mark.parametrize("kind", ["trajectories", "transitions", "generator", "lazy"])
+@pytest.mark.parametrize("kind", ["trajectories", "transitions", "generator", "view", "lazy"])
 def test_train_and_evaluate(kind, tmp_path):
     serialize.save(tmp_path / "rollouts", ROLLOUTS)
     demonstrations = {
         "trajectories": ROLLOUTS,
         "transitions": rollout.flatten_trajectories(ROLLOUTS),
         "generator": (trajectory for trajectory in ROLLOUTS),
+        "view": dict(enumerate(ROLLOUTS)).values(),
         "lazy": serialize.load(tmp_path / "rollouts"),
     }
     trainer = make_trainer(demonstrations=demonstrations[kind])

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from imitation.algorithms import base
@@ -14,6 +14,7 @@ from imitation.util import logger as imit_logger
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
+from torch.utils.data import DataLoader
 
 from sb3_iq import IQLearn
 
@@ -167,7 +168,9 @@ def _check_unused(unused: dict[str, Any]) -> None:
 
 def _as_sequence(demonstrations: Any) -> Any:
     """Return demonstrations that can be read more than once: imitation's algorithms take any iterable of trajectories."""
-    return list(demonstrations) if isinstance(demonstrations, Iterator) else demonstrations
+    if not isinstance(demonstrations, Iterable) or hasattr(demonstrations, "__getitem__"):
+        return demonstrations
+    return demonstrations if isinstance(demonstrations, DataLoader) else list(demonstrations)
 
 
 def _takes_rounds(function: Callable[..., Any]) -> bool:
