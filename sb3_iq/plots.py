@@ -66,7 +66,8 @@ def on_common_steps(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -
 
 def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> None:
     """
-    Draw means, with bands of one standard error where there are several runs. A curve of one point is a level line.
+    Draw means, with bands of one standard error where there are several runs. A curve of one point is a level line at step 0,
+    elsewhere a dot.
 
     :param axes: where
     :param curves: by label
@@ -78,12 +79,12 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> No
         mean = curve.values.mean(axis=0)
         n_runs = len(curve.values)
         error = curve.values.std(axis=0, ddof=1) / np.sqrt(n_runs) if n_runs > 1 else np.zeros_like(mean)
-        if len(curve.steps) == 1:
+        if len(curve.steps) == 1 and curve.steps[0] == 0:
             # Below the curves, which it would hide where they have the same value
             axes.axhline(mean[0], label=label, linewidth=1.8, color=style["color"], linestyle=DASHES[1], zorder=1.5)
             axes.axhspan(mean[0] - error[0], mean[0] + error[0], color=style["color"], alpha=0.15, linewidth=0)
             continue
-        axes.plot(curve.steps, mean, label=label, linewidth=1.8, **style)
+        axes.plot(curve.steps, mean, label=label, linewidth=1.8, marker="o" if len(curve.steps) == 1 else "", **style)
         axes.fill_between(curve.steps, mean - error, mean + error, color=style["color"], alpha=0.2, linewidth=0)
 
 

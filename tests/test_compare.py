@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sb3_iq.compare.execution import failed
 from sb3_iq.compare.report import write_curves, write_report
 from sb3_iq.compare.results import Results
 from sb3_iq.compare.settings import BASELINES, read
-from sb3_iq.plots import Curve, Panel, figure, on_common_steps
+from sb3_iq.plots import Curve, Panel, draw, figure, on_common_steps
 from tests.compare_utils import DOWN, PROTOCOL, UP, make_row, make_run
 
 
@@ -110,9 +111,29 @@ def test_baselines_file(tmp_path):
         read(tmp_path / "none.yml")
 
 
-def test_nothing_to_normalise_by():
+@pytest.mark.parametrize("expert_return", [20.0, float("nan"), float("inf")])
+def test_nothing_to_normalise_by(expert_return):
     with pytest.raises(ValueError, match="there is nothing to normalise returns by"):
-        replace(PROTOCOL, expert_return=20.0)
+        replace(PROTOCOL, expert_return=expert_return)
+
+
+def make_summary(algo, n_demos, timesteps=1_000):
+    one, few = statistics.Estimate(1.0), statistics.Censored(9, False)
+    return statistics.Summary(algo, n_demos, (0,), 0, timesteps, 500.0, one, one, few, 1, few, 1, few)
+
+
+def test_who_is_first():
+    """From one number of demonstrations no run of IQ-Learn may have ended well."""
+    first, second = make_summary("iq", 1), make_summary("sb3/bc", 1)
+    assert "a run of iq has a higher score" in " ".join(tables.notes([first, second, make_summary("iq", 3)], PROTOCOL))
+    told = " ".join(tables.notes([second, make_summary("iq", 3)], PROTOCOL))
+    assert "a run of the first algorithm from as many demonstrations has a higher score" in told
+
+
+@pytest.mark.parametrize("timesteps", [10, 2_000])
+def test_a_budget_of_its_own_is_told(timesteps):
+    assert tables.cells(make_summary("iq", 1, timesteps), PROTOCOL)[5:7] == [f"{timesteps:,}", "1.00"]
+    assert tables.cells(make_summary("iq", 1), PROTOCOL)[5:7] == ["", ""]
 
 
 def test_steps_to_the_goal():
@@ -152,7 +173,9 @@ def all_rows():
 def test_summaries(monkeypatch):
     pytest.importorskip("rliable")
     monkeypatch.setattr(statistics, "N_BOOTSTRAP", 400)
+    np.random.seed(3)
     summaries = {summary.algo: summary for summary in statistics.summarize(all_rows(), PROTOCOL)}
+    assert np.random.randint(1_000) == np.random.RandomState(3).randint(1_000)  # whose draws stay what they are
     assert list(summaries) == ["iq", "imitation/gail", "sb3/bc", "sb3/gail"]
     iq, gail, longer = summaries["iq"], summaries["sb3/gail"], summaries["imitation/gail"]
     assert str(iq.score_at_budget) == "1.00 [1.00, 1.00]" and iq.improvement is None
@@ -167,6 +190,22 @@ def test_summaries(monkeypatch):
         "1 demonstration: IQ-Learn took 300 steps, 0.23 times those of imitation/gail, the best of the others that act "
         "(1,300); to stay there, IQ-Learn took 500 steps, 0.33 times those of imitation/gail (1,500)."
     ]
+
+
+@pytest.mark.slow
+def test_intervals_are_the_same_for_the_same_scores(monkeypatch):
+    """Whatever was drawn before, and whatever other algorithms there are."""
+    pytest.importorskip("rliable")
+    monkeypatch.setattr(statistics, "N_BOOTSTRAP", 50)
+    rows = [make_row("iq", seed, UP) for seed in range(4)]
+    rows += [make_row("sb3/sqil", seed, [100.0, 50.0 * seed**2]) for seed in range(4)]
+    intervals = []
+    for seed, others in ((1, []), (2, [make_row("sb3/gail", seed, UP) for seed in range(4)])):
+        np.random.seed(seed)
+        (sqil,) = [each for each in statistics.summarize(rows + others, PROTOCOL) if each.algo == "sb3/sqil"]
+        intervals.append((sqil.score_at_budget, sqil.improvement))
+    assert intervals[0] == intervals[1]
+    assert intervals[0][0].low < intervals[0][0].high
 
 
 @pytest.mark.slow
@@ -250,6 +289,15 @@ def test_curves_on_common_steps(tmp_path):
     panels = [Panel("a", many, {"expert": 6.0}, "return"), Panel("b", {"one": curve})]
     figure([panels, panels], "steps", tmp_path / "curves.png")
     figure([panels], "steps", tmp_path / "log.png", xscale="log")
+    # A level line is of what takes no steps; a run with a single evaluation is a dot
+    drawn = MagicMock()
+    draw(
+        drawn,
+        {"clone": Curve(np.zeros(1), np.ones((2, 1))), "short": Curve(np.full(1, 100.0), np.ones((2, 1)))},
+        ["clone", "short"],
+    )
+    assert [call.kwargs["label"] for call in drawn.axhline.mock_calls] == ["clone"]
+    assert [(call.kwargs["label"], call.kwargs["marker"]) for call in drawn.plot.mock_calls] == [("short", "o")]
     assert (tmp_path / "curves.png").exists() and (tmp_path / "log.png").exists()
 
 

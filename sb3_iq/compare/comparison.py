@@ -80,7 +80,7 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in ("timesteps", "eval_freq", "n_eval_episodes"):
             check_integer(name, getattr(self, name), 1)
-        if self.expert_return <= self.random_return:
+        if not self.random_return < self.expert_return < float("inf"):  # nor NaN
             raise ValueError(
                 f"demos: their mean return is {self.expert_return:g}, that of random actions {self.random_return:g}: there is "
                 "nothing to normalise returns by. Are these demonstrations of this environment? expert_return sets it by hand"

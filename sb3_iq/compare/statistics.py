@@ -1,15 +1,16 @@
 """What rows say of algorithms: scores with intervals, and how much experience it takes to get to the expert."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Row
+from sb3_iq.iq_learn.rng import kept_rng_states
 
 GOAL = 0.9
 N_BOOTSTRAP = 2_000
@@ -252,17 +253,16 @@ def _improvements(scores: dict[str, np.ndarray]) -> dict[str, Estimate]:
 
 
 def _estimates(scores: Any, function: Callable[..., np.ndarray]) -> dict[str, Estimate]:
-    """Return values and stratified bootstrap intervals, always the same for the same scores."""
+    """Return values and stratified bootstrap intervals, always the same for the same scores, whatever others there are."""
     from rliable import library
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the bootstrap's library: that rliable calls it by an old name
-        generator = np.random.RandomState(0)
-        values, bounds = library.get_interval_estimates(scores, function, reps=N_BOOTSTRAP, random_state=generator)
     found = {}
-    for key, value in values.items():
-        enough = min(map(len, scores[key] if isinstance(scores[key], list) else [scores[key]])) >= MIN_RUNS
-        found[key] = Estimate(float(value[0]), *(float(bound[0]) for bound in bounds[key] if enough))
+    for key, runs in scores.items():
+        with kept_rng_states(th.device("cpu")):
+            np.random.seed(0)  # rliable draws by this one, also where it is given another
+            values, bounds = library.get_interval_estimates({key: runs}, function, reps=N_BOOTSTRAP)
+        enough = min(map(len, runs if isinstance(runs, list) else [runs])) >= MIN_RUNS
+        found[key] = Estimate(float(values[key][0]), *(float(bound[0]) for bound in bounds[key] if enough))
     return found
 
 

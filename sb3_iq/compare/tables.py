@@ -33,7 +33,7 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
     :return: its cells, below :data:`HEADER`
     """
     n_seeds = len(summary.seeds)
-    longer = summary.timesteps > protocol.timesteps
+    has_own = summary.timesteps != protocol.timesteps
     return [
         str(summary.n_demos),
         summary.algo,
@@ -42,8 +42,8 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         + (" (preliminary)" if n_seeds < MIN_RUNS else ""),
         f"{summary.return_at_budget:.1f}",
         str(summary.score_at_budget),
-        f"{summary.timesteps:,}" if longer else "",
-        str(summary.score_final) if longer else "",
+        f"{summary.timesteps:,}" if has_own else "",
+        str(summary.score_final) if has_own else "",
         _steps(summary.steps),
         _steps(summary.steps_to_stay),
         f"{summary.n_reached} ({summary.n_stayed})",
@@ -64,7 +64,9 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
     :param rows: the runs, of which some algorithms' may all have failed
     :return: what a reader has to know to read the table fairly, a sentence or two each
     """
-    first = summaries[0].algo if summaries else "iq"
+    # It differs where no run of IQ-Learn ended well from one of the numbers of demonstrations
+    firsts = set({summary.n_demos: summary.algo for summary in reversed(summaries)}.values())
+    first = firsts.pop() if len(firsts) == 1 else "the first algorithm from as many demonstrations"
     names = dict.fromkeys(summary.algo.partition(":")[0] for summary in summaries)
     lines = [
         "All algorithms have the same demonstrations, another choice for each seed, and the same budget of "
