@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -11,7 +12,7 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_iq import ExpertBuffer, load_demonstrations
-from sb3_iq.compare import execution
+from sb3_iq.compare import driver, execution
 from sb3_iq.compare.algorithms import Algorithm
 from sb3_iq.compare.baselines import bc, gail, iq, iq_bc, networks, sqil
 from sb3_iq.compare.baselines.discriminator import Discriminator, DiscriminatorSettings
@@ -90,7 +91,7 @@ def test_learners_stay_where_the_demonstrations_are(monkeypatch):
         task = TASK if cls is DQN else pendulum_task()
         env = task.venv()
         assert networks.make_learner(cls, env, networks.expert_buffer(task, env), task).device == th.device("cpu")
-    assert iq.make(TASK, {}).device == th.device("cpu")
+    assert iq.make(TASK, {}, TASK.venv()).device == th.device("cpu")
 
 
 def test_held_out_episodes_are_others():
@@ -222,9 +223,9 @@ def test_clone_of_actions_of_several_parts(monkeypatch, action_space):
 
 
 def test_replay_buffer_is_as_large_as_the_budget():
-    assert iq.make(TASK, {}).buffer_size == TASK.timesteps + 1
-    assert iq.make(TASK, {"buffer_size": 50}).buffer_size == 50
-    assert iq.make(replace(TASK, timesteps=10_000_000), {}).buffer_size == 1_000_000
+    assert iq.make(TASK, {}, TASK.venv()).buffer_size == TASK.timesteps + 1
+    assert iq.make(TASK, {"buffer_size": 50}, TASK.venv()).buffer_size == 50
+    assert iq.make(replace(TASK, timesteps=10_000_000), {}, TASK.venv()).buffer_size == 1_000_000
 
 
 @pytest.mark.both_stacks
@@ -290,6 +291,35 @@ def test_baselines_need_actions(module):
     episodes = tuple(replace(episode, acts=None) for episode in TASK.demonstrations)
     with pytest.raises(ValueError, match=r"without actions .* compare IQ-Learn alone: iq:expert_actions=policy"):
         module.check(replace(TASK, demonstrations=Demonstrations(episodes)), {})
+
+
+class Simulator(RandomEnv):
+    """One that is still open has a port, a window or a licence, which runs need."""
+
+    n_open = 0
+
+    def __init__(self) -> None:
+        super().__init__(BOX, WIDE_BOX)
+        Simulator.n_open += 1
+
+    def close(self) -> None:
+        Simulator.n_open -= 1
+
+
+gym.register("Simulator-v0", lambda **_: Simulator())
+
+
+def test_environments_are_closed(tmp_path, monkeypatch):
+    """Those of the checks before the first run, and those of a run."""
+    n_open = []
+    monkeypatch.setattr(driver, "_dispatcher", lambda *_: lambda runs, *rest: iter(n_open.append(Simulator.n_open) or ()))
+    demos = random_trajectories(RandomEnv(BOX, WIDE_BOX))
+    driver.compare("Simulator-v0", demos, ["iq", "iq/bc", "bc", "sqil", "gail"], [1], 1, 40, tmp_path, expert_return=99.0)
+    assert n_open == [0]
+    task = Task(Environment("Simulator-v0"), Demonstrations(tuple(demos)), timesteps=2, seed=0)
+    iq.train(task, {"offline": True}, evaluations(task))
+    iq_bc.train(task, {}, evaluations(task))
+    assert Simulator.n_open == 0
 
 
 def test_random_return():

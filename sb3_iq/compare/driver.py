@@ -128,7 +128,9 @@ def load_all(demos: Any, environment: Environment) -> Demonstrations:
     :param environment: where they were recorded
     :return: all of them, with the environment's time limit
     """
-    spec = environment.make().spec
+    env = environment.make()
+    spec = env.spec
+    env.close()
     demonstrations = load_demonstrations(demos, env_id=environment.env_id)
     if spec is None or spec.max_episode_steps is None:
         return demonstrations

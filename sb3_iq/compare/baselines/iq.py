@@ -1,9 +1,11 @@
 """IQ-Learn, as any user calls it."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq import HeldOutCallback, IQLearn
 from sb3_iq.compare.baselines.task import Task
@@ -14,14 +16,14 @@ from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 N_ROLLOUTS = 5
 
 
-def make(task: Task, given: Mapping[str, Any]) -> IQLearn:
+def make(task: Task, given: Mapping[str, Any], env: VecEnv) -> IQLearn:
     """
     :param task: what to imitate
     :param given: arguments of :class:`~sb3_iq.IQLearn` that differ from its defaults
+    :param env: the task's, which an offline model does not keep
     :return: the model
     :raises ValueError: if they do not fit
     """
-    env = task.venv()
     settings = {"seed": task.seed, "device": "cpu", **given}
     if not given.get("offline"):
         # SB3 allocates all of it. One row more than there will be: nothing is overwritten
@@ -38,7 +40,8 @@ def check(task: Task, given: Mapping[str, Any]) -> None:
     :param given: arguments of :class:`~sb3_iq.IQLearn`
     :raises ValueError: if they, the spaces or the demonstrations do not fit
     """
-    make(task, given)
+    with closing(task.venv()) as env:
+        make(task, given, env)
 
 
 def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
@@ -47,7 +50,8 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     :param given: arguments of :class:`~sb3_iq.IQLearn` that differ from its defaults
     :param evaluations: what to add to; offline, steps are gradient steps
     """
-    model = make(task, given)
+    env = task.venv()
+    model = make(task, given, env)
     callbacks: list[BaseCallback] = [EvaluationCallback(evaluations)]
     measures = None
     if task.held_out is not None:
@@ -59,3 +63,4 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     evaluations.env_steps = 0 if model.offline else model.num_timesteps
     evaluations.gradient_steps = model._n_updates
     evaluations.finish(model, model.num_timesteps)
+    env.close()

@@ -19,7 +19,7 @@ def check(task: Task, given: Mapping[str, Any]) -> None:
     :param given: arguments of :class:`~sb3_iq.IQLearn`
     :raises ValueError: if they, the spaces or the demonstrations do not fit
     """
-    iq.make(task, {**given, "offline": True})
+    iq.check(task, {**given, "offline": True})
 
 
 def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
@@ -28,10 +28,12 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     :param given: arguments of :class:`~sb3_iq.IQLearn` that differ from its defaults
     :param evaluations: what to add to
     """
-    model = iq.make(task, {**given, "offline": True})
+    env = task.venv()
+    model = iq.make(task, {**given, "offline": True}, env)
     clone(model, task.timesteps, EvaluationCallback(evaluations))
     evaluations.gradient_steps = model.num_timesteps
     evaluations.finish(model, model.num_timesteps)
+    env.close()
 
 
 def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
