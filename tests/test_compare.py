@@ -134,6 +134,8 @@ def test_who_is_first():
 def test_a_budget_of_its_own_is_told(timesteps):
     assert tables.cells(make_summary("iq", 1, timesteps), PROTOCOL)[5:7] == [f"{timesteps:,}", "1.00"]
     assert tables.cells(make_summary("iq", 1), PROTOCOL)[5:7] == ["", ""]
+    told = " ".join(tables.notes([make_summary("imitation/gail", 1, timesteps)], PROTOCOL))
+    assert ("they have a longer budget than the others" in told) is (timesteps > 1_000)
 
 
 def test_steps_to_the_goal():

@@ -158,6 +158,14 @@ def test_custom_logger(tmp_path):
     assert trainer.gen_algo.logger is other
 
 
+def test_tensorboard(tmp_path):
+    """As with SQIL, whose learner logs by itself."""
+    pytest.importorskip("tensorboard")
+    trainer = make_trainer(rl_kwargs={**SMALL, "tensorboard_log": str(tmp_path)})
+    trainer.train(total_timesteps=20, tb_log_name="mine")
+    assert list(tmp_path.glob("mine_1/events.*"))
+
+
 def test_callbacks(monkeypatch):
     """Functions count rounds, as with GAIL; SB3's see every step, as with SQIL."""
     monkeypatch.setattr("sb3_iq.imitation.trainer.ROUND_TIMESTEPS", 10)

@@ -93,11 +93,14 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
         )
     for (n_demos, algo), n_failed in without_any(rows).items():
         lines.append(f"Not in the table, as no run ended well: {algo} from {n_demos} demonstrations, {n_failed} failed.")
-    if any(name in ("imitation/gail", "imitation/airl") for name in names):
+    on_policy = [summary for summary in summaries if summary.algo.partition(":")[0] in ("imitation/gail", "imitation/airl")]
+    if on_policy:
+        longer = any(summary.timesteps > protocol.timesteps for summary in on_policy)
         lines.append(
             "GAIL and AIRL of imitation are on-policy: published runs take 10 million steps and 100 demonstrations. Here "
-            "they have a longer budget than the others, and observations normalised by running statistics. Where an "
-            "episode's length depends on how good it is, they can read the reward from it (allow_variable_horizon=True)."
+            f"they have {'a longer budget than the others, and ' if longer else ''}observations normalised by running "
+            "statistics. Where an episode's length depends on how good it is, they can read the reward from it "
+            "(allow_variable_horizon=True)."
         )
     if "sb3/sqil" in names or "imitation/sqil" in names:
         lines.append("SQIL favours long episodes where they can end in a terminal state: its rewards are 0 or 1.")

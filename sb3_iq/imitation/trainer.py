@@ -56,7 +56,7 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
     :param demonstrations: whatever imitation's algorithms take, but for data loaders and transitions without next
         observations; also whatever :class:`~sb3_iq.IQLearn` takes
     :param policy: policy of :class:`~sb3_iq.IQLearn`
-    :param custom_logger: where to log to; if None, a new logger
+    :param custom_logger: where to log to; if None, a new logger, or SB3's if ``rl_kwargs`` has a ``tensorboard_log``
     :param rl_kwargs: more arguments of :class:`~sb3_iq.IQLearn`
     :param gen_train_timesteps: the environment steps of a round, which functions given to :meth:`train` count; None: 2,048
     :param unused: what ``SQIL``, ``GAIL`` and ``AIRL`` take besides
@@ -82,7 +82,8 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         super().__init__(demonstrations=None, custom_logger=custom_logger)
         # Not by the constructor, which would then warn of a bias that other algorithms have
         self.allow_variable_horizon = True
-        self.gen_algo.set_logger(self.logger)
+        if custom_logger is not None or self.gen_algo.tensorboard_log is None:
+            self.gen_algo.set_logger(self.logger)
 
     @property
     def rl_algo(self) -> IQLearn:
