@@ -77,10 +77,15 @@ def scanned_starts(buffer):
 
 
 def add(buffer, n_steps, rng, share=0.2):
+    """Add transitions, each of which begins where the last one ended, or anew after an end."""
     for _ in range(n_steps):
-        obs = rng.uniform(size=(buffer.n_envs, 1))
+        compact = buffer.optimize_memory_usage
+        last = buffer.observations[buffer.pos] if compact else buffer.next_observations[buffer.pos - 1]
+        goes_on = (buffer.size() > 0) & (buffer.dones[buffer.pos - 1] == 0)
+        obs = np.where(goes_on[:, None], last, rng.uniform(size=(buffer.n_envs, 1)))
+        next_obs = rng.uniform(size=(buffer.n_envs, 1))
         done = rng.uniform(size=buffer.n_envs) < share
-        buffer.add(obs, obs, np.zeros((buffer.n_envs, 1)), np.zeros(buffer.n_envs), done, [{}] * buffer.n_envs)
+        buffer.add(obs, next_obs, np.zeros((buffer.n_envs, 1)), np.zeros(buffer.n_envs), done, [{}] * buffer.n_envs)
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
@@ -100,7 +105,8 @@ def test_starts_are_those_of_a_scan(n_envs, options):
         occupancy.follow(n_added)
         if rng.uniform() < 0.3:  # as SB3 does when an episode is cut between two calls of learn()
             buffer.dones[buffer.pos - 1] = True
-        expected = scanned_starts(buffer) or {(buffer.pos, env) for env in range(n_envs)}
+        oldest = (buffer.pos + buffer.optimize_memory_usage) % buffer.buffer_size
+        expected = scanned_starts(buffer) or {(oldest, env) for env in range(n_envs)}
         drawn = set(observations_at(buffer, *occupancy.draw_starts(400)).flatten().tolist())
         assert drawn == {buffer.observations[row, env].item() for row, env in expected}
 
@@ -278,3 +284,15 @@ def test_learning_with_less_memory(tmp_path, action_space):
         model.learn(14, reset_num_timesteps=reset_num_timesteps)
         assert not model.replay_buffer.sample(500).dones.any()
     assert_finite(model)
+
+
+def test_with_less_memory_learning_in_pieces_loses_no_transition():
+    """Where the environment is not reset in between, the next transition goes on where the last one ended."""
+    env = RandomEnv(BOX, WIDE_BOX, length=7, truncates=True)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), **{**SMALL, **COMPACT})
+    for _ in range(20):
+        model.learn(1, reset_num_timesteps=False)
+    assert model.replay_buffer.timeouts[:20, 0].tolist() == model.replay_buffer.dones[:20, 0].tolist()
+    with pytest.warns(UserWarning, match="The last trajectory in the replay buffer will be truncated"):
+        model.learn(1)
+    assert model.replay_buffer.timeouts[19, 0] == 1

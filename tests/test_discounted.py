@@ -60,6 +60,28 @@ def test_steps_are_counted(n_envs, sizes):
         assert (counted[order[:known], idx] == np.arange(known)).all()
 
 
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("observation_space", [BOX, VECTORS])
+def test_a_reset_by_learn_is_the_beginning_of_an_episode(observation_space, n_envs):
+    """Nothing in SB3's buffer says so but the observations: the last next one is not where the next transition begins."""
+    env = DummyVecEnv([lambda: RandomEnv(observation_space, WIDE_BOX, length=100)] * n_envs)
+    policy = "MultiInputPolicy" if observation_space is VECTORS else "MlpPolicy"
+    demonstrations = random_trajectories(RandomEnv(observation_space, WIDE_BOX))
+    model = IQLearn(policy, env, demonstrations, **SMALL)
+    for _ in range(3):
+        model.learn(12 * n_envs)
+    model.learn(12 * n_envs, reset_num_timesteps=False)
+    occupancy = model.sampler.replay_occupancy
+    occupancy.follow(model.num_timesteps // n_envs)
+    expected = [*range(12), *range(12), *range(24)]
+    assert occupancy.steps[:48].T.tolist() == [expected] * n_envs
+    # Seen at once as well as step by step
+    again = ReplayOccupancy(model.replay_buffer, GAMMA)
+    again.follow(0)
+    assert (again.steps == occupancy.steps).all()
+    assert set(again.draw_starts(200)[0].tolist()) == {0, 12, 24}
+
+
 @pytest.mark.parametrize("buffer_class", [ReplayBuffer, CompactReplayBuffer])
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_early_steps_are_drawn_more_often(buffer_class, n_envs):

@@ -12,6 +12,8 @@ from sb3_iq.iq_learn.replay import Additions
 
 # Draws are made among so many transitions, drawn uniformly
 CANDIDATES = 1_024
+# Rows of the replay buffer that are compared at a time: they may be images
+PIECE = 256
 
 
 class ExpertOccupancy:
@@ -61,11 +63,24 @@ class ReplayOccupancy:
         if not len(rows):
             return
         before = (rows - 1) % self.buffer.buffer_size
-        begins = self.buffer.dones[before] != 0
+        begins = (self.buffer.dones[before] != 0) | self._jumps(before, rows)
         begins[0] |= is_all  # what came before the oldest row is gone
         number = np.arange(len(rows))[:, None]
         latest = np.maximum.accumulate(np.where(begins, number, -1), axis=0)
         self.steps[rows] = np.where(latest >= 0, number - latest, self.steps[before[0]] + 1 + number)
+
+    def _jumps(self, before: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return where the environment was reset in the middle of an episode, as by another call of ``learn``."""
+        buffer, jumps = self.buffer, np.zeros((len(rows), self.buffer.n_envs), dtype=bool)
+        if buffer.optimize_memory_usage:
+            return jumps  # there SB3 notes it as an end, for want of the next observation
+        ended, begun = buffer.next_observations, buffer.observations
+        pairs = [(ended[key], begun[key]) for key in begun] if isinstance(begun, dict) else [(ended, begun)]
+        for piece in (slice(start, start + PIECE) for start in range(0, len(rows), PIECE)):
+            for last, first in pairs:
+                changed = last[before[piece]] != first[rows[piece]]
+                jumps[piece] |= changed.reshape(*changed.shape[:2], -1).any(axis=2)
+        return jumps
 
     def draw_starts(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """
