@@ -55,3 +55,17 @@ def test_gradient_penalty_of_actions_alone():
     """Observations that are classes have no gradient; Box actions have."""
     model = make(spaces.Discrete(5), WIDE_BOX, objective_kwargs=dict(gradient_penalty=1.0)).learn(14, log_interval=None)
     assert dict(model.logger.name_to_value)["train/gradient_penalty"] >= 0
+
+
+@pytest.mark.parametrize("n_expert, n_policy", [(8, 8), (4, 12), (12, 4)])
+def test_it_is_between_the_expert_and_the_policy(n_expert, n_policy):
+    """A critic that is steep only between the two: all rows see it, whatever the sizes of both parts."""
+    model = make(policy_kwargs=dict(net_arch=[], normalize_obs=False), offline=True).learn(1)
+    is_policy = th.arange(n_expert + n_policy) >= n_expert
+    obs = is_policy[:, None].float().expand(-1, 3).contiguous()
+    seen = []
+    model.policy.q_net.q_net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    actions = th.zeros(len(obs), 1, dtype=th.int64)
+    weights = th.full((len(range(0, len(obs), 4)),), 0.5)
+    gradient_penalty(model.policy, obs, actions, n_expert, weights, 200.0)
+    assert th.equal(seen[0], th.full((len(weights), 3), 0.5))

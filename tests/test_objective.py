@@ -195,3 +195,15 @@ def test_occupancy_terms_agree_over_whole_episodes():
     discount = GAMMA ** th.arange(10, dtype=th.float64)
     telescoped = (discount * (v - GAMMA * (1 - terminated) * next_v)).sum()
     assert telescoped.item() == pytest.approx(v[0].item())
+
+
+def test_the_mixture_of_occupancies_is_one_by_halves():
+    """However few transitions of the expert there are, as with the default's share for continuous actions."""
+    for n_expert, n_policy in ((3, 3), (2, 8), (6, 1)):
+        n = n_expert + n_policy
+        v = th.zeros(n, requires_grad=True)
+        values = SoftValues(th.zeros(2, n), th.zeros(n), v)
+        loss = iq_loss(values, Rows(th.zeros(n), n_expert), Objective(occupancy_term="policy_mix"))[0]
+        (weights,) = th.autograd.grad(loss, v)
+        assert weights[:n_expert].tolist() == pytest.approx([0.5 / n_expert] * n_expert)
+        assert weights[n_expert:].tolist() == pytest.approx([0.5 / n_policy] * n_policy)

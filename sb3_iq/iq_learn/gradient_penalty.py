@@ -50,9 +50,13 @@ def gradient_penalty(
     :return: the penalty, a scalar
     """
     n_rows = len(actions)
+    n_policy = n_rows - n_expert
     rows = th.arange(0, n_rows, PENALIZE_EVERY, device=actions.device)
-    # The partner of each row: the policy's row of the same number, or another of the expert's
-    partners = (rows + (n_expert if n_expert < n_rows else n_rows // 2)) % n_rows
+    # The partner of each row: one of the other side, offline another of the expert's
+    if n_policy > 0:
+        partners = th.where(rows < n_expert, n_expert + rows % n_policy, (rows - n_expert) % n_expert)
+    else:
+        partners = (rows + n_rows // 2) % n_rows
 
     def between(values: th.Tensor) -> th.Tensor:
         w = weights.view(-1, *[1] * (values.dim() - 1))

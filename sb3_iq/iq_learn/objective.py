@@ -292,6 +292,9 @@ def occupancy_loss(values: SoftValues, rewards: Rewards, batch: Rows, objective:
         prior = batch.reward_prior
         least = (prior[:n_states] if isinstance(prior, th.Tensor) else prior) - 1 / objective.penalty_coef
         differences = differences.clamp(min=least)
+    if objective.occupancy_term == "policy_mix" and n_states != 2 * batch.n_expert:
+        # By halves, however many transitions of each there are
+        return (differences[..., : batch.n_expert].mean() + differences[..., batch.n_expert :].mean()) / 2
     return differences.mean()
 
 
