@@ -156,3 +156,11 @@ def test_on_disk_images_take_no_more_than_their_numbers(tmp_path, monkeypatch, n
     if name == "folder" and dtype == np.float32:
         written = sum(file.stat().st_size for file in (tmp_path / name).glob("*.arrow"))
         assert written < 1.4 * sum(episode.obs.nbytes for episode in episodes)  # with actions, infos and the schema
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_row_is_a_batch_of_none(case):
+    observations, shape, _ = CASES[case]
+    buffer = make_buffer(observations, spaces.Box(0, 255, shape, np.uint8))
+    nothing = buffer.at(np.zeros(0, int))
+    assert nothing.observations.shape == nothing.next_observations.shape == (0, *shape)

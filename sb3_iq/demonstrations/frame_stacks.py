@@ -101,6 +101,7 @@ class StackedRows:
         dtype = stored_dtype(column)
         self.array = np.empty((len(places) + self._ends[-1], *firsts[0].shape[1:]), dtype)
         self._index = np.empty((self._ends[-1], n), np.int32)
+        self._length = n * self.array.shape[1]  # of the axis along which frames are stacked
         for episode, first, before, end, length in zip(column.episodes, firsts, older, self._ends, lengths, strict=True):
             self.array[before] = first[:-1]
             start = len(places) + end - length
@@ -123,7 +124,7 @@ class StackedRows:
         :return: these rows, shape (len(rows), \\*shape)
         """
         frames = self.tensor.index_select(0, self._index_tensor.index_select(0, rows).flatten())
-        stacked = frames.reshape(len(rows), -1, *frames.shape[2:])
+        stacked = frames.reshape(len(rows), self._length, *frames.shape[2:])
         stacked = stacked.movedim(1, -1).contiguous() if self._stacking.axis == -1 else stacked
         return stacked.to(self._torch_dtype)
 
@@ -133,7 +134,7 @@ class StackedRows:
         :return: these rows as an array
         """
         frames = self.array[self._index[rows]]
-        stacked = frames.reshape(len(rows), -1, *frames.shape[3:])
+        stacked = frames.reshape(len(rows), self._length, *frames.shape[3:])
         stacked = np.moveaxis(stacked, 1, -1) if self._stacking.axis == -1 else stacked
         return stacked.astype(self._dtype, copy=False)
 
