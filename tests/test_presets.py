@@ -176,3 +176,10 @@ def test_every_setting_is_an_argument():
 def test_unknown_preset():
     with pytest.raises(ValueError, match="`preset` is 'best': choose one of default, paper, ls-iq"):
         make(preset="best")
+
+
+def test_ls_iq_temperature():
+    def found(env_id):
+        return settings.of_preset(settings.Context("ls-iq", BOX, WIDE_BOX, env_id, False, "given"))["ent_coef"]
+
+    assert (found("Hopper-v5"), found("Humanoid-v5")) == (1e-3, 0.1)

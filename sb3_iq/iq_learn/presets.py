@@ -164,7 +164,8 @@ LS_IQ = {
         {
             **LS_IQ_SETTINGS,
             "policy_kwargs": PLAIN_CONTINUOUS,
-        }
+        },
+        families={"Humanoid": {"ent_coef": 0.1}},
     ),
 }
 
