@@ -166,6 +166,12 @@ def policy_class(
             raise ValueError(f"`policy` is {policy!r}: choose one of {', '.join(row.aliases)}, or give a class.")
         if isinstance(observation_space, spaces.Dict) and policy != "MultiInputPolicy":
             raise ValueError(f"You must use `MultiInputPolicy` when working with dict observation space, not {policy}")
+        own_extractor = "features_extractor_class" in (policy_kwargs or {})
+        if policy == "MultiInputPolicy" and not isinstance(observation_space, spaces.Dict) and not own_extractor:
+            raise ValueError(
+                f"`policy` is 'MultiInputPolicy', which is for Dict observations, and the environment's are "
+                f"{str(observation_space)[:80]}: use 'MlpPolicy', or 'CnnPolicy' for images."
+            )
         return row.aliases[policy]
     if not (isinstance(policy, type) and issubclass(policy, row.base)):
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 
+from sb3_iq.demonstrations.errors import check_integer
 from sb3_iq.iq_learn.objective import Objective, check_coefficient, check_name
 from sb3_iq.iq_learn.presets import PRESETS, Named, Preset
 from sb3_iq.iq_learn.reward_priors import prior_class
@@ -126,6 +127,7 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     values = {**preset, **chosen, **{k: v for k, v in (objective_kwargs or {}).items() if v is not None}}
     values["policy_kwargs"] = {**preset["policy_kwargs"], **(given.get("policy_kwargs") or {})}
     check_coefficient("reward_prior", values["reward_prior"])
+    check_integer("batch_size", values["batch_size"], 1)
     if not callable(values["bc_coef"]):
         check_coefficient("bc_coef", values["bc_coef"])
 
@@ -233,7 +235,7 @@ def initial_ent_coef(ent_coef: str | float) -> float:
         value = ent_coef.partition("_")[2]
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         number = -1.0
     if not 0 < number < np.inf:
         raise ValueError(f"`ent_coef` is {str(ent_coef)[:80]!r}: it must be a positive number, 'auto' or 'auto_0.1'.")
