@@ -88,3 +88,93 @@ def test_state_only_demonstrations_keep_the_bounds():
     env = RandomEnv(BOX, spaces.Box(-100.0, 100.0, (1,)))
     model = IQLearn("MlpPolicy", env, imitable(), seed=0, expert_actions="policy")
     assert model.policy.action_scale.bounds[1].tolist() == [100.0]
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1.0, 1.0, (3,)), spaces.Box(-100.0, 100.0, (3,))])
+@pytest.mark.parametrize("acts, message", [(np.zeros((25, 2)), "of shape"), (np.zeros(25, int), "are discrete")])
+def test_actions_of_another_shape_are_refused_with_the_reason(space, acts, message):
+    """25 actions of 2 numbers make no rows of 3."""
+    data = dict(obs=np.zeros((26, 3), np.float32), acts=acts, terminated=False, truncated=True)
+    with pytest.raises(ValueError, match=f"expert_data, episode 0: actions {message}"):
+        IQLearn("MlpPolicy", RandomEnv(BOX, space), [data], offline=True)
+
+
+def test_no_action_is_beyond_bounds_of_float64():
+    """-0.1 as a float32 is a little less."""
+    box = spaces.Box(np.array([-0.1, -0.1]), np.array([3.3, 0.3]), dtype=np.float64)
+    acts = np.tile([-0.1, 0.1], (20, 1))
+    acts[0, 1], acts[1, 1] = 0.3, -0.1
+    data = [dict(obs=np.zeros((21, 3), np.float32), acts=acts, terminated=False, truncated=True)]
+    policy = IQLearn("MlpPolicy", RandomEnv(BOX, box), data, offline=True).policy
+    assert policy.action_scale.bounds[1].tolist() == pytest.approx([-0.09, 0.3])
+    assert box.contains(policy.unscale_action(np.full((1, 2), -1.0, np.float32))[0])
+
+
+def scaled_by(factor, n_steps=20):
+    """:return: demonstrations of actions up to this size"""
+    (episode,) = imitable(n_steps)
+    return [{**episode, "acts": factor * episode["acts"]}]
+
+
+WIDE = spaces.Box(-100.0, 100.0, (1,))
+OPTIONS = dict(seed=0, offline=True, batch_size=16, device="cpu", policy_kwargs=dict(net_arch=[8]))
+
+
+def actions_in_units(model):
+    """:return: the demonstrations' actions, as the networks take them, in the environment's units"""
+    return model.policy.action_scale.unscale(model.demonstrations.all().actions.numpy())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_parameters_that_are_set_bring_their_range(mapped, tmp_path):
+    """The demonstrations are then scaled by it, too: those of half the size are those of half the size."""
+    trained = IQLearn("MlpPolicy", RandomEnv(BOX, WIDE), scaled_by(2.0), **OPTIONS).learn(2)
+    data = load_demonstrations(scaled_by(1.0))
+    if mapped:
+        data.save(tmp_path / "data")
+        data = load_demonstrations(tmp_path / "data", max_memory_gb=0)
+    model = IQLearn("MlpPolicy", RandomEnv(BOX, WIDE), data, **OPTIONS)
+    acts = data[0].acts
+    assert actions_in_units(model) == pytest.approx(acts, abs=1e-5)
+    model.set_parameters(trained.get_parameters())
+    model.learn(1)
+    assert th.equal(model.sampler.expert_buffer.all().actions, model.demonstrations.all().actions)
+    assert model.policy.action_scale.bounds == trained.policy.action_scale.bounds
+    assert actions_in_units(model) == pytest.approx(acts, abs=1e-5)
+
+
+def test_networks_keep_the_range_that_they_have_learned_in():
+    """Whoever trained them; that other demonstrations go beyond it is told."""
+    trained = IQLearn("MlpPolicy", RandomEnv(BOX, WIDE), scaled_by(1.0), **OPTIONS).learn(2)
+    model = IQLearn("MlpPolicy", RandomEnv(BOX, WIDE), scaled_by(1.0), **OPTIONS)
+    model.set_parameters(trained.get_parameters())
+    obs = imitable(20)[0]["obs"]
+    before = model.predict(obs, deterministic=True)[0]
+    for one in (model, trained):
+        with pytest.warns(UserWarning, match=r"beyond the range of actions that the model has, by up to \d"):
+            one.set_expert_data(scaled_by(10.0))
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], before)
+    untrained = IQLearn("MlpPolicy", RandomEnv(BOX, WIDE), scaled_by(1.0), **OPTIONS)
+    untrained.set_expert_data(scaled_by(10.0))
+    assert actions_in_units(untrained) == pytest.approx(scaled_by(10.0)[0]["acts"], abs=1e-4)
+
+
+def test_the_replay_buffer_knows_what_its_actions_are_scaled_from():
+    received = []
+
+    class Recorder(RandomEnv):
+        def step(self, action):
+            received.append(np.array(action))
+            return super().step(action)
+
+    env = Recorder(BOX, WIDE)
+    model = IQLearn("MlpPolicy", env, imitable(20), seed=0, learning_starts=20, batch_size=8)
+    assert model.replay_buffer.size() == 0  # allocated, for the range of now
+    model.set_expert_data(scaled_by(5.0))
+    model.learn(19)
+    acts = np.concatenate([episode.acts for episode in load_demonstrations(model.replay_buffer)])
+    assert acts == pytest.approx(np.stack(received), abs=1e-4) and np.abs(acts).max() > 2
+    # Other demonstrations would give what is stored another meaning
+    bounds = model.policy.action_scale.bounds
+    model.set_expert_data(scaled_by(2.0))
+    assert model.policy.action_scale.bounds == bounds

@@ -96,3 +96,10 @@ def test_automatic_interval_offline(tmp_path, monkeypatch):
     assert "episodes" not in (tmp_path / "progress.csv").read_text()
     with pytest.raises(ValueError, match="`log_interval` is 'often': give a number, 'auto', or None"):
         model.learn(1, log_interval="often")
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_an_interval_of_0_is_refused(offline):
+    model = make_model("MlpPolicy", BOX, DISCRETE, offline=offline)
+    with pytest.raises(ValueError, match="`log_interval` is 0: give a positive number"):
+        model.learn(20, log_interval=0)

@@ -10,7 +10,7 @@ from stable_baselines3.sac.policies import SACPolicy as PlainSACPolicy
 from torch import nn
 
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn import SACPolicy, SoftQPolicy, reward_priors
 from sb3_iq.rewards import LearnedReward
 from tests.utils import BOX, DISCRETE, IMAGE, SMALL, WIDE_BOX, RandomEnv, assert_finite, make_model, random_trajectories
 
@@ -46,6 +46,8 @@ def test_refused_policies():
         make_model("LstmPolicy", BOX, DISCRETE)
     with pytest.raises(ValueError, match="MultiInputPolicy"):
         IQLearn("MlpPolicy", RandomEnv(spaces.Dict({"a": BOX}), DISCRETE))
+    with pytest.raises(ValueError, match=r"'MultiInputPolicy', which is for Dict observations, .* Box\(.*use 'MlpPolicy'"):
+        IQLearn("MultiInputPolicy", RandomEnv(BOX, DISCRETE))
     plain = ((PlainSACPolicy, WIDE_BOX), (RecurrentActorCriticPolicy, DISCRETE))
     for policy, action_space in (*plain, (SACPolicy, DISCRETE), (SoftQPolicy, WIDE_BOX)):
         with pytest.raises(ValueError, match="or a class derived from"):
@@ -87,6 +89,39 @@ def test_averaged_actor_has_the_statistics_of_batch_norm():
     assert th.equal(model.policy.averaged_actor(obs, deterministic=True), model.actor(obs, deterministic=True))
     (batch_norm,) = (module for module in model.policy.averaged_actor.modules() if isinstance(module, nn.BatchNorm1d))
     assert batch_norm.num_batches_tracked > 0
+
+
+def test_averaged_actor_has_the_statistics_on_another_device_too():
+    """Where its buffers are other objects than those that it was made with, as a cast makes them on a machine without one."""
+    kwargs = dict(features_extractor_class=BatchNormExtractor, actor_tau=1.0)
+    policy = make_model("MlpPolicy", BOX, WIDE_BOX, offline=True, policy_kwargs=kwargs).policy.double().float()
+    batch_norms = [module for module in policy.actor.modules() if isinstance(module, nn.BatchNorm1d)]
+    batch_norms += [module for module in policy.averaged_actor.modules() if isinstance(module, nn.BatchNorm1d)]
+    batch_norms[0].running_mean.fill_(3.0)
+    policy.average_actor(0)
+    assert [batch_norm.running_mean.tolist() for batch_norm in batch_norms] == [[3.0] * 3] * 2
+
+
+@pytest.mark.parametrize("bound", ["none", "tanh"])
+def test_a_derived_policy_may_fix_arguments_or_have_its_own(bound, monkeypatch):
+    """The prior's network is made as SB3 made the policy's."""
+    monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 2)
+
+    class Fixed(SoftQPolicy):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs, net_arch=[8, 8])
+
+    class Own(SoftQPolicy):
+        def __init__(self, *args, width=8, **kwargs):
+            super().__init__(*args, **{**kwargs, "net_arch": [width]})
+
+    for policy, policy_kwargs in ((Fixed, {}), (Own, dict(width=12))):
+        env = RandomEnv(BOX, DISCRETE)
+        options = dict(policy_kwargs=policy_kwargs, objective_kwargs=dict(critic_bound=bound))
+        model = IQLearn(policy, env, random_trajectories(env), **SMALL, **options).learn(14)
+        mine, solution = model.policy.q_net, model.prior.policy.q_net
+        assert [values.shape for values in mine.parameters()] == [values.shape for values in solution.parameters()]
+        assert str(mine) == str(solution)
 
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])

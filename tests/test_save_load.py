@@ -149,6 +149,22 @@ def test_resume_online_is_exact(tmp_path, action_space):
     assert th.equal(parameters(whole), parameters(resumed))
 
 
+@pytest.mark.parametrize("reset_num_timesteps", [True, False])
+def test_a_new_seed_is_another_run(tmp_path, reset_num_timesteps):
+    """Its expert batches are others, too; without one the generators that were saved go on."""
+    env = RandomEnv(BOX, WIDE_BOX)
+    IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL, offline=True).learn(3).save(tmp_path / "model")
+
+    def go_on(**kwargs):
+        model = IQLearn.load(tmp_path / "model", expert_data=random_trajectories(env), device="cpu", **kwargs)
+        return parameters(model.learn(5, reset_num_timesteps=reset_num_timesteps)), model.expert_buffer.draw(20).tolist()
+
+    (one, drawn), (same, drawn_again), (other, others_draws) = (go_on(seed=seed) for seed in (1, 1, 2))
+    assert th.equal(one, same) and drawn == drawn_again
+    assert not th.equal(one, other) and drawn != others_draws
+    assert go_on()[1] == go_on()[1] != drawn
+
+
 def test_load_with_other_arguments_and_environments(tmp_path):
     env = make_vec_env("CartPole-v1", n_envs=2)
     model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", **SMALL).learn(20)

@@ -14,7 +14,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn import reward_priors
 from sb3_iq.iq_learn.obs_statistics import ObsStatistics
+from sb3_iq.iq_learn.reward_priors import SolutionPrior
 from sb3_iq.rewards import LearnedReward
 from tests.utils import BOX, DISCRETE, SMALL, RandomEnv, random_trajectories
 
@@ -67,6 +69,16 @@ def test_statistics_are_warmed_up_once_and_never_if_frozen():
     frozen = vec_normalize(training=False)
     IQLearn("MlpPolicy", frozen, trajectories, offline=True, **SMALL).learn(2)
     assert frozen.obs_rms.count < 1
+
+
+@pytest.mark.parametrize("settings, n_priors", [({}, 3), (dict(norm_obs=False), 1), (dict(training=False), 1)])
+def test_a_prior_follows_only_statistics_that_change(settings, n_priors, monkeypatch):
+    """At the start and after 100 and 200 gradient steps, but not where only rewards are normalised, or nothing is learned."""
+    monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 2)
+    made, make = [], SolutionPrior.__init__
+    monkeypatch.setattr(SolutionPrior, "__init__", lambda self, inputs: (made.append(inputs), make(self, inputs))[1])
+    model = IQLearn("MlpPolicy", vec_normalize(**settings), "bundled:CartPole-v1", **SMALL).learn(220)
+    assert model._n_updates > 200 and len(made) == n_priors
 
 
 def test_wrappers_around_vec_normalize_offline(tmp_path):

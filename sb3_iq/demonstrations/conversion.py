@@ -15,6 +15,7 @@ from sb3_iq.demonstrations.trajectory import Trajectory
 from sb3_iq.observations import is_image
 
 ROUNDING = 1e-6  # an excess beyond the bounds, relative to their width, that is float32 rounding and nothing to tell
+TOLD = 0.01  # an excess beyond the range of a model's actions, relative to its width, that is to be told
 # Bounds that are more than so many times as wide as what the expert does say nothing about scale
 WIDE = 4.0
 # How far the range reaches beyond the expert's actions, as a share of their width: a tanh never gets to its bound
@@ -236,7 +237,8 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box, box:
     """Return actions scaled by the bounds of a box inside of the space, clipped to them."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     width = high - low
-    n_beyond, n_total, largest = 0, 0, 0.0
+    box_low, box_high = box.low.astype(np.float64), box.high.astype(np.float64)
+    n_beyond, n_total, largest, outside = 0, 0, 0.0, np.zeros(space.shape)
     for index, acts in enumerate(actions):
         label = f"expert_data, episode {index}: actions"
         if acts.ndim == 1 and acts.dtype.kind in "biu":
@@ -256,6 +258,8 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box, box:
                 f"({low.min():.4g} to {high.max():.4g}) by more than its width: the units are wrong. Give actions as the "
                 "environment takes them, neither scaled nor normalised"
             )
+        outside = np.maximum(outside, box_low - np.maximum(minimum, low))
+        outside = np.maximum(outside, np.minimum(maximum, high) - box_high)
         for chunk in chunks(acts):
             rows = chunk.reshape(-1, *space.shape).astype(np.float64)
             excess = np.maximum(low - rows, rows - high)
@@ -274,8 +278,12 @@ def _continuous_action_column(actions: list[np.ndarray], space: spaces.Box, box:
             f"space, by up to {largest:.3g}; they are clipped.",
             stacklevel=4,
         )
-
-    box_low, box_high = box.low.astype(np.float64), box.high.astype(np.float64)
+    if (outside > TOLD * (box_high - box_low)).any():
+        warnings.warn(
+            f"Expert data: actions lie beyond the range of actions that the model has, by up to {outside.max():.3g}; they are "
+            "clipped to it. A model that is made with these demonstrations has a range that holds them.",
+            stacklevel=4,
+        )
 
     def scale(rows: np.ndarray) -> np.ndarray:
         scaled = 2.0 * (rows.reshape(-1, *space.shape).astype(np.float64) - box_low) / (box_high - box_low) - 1.0
@@ -296,10 +304,12 @@ def range_of_expert(action_space: spaces.Box, trajectories: Sequence[Trajectory]
     :return: the box to scale actions by, inside of the action space
     """
     low, high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-    found = [trajectory.acts for trajectory in trajectories]
-    pieces = [np.asarray(acts).reshape(-1, *action_space.shape) for acts in found if acts is not None]
-    if not pieces:
+    found = [trajectory.acts for trajectory in trajectories if trajectory.acts is not None]
+    # Actions of another shape are refused, with the reason, where they are read
+    fits = all(acts.shape[1:] == action_space.shape or (acts.ndim == 1 and action_space.shape == (1,)) for acts in found)
+    if not found or not fits:
         return action_space
+    pieces = [np.asarray(acts).reshape(-1, *action_space.shape) for acts in found]
     least = np.clip(np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
     greatest = np.clip(np.max([piece.max(axis=0) for piece in pieces], axis=0).astype(np.float64), low, high)
     width = greatest - least
@@ -308,6 +318,11 @@ def range_of_expert(action_space: spaces.Box, trajectories: Sequence[Trajectory]
     wide = high - low > WIDE * width
     if not wide.any():
         return action_space
-    narrow_low = np.where(wide, np.maximum(low, least - MARGIN * width), low)
-    narrow_high = np.where(wide, np.minimum(high, greatest + MARGIN * width), high)
-    return spaces.Box(narrow_low.astype(np.float32), narrow_high.astype(np.float32), dtype=np.float32)
+
+    def rounded(bound: np.ndarray) -> np.ndarray:
+        # Rounding does not lead out of the space
+        return np.clip(np.clip(bound, low, high).astype(np.float32).astype(np.float64), low, high)
+
+    narrow_low = np.where(wide, rounded(least - MARGIN * width), low)
+    narrow_high = np.where(wide, rounded(greatest + MARGIN * width), high)
+    return spaces.Box(narrow_low, narrow_high, dtype=np.float64)  # type: ignore[arg-type]

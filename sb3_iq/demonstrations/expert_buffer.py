@@ -1,5 +1,6 @@
 """The transitions of an expert, sampled like SB3's ReplayBuffer."""
 
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -74,6 +75,7 @@ class ExpertBuffer:
         trajectories, self._freq = demonstrations.trajectories, demonstrations.subsample_freq
         observations = observation_columns(trajectories, observation_space, demonstrations.card)
         actions = action_column(trajectories, action_space, action_range) if with_actions else None
+        self._action_range = action_range if isinstance(action_range, spaces.Box) else action_space
         rewards = _reward_column(trajectories) if with_rewards else None
         columns = [*observations.values(), *(column for column in (actions, rewards) if column is not None)]
         mapped = any(is_mapped(episode) for column in columns for episode in column.episodes)
@@ -131,6 +133,26 @@ class ExpertBuffer:
         last = (self._places.ends - 1)[th.as_tensor(self._terminated)]
         # Subsampling may have left the last transition of an episode out
         return last[self._places.find(last)[1].flatten().bool()].numpy()
+
+    def scaled_from(self, action_range: spaces.Space) -> "ExpertBuffer":
+        """
+        :param action_range: a box to scale continuous actions from; those beyond it are clipped to it
+        :return: the same demonstrations, scaled so
+        """
+        before, now = self._action_range, action_range
+        if self._actions is None or not (isinstance(before, spaces.Box) and isinstance(now, spaces.Box)):
+            return self
+        old, new = ([bound.astype(np.float64).reshape(-1) for bound in (box.low, box.high)] for box in (before, now))
+        if np.array_equal(old, new):
+            return self
+
+        def scaled_anew(rows: np.ndarray) -> np.ndarray:
+            actions = old[0] + 0.5 * (rows.astype(np.float64) + 1.0) * (old[1] - old[0])
+            return np.clip(2.0 * (actions - new[0]) / (new[1] - new[0]) - 1.0, -1.0, 1.0).astype(np.float32)
+
+        scaled = copy.copy(self)
+        scaled._actions, scaled._action_range = self._actions.changed(scaled_anew), now
+        return scaled
 
     def size(self) -> int:
         """

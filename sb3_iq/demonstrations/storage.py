@@ -7,10 +7,11 @@ on 1 GB, beyond the imports: loading, hashing and 1000 batches of 256 rows peak 
 mapping, and at 1030 MB if only the rows of batches are taken through it.
 """
 
+import copy
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 
@@ -171,6 +172,16 @@ class RowsInMemory:
         """
         self.tensor = self.tensor.to(device)
 
+    def changed(self, function: Callable[[np.ndarray], np.ndarray]) -> "RowsInMemory":
+        """
+        :param function: from rows to others of the same shape and dtype
+        :return: the same with these rows
+        """
+        rows = copy.copy(self)
+        rows.array = function(self.array)
+        rows.tensor = th.from_numpy(rows.array).to(self.tensor.device)
+        return rows
+
     def take(self, rows: th.Tensor) -> th.Tensor:
         """
         :param rows: numbers of rows, counted through all episodes, where the rows are stored
@@ -247,6 +258,15 @@ class MappedRows:
             data = map(self._read, episode[where].tolist(), step[where].tolist())
             taken[where] = self._column.convert(np.frombuffer(b"".join(data), dtype).reshape(len(where), *shape))
         return taken
+
+    def changed(self, function: Callable[[np.ndarray], np.ndarray]) -> "MappedRows":
+        """
+        :param function: from rows to others of the same shape and dtype
+        :return: the same with these rows
+        """
+        rows, convert = copy.copy(self), self._column.convert
+        rows._column = replace(self._column, convert=lambda read: function(convert(read)))
+        return rows
 
     def _read(self, episode: int, step: int) -> bytes:
         """Return the bytes of a row as it was stored."""

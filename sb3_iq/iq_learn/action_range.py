@@ -43,10 +43,14 @@ class ActionScale(nn.Module):
             self._bounds = self.low.cpu().numpy(), self.high.cpu().numpy()
         return self._bounds
 
-    @property
-    def box(self) -> spaces.Box:
-        """The box."""
+    def within(self, action_space: spaces.Box) -> spaces.Box:
+        """
+        :param action_space: the environment's action space
+        :return: the box; the action space itself where it is no smaller
+        """
         low, high = self.bounds
+        if np.array_equal(low, action_space.low) and np.array_equal(high, action_space.high):
+            return action_space
         return spaces.Box(low, high, dtype=np.float64)  # type: ignore[arg-type]
 
     def scale(self, actions: np.ndarray) -> np.ndarray:

@@ -62,7 +62,9 @@ class ImitationAlgorithm(OfflineAlgorithm):
         :raises ValueError: if they cannot be read or do not fit the spaces, with the reason
         """
         demonstrations = read_expert_data(expert_data, *self._env_spec)
-        action_range = self._fit_actions(demonstrations)
+        self._fit_actions(demonstrations)
+        if self._replay_buffer is not None and self._replay_buffer.size() == 0:
+            self._replay_buffer = None  # made for another range of actions
         self.expert_buffer = ExpertBuffer(
             demonstrations,
             self.observation_space,
@@ -71,7 +73,7 @@ class ImitationAlgorithm(OfflineAlgorithm):
             rng=self.expert_rng,
             with_rewards=False,
             with_actions=self._reads_actions,
-            action_range=action_range,
+            action_range=self._action_range,
         )
         # A reference is only kept where it brings back the same data: a selection made by the caller is not in it
         self.expert_reference = str(expert_data) if isinstance(expert_data, (str, pathlib.Path)) else None
@@ -83,9 +85,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
         """Whether the expert's actions are learned from, so that demonstrations must have them."""
         return getattr(self, "expert_actions", "given") == "given"
 
-    def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
-        """Return the space that actions are scaled by, here the environment's."""
-        return self.action_space
+    def _fit_actions(self, demonstrations: Demonstrations) -> None:
+        """Fit the range of actions to demonstrations, where there is one and nothing has been learned in it."""
 
     @property
     def demonstrations(self) -> ExpertBuffer:
@@ -101,6 +102,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
             if self.expert_content_hash != saved_hash:
                 warnings.warn(f"The demonstrations of {self.expert_reference!r} are not those that the model was saved with.")
         assert self.expert_buffer is not None
+        # Parameters that were set have brought the range of actions that they were learned with
+        self.expert_buffer = self.expert_buffer.scaled_from(self._action_range)
         return self.expert_buffer
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -175,10 +178,11 @@ class ImitationAlgorithm(OfflineAlgorithm):
         self._check_normalization()
         self._warm_up_statistics(expert_buffer)
         self._setup_imitation(expert_buffer)
+        resets = reset_num_timesteps or self._last_obs is None  # when SB3 resets the environment
         timesteps_and_callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        if isinstance(self._replay_buffer, replay.CompactReplayBuffer):
+        if resets and isinstance(self._replay_buffer, replay.CompactReplayBuffer):
             self._replay_buffer.cut()
         if self._n_updates == 0 and not self.offline:
             first = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
@@ -230,6 +234,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
         check_changes(kwargs, cls)
         with migration.earlier_modules():
             model = super().load(path, None, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if kwargs.get("seed") is not None:
+            model.set_random_seed(kwargs["seed"])  # instead of the generators that were saved
         if env is not None:
             model.set_env(env, force_reset)
             if model.env is not None and model.seed is not None:

@@ -268,7 +268,7 @@ class IQLearn(ImitationAlgorithm):
     def _setup_imitation(self, expert_buffer: ExpertBuffer) -> None:
         self._resolve_settings()
         settings.check_compiler(self.compile)
-        env = self.get_vec_normalize_env()
+        env = self._obs_normalize_env
         if not self.policy.normalizer.fitted:
             self.policy.normalizer.fit(expert_buffer.all(env, at_most=2_000).observations)
         self.terminal_v = terminal_value(self.objective, self.offline, expert_buffer.terminates)
@@ -279,10 +279,15 @@ class IQLearn(ImitationAlgorithm):
             print(settings.describe(self.settings, self._context(), expert_buffer.description))
         self._make_prior()
 
-    def _fit_actions(self, demonstrations: Demonstrations) -> spaces.Space:
-        # Once they have learned, the networks know their range of actions
-        fits = self._n_updates == 0 and self._reads_actions
-        return self.policy.fit_actions(demonstrations if fits else None)
+    def _fit_actions(self, demonstrations: Demonstrations) -> None:
+        # Once they have learned, the networks know their range of actions; stored ones are scaled by it, too
+        stores = self._replay_buffer is not None and self._replay_buffer.size() > 0
+        if self._reads_actions and not stores and self._is_untouched(self.policy.critic_networks()[0]):
+            self.policy.fit_actions(demonstrations)
+
+    @property
+    def _action_range(self) -> spaces.Space:
+        return self.policy.fit_actions(None)
 
     @property
     def prior(self) -> RewardPrior | None:
@@ -296,7 +301,8 @@ class IQLearn(ImitationAlgorithm):
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
         sampler, seed = self.sampler, self.seed or 0
         numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
-        inputs = PriorInputs(sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers)
+        data = sampler.expert_buffer, sampler.env
+        inputs = PriorInputs(*data, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs)
         # It is dear, and nothing but the statistics of VecNormalize changes it
         if sampler.env is not None or inputs != self._made_prior[0]:
             self._made_prior = inputs, kind(inputs)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn import vec_normalize
@@ -29,10 +30,16 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
         self._raw_observations = RawObservationsWarning()
 
     @property
+    def _obs_normalize_env(self) -> VecNormalize | None:
+        """The ``VecNormalize`` that normalises observations, if there is one: some normalise rewards alone."""
+        env = self.get_vec_normalize_env()
+        return env if env is not None and env.norm_obs else None
+
+    @property
     def _current_statistics(self) -> ObsStatistics | None:
         """What observations are normalised by before the model sees them, as far as it is known."""
-        env = self.get_vec_normalize_env()
-        if self._normalizes_obs and env is not None and env.norm_obs:
+        env = self._obs_normalize_env
+        if self._normalizes_obs and env is not None:
             self._obs_statistics = ObsStatistics.of(env)
         return self._obs_statistics
 
@@ -41,8 +48,8 @@ class NormalizedAlgorithm(OffPolicyAlgorithm):
         self._normalizes_obs = vec_normalize.normalizes_observations(env, self.observation_space, self._normalizes_obs)
 
     def _warm_up_statistics(self, expert_buffer: ExpertBuffer) -> None:
-        env = self.get_vec_normalize_env()
-        if env is not None and env.norm_obs and not self._statistics_warmed_up:
+        env = self._obs_normalize_env
+        if env is not None and not self._statistics_warmed_up:
             vec_normalize.warm_up(env, expert_buffer)
             self._statistics_warmed_up = True
 

@@ -62,6 +62,11 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         self.replay_buffer = kept
 
     @property
+    def _action_range(self) -> spaces.Space:
+        """The space that stored actions are scaled from."""
+        return self.action_space
+
+    @property
     def replay_buffer(self) -> ReplayBuffer | None:  # type: ignore[override]
         """The replay buffer, allocated when it is first asked for; None offline, and without an environment."""
         online = not getattr(self, "offline", True) and self.env is not None and not spaces_env.is_spaces_env(self.env)
@@ -83,7 +88,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         return buffer_class(
             buffer_size,
             self.observation_space,  # type: ignore[arg-type]
-            self.action_space,
+            self._action_range,  # who reads the buffer scales actions back by it
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
@@ -138,6 +143,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         """
         if isinstance(log_interval, str) and log_interval != "auto":
             raise ValueError(f"`log_interval` is {log_interval[:80]!r}: give a number, 'auto', or None for no log.")
+        if log_interval == 0:
+            raise ValueError("`log_interval` is 0: give a positive number, 'auto', or None for no log.")
         of_model, automatic = self.offline, log_interval == "auto"
         self.offline = of_model if offline is None else offline
         self._log_steps = AUTO_LOG_STEPS * automatic

@@ -9,9 +9,9 @@ the demonstrations alone say the policy to start from, and the one to return to.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
@@ -67,6 +67,7 @@ class PriorInputs:
     :param batch_size: the number of the expert's transitions in a gradient step
     :param seed: seed of what is random in it
     :param verbose: from 1 on, it is said what takes time
+    :param policy_kwargs: what the policy was made with
     """
 
     expert_buffer: ExpertBuffer
@@ -80,6 +81,7 @@ class PriorInputs:
     batch_size: int
     seed: int
     verbose: int = field(default=0, compare=False)
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class RewardPrior(Protocol):
@@ -205,7 +207,7 @@ class SolutionPrior:
         expert_rng = np.random.default_rng(inputs.seed)
         with th.random.fork_rng([expert_buffer.device] if expert_buffer.device.type == "cuda" else []):
             th.manual_seed(inputs.seed)
-            self.policy = inputs.policy.untrained(OFFLINE_RATE, inputs.ent_coef)
+            self.policy = inputs.policy.untrained(OFFLINE_RATE, inputs.ent_coef, inputs.policy_kwargs)
             q_net, q_net_target, optimizer = self.policy.critic_networks()
             started = 0.0
             for n_updates in range(OFFLINE_STEPS):

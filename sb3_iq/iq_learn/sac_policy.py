@@ -107,7 +107,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         self.action_scale = ActionScale(self.action_space)
         # Modules are walked once
         actors = (self.actor, self.averaged_actor)
-        self._averaging = [list(a.parameters()) for a in actors] + [list(a.buffers()) for a in actors]
+        self._averaging = [list(actor.parameters()) for actor in actors]
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> sac.Actor:
         actor_class = FollowingActor if self.share_features_extractor else sac.Actor
@@ -141,7 +141,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         """
         if demonstrations is not None:
             self.action_scale.set(range_of_expert(self.action_space, demonstrations.trajectories))
-        return self.action_scale.box
+        return self.action_scale.within(self.action_space)
 
     def scale_action(self, action: np.ndarray) -> np.ndarray:
         return self.action_scale.scale(action)
@@ -213,9 +213,9 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
             about the last quarter instead (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
         """
         tau = max(self.actor_tau, 4 / (n_updates + 4))
-        parameters, averaged, buffers, averaged_buffers = self._averaging
-        polyak_update(parameters, averaged, tau)
-        for buffer, copied in zip(buffers, averaged_buffers, strict=True):
+        polyak_update(*self._averaging, tau)
+        # These are not kept: a module that is moved to another device gets new ones
+        for buffer, copied in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
             copied.copy_(buffer)
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:

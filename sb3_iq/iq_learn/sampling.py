@@ -72,7 +72,8 @@ class Sampler:
         :param n_updates: the number of gradient steps so far
         :return: whether there is a prior that VecNormalize's statistics, which have changed, are to be followed by
         """
-        return self.prior is not None and self.env is not None and n_updates > 0 and self.prior.follows_statistics(n_updates)
+        changes = self.env is not None and self.env.training
+        return changes and self.prior is not None and n_updates > 0 and self.prior.follows_statistics(n_updates)
 
     def sample(self, batch_size: int, n_added: int, actions_of_expert: ActionsOfExpert) -> Batch:
         """

@@ -85,14 +85,17 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
             q_net.q_net = nn.Sequential(*q_net.q_net.children(), ScaledTanh(self.q_bound)).to(self.device)
         return q_net
 
-    def untrained(self: SelfSoftQPolicy, learning_rate: float, ent_coef: float) -> SelfSoftQPolicy:
+    def untrained(
+        self: SelfSoftQPolicy, learning_rate: float, ent_coef: float, policy_kwargs: Mapping[str, Any]
+    ) -> SelfSoftQPolicy:
         """
         :param learning_rate: its learning rate
         :param ent_coef: its temperature alpha
+        :param policy_kwargs: what this one was made with: a derived class may have arguments of its own, or fix some
         :return: another policy like this one, before any gradient step. Observations are standardised alike
         """
-        parameters = {**self._get_constructor_parameters(), "lr_schedule": lambda _: learning_rate}
-        policy = type(self)(**parameters).to(self.device)
+        kwargs = {**policy_kwargs, **({} if self.q_bound is None else {"q_bound": self.q_bound})}
+        policy = type(self)(self.observation_space, self.action_space, lambda _: learning_rate, **kwargs).to(self.device)
         policy.normalizer.load_state_dict(self.normalizer.state_dict())
         policy.set_ent_coef(ent_coef)
         policy.set_training_mode(True)
