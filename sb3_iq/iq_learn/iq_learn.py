@@ -301,8 +301,9 @@ class IQLearn(ImitationAlgorithm):
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
         sampler, seed = self.sampler, self.seed or 0
         numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
-        data = sampler.expert_buffer, sampler.env
-        inputs = PriorInputs(*data, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs)
+        inputs = PriorInputs(
+            sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs
+        )
         # It is dear, and nothing but the statistics of VecNormalize changes it
         if sampler.env is not None or inputs != self._made_prior[0]:
             self._made_prior = inputs, kind(inputs)

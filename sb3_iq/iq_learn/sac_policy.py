@@ -213,7 +213,8 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
             about the last quarter instead (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
         """
         tau = max(self.actor_tau, 4 / (n_updates + 4))
-        polyak_update(*self._averaging, tau)
+        parameters, averaged = self._averaging
+        polyak_update(parameters, averaged, tau)
         # These are not kept: a module that is moved to another device gets new ones
         for buffer, copied in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
             copied.copy_(buffer)
