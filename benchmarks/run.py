@@ -122,6 +122,10 @@ def suites() -> dict[str, list[Run]]:
             Run(env, f"demos:{env}", 1, 200_000, seed, eval_freq=10_000, held_out=5)
             for seed, env in itertools.product(seeds, control)
         ],
+        "online-continuous": [
+            Run(env, f"demos:{env}", 3, 15_000, seed, eval_freq=1_500)
+            for env, seed in itertools.product(("LunarLanderContinuous-v3",), seeds)
+        ],
         "mujoco-bc": [
             Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
             for env, seed in itertools.product(control, seeds)

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from sb3_iq.iq_learn import updates
-from tests.utils import BOX, DISCRETE, WIDE_BOX, make_model
+from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, make_model
 
 
 def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwargs):
@@ -47,6 +47,19 @@ def test_cloning_term_of_the_default(action_space, expected):
     assert found == expected
     assert make(BOX, action_space, expert_actions="policy").settings.bc_coef == 0.0
     assert make(BOX, action_space, preset="paper").settings.bc_coef == 0.0
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_rate_of_the_actor_is_that_of_today(offline):
+    """Not that of the mode which the model was made in."""
+    model = make(BOX, WIDE_BOX, offline=offline)
+    found = {}
+    for mode in (offline, not offline):
+        if not mode:
+            model.set_env(RandomEnv(BOX, WIDE_BOX))
+        model.learn(40, offline=mode)
+        found[mode] = model.actor.optimizer.param_groups[0]["lr"] / 0.2
+    assert found == pytest.approx({False: 1e-4, True: 3e-4}, rel=0.2)
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -68,7 +68,8 @@ def test_paper_continuous(occupancy_term):
     """
     model = make(BOX, WIDE_BOX, preset="paper", objective_kwargs=dict(occupancy_term=occupancy_term))
     assert (model.batch_size, model.gamma, model.penalty_coef, model.objective.use_target) == (256, GAMMA, COEF, True)
-    assert (model.actor_learning_rate, model.lr_schedule(1), model.ent_coef, model.policy.actor_tau) == (3e-5, 3e-4, 0.01, 1.0)
+    assert (model.settings.actor_learning_rate, model.lr_schedule(1)) == (3e-5, 3e-4)
+    assert (model.ent_coef, model.policy.actor_tau) == (0.01, 1.0)
     assert len(model.critic.q_networks) == 1 and not any(isinstance(m, nn.LayerNorm) for m in model.critic.modules())
     batch, mine = batch_and_loss(model)
     model.set_random_seed(0)

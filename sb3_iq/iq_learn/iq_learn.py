@@ -188,7 +188,7 @@ class IQLearn(ImitationAlgorithm):
         self.penalty_coef = chosen["penalty_coef"]
         self.reward_prior = chosen["reward_prior"]
         self.bc_coef = bc_coef
-        self.actor_learning_rate = chosen["actor_learning_rate"]
+        self.actor_learning_rate = actor_learning_rate  # the preset's differs online and offline
         self.expert_actions = expert_actions
         self.objective_kwargs = objective_kwargs
         self.compile = compile
@@ -330,7 +330,7 @@ class IQLearn(ImitationAlgorithm):
         self._update_learning_rate(optimizers)
         progress = self._current_progress_remaining
         if self.actor is not None:
-            set_learning_rate(self.actor.optimizer, self.actor_learning_rate, progress)
+            set_learning_rate(self.actor.optimizer, self.settings.actor_learning_rate, progress)
         bc_coef = scheduled(self.settings.bc_coef, progress)
         functions, objective = updates.functions(self.compile), self.objective
 
