@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_iq.demonstrations.errors import how_to_install, shorten
+from sb3_iq.demonstrations.errors import cut, first_words, how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 from sb3_iq.environments import not_made
 from sb3_iq.iq_learn import IQLearn
@@ -138,11 +138,18 @@ def make_env(files: AgentFiles, max_episode_steps: int | None = None) -> gym.Env
     """
     limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
     try:
-        env = _wrapper(files, "env_wrapper")(gym.make(files.env_id, **{**files.env_kwargs, **limit}))
-        if "vec_env_wrapper" in files.wrappers:
-            env = _EnvOfVecEnv(_wrapper(files, "vec_env_wrapper")(DummyVecEnv([lambda: env])))
+        env = gym.make(files.env_id, **{**files.env_kwargs, **limit})
     except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
         raise ValueError(not_made(files.env_id, error)) from error
+    try:
+        env = _wrapper(files, "env_wrapper")(env)
+        if "vec_env_wrapper" in files.wrappers:
+            env = _EnvOfVecEnv(_wrapper(files, "vec_env_wrapper")(DummyVecEnv([lambda: env])))
+    except Exception as error:  # a name that can't be imported, a wrapper that wants another environment
+        given = ", ".join(str(files.wrappers[key]) for key in ("env_wrapper", "vec_env_wrapper") if key in files.wrappers)
+        raise ValueError(
+            f"--env-wrapper {cut(given)}: {files.env_id} can't be wrapped in it ({first_words(error)}). Give MODULE.CLASS"
+        ) from error
     space = env.observation_space
     for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]:
         if not isinstance(part, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
@@ -210,19 +217,14 @@ class Agent:
             self.model = known[files.algo].load(files.model, device=device, custom_objects=_TRAINING_ONLY)
         except Exception as error:  # whatever zipfile, pickle and torch raise, and SB3's asserts
             raise ValueError(
-                f"{shorten(files.model)}: cannot be loaded as an agent of {files.algo} ({type(error).__name__}: {error}). "
-                "Check --algo"
+                f"{shorten(files.model)}: cannot be loaded as an agent of {files.algo} ({first_words(error)}). Check --algo "
+                "and --device"
             ) from error
         venv: VecEnv = DummyVecEnv([lambda: env])
         self._normalize: VecNormalize | None = None
         if files.vecnormalize is not None:
-            try:
-                venv = self._normalize = VecNormalize.load(str(files.vecnormalize), venv)
-            except Exception as error:  # whatever pickle raises, and a shape that differs
-                raise ValueError(
-                    f"{shorten(files.vecnormalize)}: the statistics of VecNormalize cannot be loaded for {files.env_id} "
-                    f"({type(error).__name__}: {error})"
-                ) from error
+            venv = self._normalize = load_statistics(files.vecnormalize, venv, files.env_id)
+        check_statistics(self.model, self._normalize)
         self.sees_normalised = self._normalize is not None and bool(self._normalize.norm_obs)
         """Whether the agent was trained with normalised observations."""
         self._stack = self._new_stack(venv.observation_space)
@@ -272,7 +274,41 @@ class Agent:
         return replace(trajectory, obs=stack_obs(rows))
 
     def _new_stack(self, space: spaces.Space) -> StackedObservations | None:
-        return None if self._n_stack == 1 else StackedObservations(1, self._n_stack, space)  # type: ignore[arg-type]
+        try:
+            return None if self._n_stack == 1 else StackedObservations(1, self._n_stack, space)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ValueError(
+                f"--frame-stack {self._n_stack}: these observations can't be stacked ({error}). Leave it out"
+            ) from error
+
+
+def load_statistics(path: Path, venv: VecEnv, env_id: str) -> VecNormalize:
+    """
+    :param path: what ``VecNormalize.save`` wrote: a pickle, so only one that you trust
+    :param venv: the environment
+    :param env_id: its id
+    :return: the environment, with observations normalised
+    :raises ValueError: if they can't be read, or are those of another environment
+    """
+    try:
+        return VecNormalize.load(str(path), venv)
+    except Exception as error:  # whatever pickle raises, and a shape that differs
+        raise ValueError(
+            f"{shorten(path)}: the statistics of VecNormalize cannot be loaded for {env_id} ({first_words(error)})"
+        ) from error
+
+
+def check_statistics(model: BaseAlgorithm, normalize: VecNormalize | None) -> None:
+    """
+    :param model: a model, of which only an IQLearn knows whether it needs statistics
+    :param normalize: the statistics that are known
+    :raises ValueError: if they are missing
+    """
+    if normalize is None and getattr(model, "_normalizes_obs", False):
+        raise ValueError(
+            "the model was trained on observations normalised by VecNormalize, whose statistics are not saved with it: give "
+            "what VecNormalize.save wrote by --vecnormalize"
+        )
 
 
 def _push(stack: StackedObservations, obs: Any, first: bool) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+from sb3_iq.demonstrations.errors import first_words
+
 
 def split_id(env_id: str) -> tuple[str | None, str]:
     """
@@ -36,7 +38,7 @@ def not_made(env_id: str, error: Exception) -> str:
     :return: the message of a command
     """
     return (
-        f"--env {env_id}: this environment can't be made ({type(error).__name__}: {error}). Check the id and its arguments, "
+        f"--env {env_id}: this environment can't be made ({first_words(error)}). Check the id and its arguments, "
         "and name a package that registers it with --gym-packages"
     )
 
@@ -63,6 +65,9 @@ def make_env(env_id: str, packages: Iterable[str] = (), **kwargs: Any) -> gym.En
     """
     try:
         import_packages(packages)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    try:
         return gym.make(env_id, **kwargs)
     except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
         raise ValueError(not_made(env_id, error)) from error

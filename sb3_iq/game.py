@@ -31,6 +31,7 @@ class Game(PlayableGame):
     :param fps: steps a second; None: as many as the environment says
     :param zoom: enlarge the picture by this factor
     :raises pygame.error: if there is no display
+    :raises ValueError: if there is no key of this name
     """
 
     def __init__(self, env: gym.Env, keys: KeyMap, fps: int | None = None, zoom: float = 1.0) -> None:
@@ -38,7 +39,7 @@ class Game(PlayableGame):
         env.reset()
         self.keys = keys
         self.fps = fps or int(env.metadata.get("render_fps") or _DEFAULT_FPS)
-        codes = {pygame.key.key_code(name): name for combination in keys.actions for name in combination.split("+")}
+        codes = {_key_code(name): name for combination in keys.actions for name in combination.split("+")}
         super().__init__(env, dict.fromkeys([(code,) for code in codes], 0), zoom)
         self.names = codes
         self.down: list[str] = []
@@ -115,6 +116,13 @@ class Game(PlayableGame):
         """Close the window and the environment."""
         self.env.close()
         pygame.quit()
+
+
+def _key_code(name: str) -> int:
+    try:
+        return pygame.key.key_code(name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def play_episodes(game: Game, seed: int, n_episodes: int | None) -> tuple[dict[int, Trajectory], int]:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"pygame, which opens the window, can't be imported ({error}). {how_to_install('play')}")
     env = _make_env(parser, args)
     try:
-        keys = find_keys(env, dict(map(_key_and_action, args.keys)), _noop(args.noop))
+        keys = find_keys(env, _given_keys(args.keys), _noop(args.noop))
     except ValueError as error:
         parser.error(str(error))
     print(keys)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except pygame.error as error:
         parser.error(f"no window can be opened: {error}")
     except ValueError as error:
-        parser.error(f"--keys: {error}. Keys have pygame's names, e.g. a, left, space, left shift")
+        parser.error(f"--keys {error}. Keys have pygame's names, e.g. a, left, space, left shift")
     try:
         kept, n_attempts = play_episodes(game, args.seed, args.n_episodes)
     finally:
@@ -78,11 +78,16 @@ def _make_env(parser: argparse.ArgumentParser, args: argparse.Namespace) -> gym.
         parser.error(str(error))
 
 
-def _key_and_action(text: str) -> tuple[str, Any]:
-    name, colon, action = text.rpartition(":")
-    if not colon or not name:
-        raise ValueError(f"--keys {shorten(text)}: expected KEY:ACTION, e.g. left:0")
-    return name, _literal("--keys", action)
+def _given_keys(texts: Sequence[str]) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    for text in texts:
+        name, colon, action = text.rpartition(":")
+        if not colon or not name:
+            raise ValueError(f"--keys {shorten(text)}: expected KEY:ACTION, e.g. left:0")
+        if name in keys:
+            raise ValueError(f"--keys {name}: given twice. Give one action for each key")
+        keys[name] = _literal(f"--keys {name}:", action)
+    return keys
 
 
 def _noop(text: str | None) -> Any:

@@ -8,6 +8,7 @@ rarely. Agents hold pickles, which can run code: only those that you trust.
 """
 
 import argparse
+import math
 import sys
 import time
 import types
@@ -98,6 +99,8 @@ def _check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) 
         if getattr(args, name) != parser.get_default(name):
             option = f"--{name.replace('_', '-')}"
             parser.error(f"{option} is for {'--model' if args.folder else '-f'} only")
+    if args.min_return is not None and not math.isfinite(args.min_return):
+        parser.error(f"--min-return {args.min_return}: expected a finite number. Leave it out to keep every episode")
     if args.max_attempts is None:
         args.max_attempts = args.n_episodes if args.min_return is None else _ATTEMPTS_PER_EPISODE * args.n_episodes
     if args.max_attempts < args.n_episodes:

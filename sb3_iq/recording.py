@@ -60,17 +60,27 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     :param parser: the command
     :param args: its arguments, of :func:`add_arguments`
     """
-    if args.seed < 0:
-        parser.error(f"--seed {args.seed}: expected 0 or more")
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         parser.error(f"--out {shorten(args.out)} exists and is not empty: give another folder, or remove it")
-    above = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        parser.error(f"--out {shorten(args.out)}: {shorten(above)} is not a folder that can be written to")
+    check_seed_and_out(parser, args)
     try:
         args.env_kwargs = env_kwargs_of(args.env_kwargs)
     except ValueError as error:
         parser.error(str(error))
+
+
+def check_seed_and_out(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """
+    Exit with 2 if ``--seed`` is none of Gymnasium's, or ``--out`` no folder that can be written to.
+
+    :param parser: a command that plays, and writes a folder
+    :param args: its arguments
+    """
+    if not 0 <= args.seed < 2**31:
+        parser.error(f"--seed {args.seed}: expected 0 or more, and less than 2^31")
+    above = next(path for path in (args.out, *args.out.absolute().parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        parser.error(f"--out {shorten(args.out)}: {shorten(above)} is not a folder that can be written to")
 
 
 def total_reward(episode: Trajectory) -> float:

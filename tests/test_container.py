@@ -302,8 +302,8 @@ def test_plot(tmp_path, acts):
         Trajectory(np.zeros((5, 2)), acts, np.ones(4), True, False),
         Trajectory(np.zeros((5, 2)), acts, None, False, True),
     ]
-    figure = load_demonstrations(mixed).plot(tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").stat().st_size > 5000
+    figure = load_demonstrations(mixed).plot(tmp_path / "plots" / "plot.png")  # makes the folder, as save does
+    assert (tmp_path / "plots" / "plot.png").stat().st_size > 5000
     assert [axes.get_xlabel() for axes in figure.axes][:3] == ["length (steps)", "return", "end"]
 
 
@@ -321,6 +321,11 @@ def test_the_command_splits_saves_and_plots(tmp_path, capsys):
     capsys.readouterr()
     assert main([CARTPOLE, "--save", str(tmp_path / "all.parquet")]) == 2
     assert "there is something already" in capsys.readouterr().err
+    (tmp_path / "a_file").touch()
+    for image in ("plot.nothing", "a_file/plot.png"):
+        assert main([CARTPOLE, "--plot", str(tmp_path / image)]) == 2
+        error = capsys.readouterr().err
+        assert f"{image}': cannot be written (" in error and "Give a path like demos.png" in error
     for wrong, message in ((["--split", "2"], "--split 2: expected a number"), (["--seed", "1"], "for --split only")):
         with pytest.raises(SystemExit):
             main([CARTPOLE, *wrong])

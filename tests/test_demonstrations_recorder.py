@@ -113,6 +113,21 @@ def test_recorder_round_trip(tmp_path):
         save_trajectories([], tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("predict", "env", "seed", "error", "message"),
+    [
+        (Countdown(), Countdown(), 0, TypeError, r"predict is .*model\.predict\(obs, deterministic=True\)\[0\]"),
+        (lambda obs: (1, None), Countdown(), 0, TypeError, r"predict returned a tuple: .* the first part, \[0\]"),
+        (lambda obs: 1, "CartPole-v1", 0, TypeError, r"env is 'CartPole-v1': expected .* gymnasium\.make\(ID\)"),
+        (lambda obs: 1, Countdown(), None, TypeError, "seed=None: expected an integer"),
+        (lambda obs: 1, Countdown(), -1, ValueError, "seed=-1: expected an integer at least 0"),
+    ],
+)
+def test_mistakes_of_who_records(predict, env, seed, error, message):
+    with pytest.raises(error, match=message):
+        record(predict, env, 1, seed=seed)
+
+
 def test_more_numbers_than_one_arrow_array_holds(tmp_path, monkeypatch):
     episodes = make_episodes()
     monkeypatch.setattr("sb3_iq.demonstrations.saving.MAX_NUMBERS", 2 * np.asarray(episodes[0].obs).size)

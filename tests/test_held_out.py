@@ -17,7 +17,18 @@ from sb3_iq.callbacks.held_out import MEASURES
 from sb3_iq.demonstrations import Trajectory
 from sb3_iq.iq_learn import offline_algorithm
 from sb3_iq.occupancy import distance
-from tests.utils import BOX, COMBINATIONS, DISCRETE, SMALL, WIDE_BOX, RandomEnv, make_model, parameters, random_trajectories
+from tests.utils import (
+    BOX,
+    COMBINATIONS,
+    DICT,
+    DISCRETE,
+    SMALL,
+    WIDE_BOX,
+    RandomEnv,
+    make_model,
+    parameters,
+    random_trajectories,
+)
 
 FIT = ["action_error", "log_likelihood", "advantage", "reward"]
 ROLLED_OUT = [*FIT, "policy_reward", "reward_gap", "occupancy_distance"]
@@ -220,6 +231,9 @@ def test_refused_models_and_data():
         model.learn(1, HeldOutCallback(states, best_by="action_error"))
     with pytest.warns(UserWarning, match="100 % of the held-out transitions are among the demonstrations"):
         model.learn(1, HeldOutCallback(random_trajectories(RandomEnv(BOX, DISCRETE))))
+    for other, message in ((RandomEnv(DICT, DISCRETE), "observation space Dict"), (RandomEnv(BOX, BOX), "action space Box")):
+        with pytest.raises(ValueError, match=f"eval_env has the {message}.* with the same wrappers"):
+            model.learn(1, HeldOutCallback(random_held_out(BOX, DISCRETE), other))
     inside = DummyVecEnv([lambda: Monitor(gym.make("CartPole-v1"))])
     assert HeldOutCallback("bundled:CartPole-v1", VecNormalize(inside)).eval_env is inside
 

@@ -54,6 +54,7 @@ class MaskedEnv(RandomEnv):
 gym.register("RecordImageEnv-v0", entry_point=lambda **_: ImageEnv())
 gym.register("RecordDictEnv-v0", entry_point=lambda **_: DictEnv())
 gym.register("RecordTupleEnv-v0", entry_point=lambda **_: TupleEnv())
+gym.register("RecordDiscreteEnv-v0", entry_point=lambda **_: RandomEnv(spaces.Discrete(5), DISCRETE))
 gym.register("RecordMaskedEnv-v0", entry_point=lambda **_: MaskedEnv())
 
 
@@ -223,6 +224,19 @@ def test_iq_learn_agent(tmp_path):
     assert_replays(tmp_path / "set")
 
 
+def test_statistics_that_are_missing(tmp_path, capsys):
+    """A model of another library tells nothing of VecNormalize, but IQLearn's does."""
+    env = VecNormalize(make_vec_env(CART))
+    model = IQLearn("MlpPolicy", env, "bundled:CartPole-v1", seed=0, learning_starts=10).learn(2)
+    model.save(tmp_path / "agent")
+    env.save(str(tmp_path / "statistics.pkl"))
+    arguments = ["--algo", "iq", "--model", tmp_path / "agent.zip", "--env", CART, "--n-episodes", 1]
+    assert record(tmp_path / "set", *arguments) == 1
+    error = capsys.readouterr().err
+    assert "give what VecNormalize.save wrote by --vecnormalize" in error and not (tmp_path / "set").exists()
+    assert record(tmp_path / "set", *arguments, "--vecnormalize", tmp_path / "statistics.pkl") == 0
+
+
 def test_min_return(tmp_path, agent, capsys):
     assert record(tmp_path / "all", *agent, "--n-episodes", 20) == 0
     returns = card(tmp_path / "all")["returns"]
@@ -299,6 +313,10 @@ def test_imitation_reads_it(tmp_path, agent):
         (["--out", "."], "exists and is not empty"),
         (["--out", "a_file/set"], "a_file' is not a folder that can be written to"),
         (["--vecnormalize", "missing.pkl"], "--vecnormalize 'missing.pkl': no such file"),
+        (["--min-return", "nan"], "--min-return nan: expected a finite number"),
+        (["--seed", "3000000000"], "--seed 3000000000: expected 0 or more, and less than 2^31"),
+        (["--env-wrapper", "no_such.Wrapper"], "--env-wrapper no_such.Wrapper: CartPole-v1 can't be wrapped in it"),
+        (["--env-wrapper", "gymnasium.wrappers.NoSuch"], "has no attribute 'NoSuch'). Give MODULE.CLASS"),
     ],
 )
 def test_wrong_arguments(tmp_path, monkeypatch, agent, capsys, arguments, message):
@@ -322,6 +340,8 @@ def test_folder_of_the_zoo_without_the_zoo(tmp_path, monkeypatch, capsys):
         (["--env", "Pendulum-v1"], "the agent was trained with the observation space"),
         (["--frame-stack", "2"], "the agent was trained with the observation space"),
         (["--algo", "sac"], "cannot be loaded as an agent of sac"),
+        (["--device", "gpu"], "Check --algo and --device"),
+        (["--env", "RecordDiscreteEnv-v0", "--frame-stack", "2"], "--frame-stack 2: these observations can't be stacked"),
         (["--vecnormalize", "a_file"], "the statistics of VecNormalize cannot be loaded"),
     ],
 )

@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_iq import IQLearn
 from sb3_iq.rewards import LearnedReward, Report, epic_distance, heatmap, report
@@ -172,6 +174,48 @@ def test_command_with_an_environment_of_ones_own(model, tmp_path, monkeypatch, c
     assert main() == 0
     lengths = [row["length"] for row in json.loads((tmp_path / "out" / "report.json").read_text())["actors"]]
     assert max(lengths) <= 20
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--model", "nothing.zip"], 2, "--model 'nothing.zip': no such file"),
+        (["--model", "."], 2, "--model '.': no such file"),
+        (["--model", "agent.zip"], 1, "--model 'agent.zip': cannot be loaded as a model of IQLearn or a LearnedReward"),
+        (["--checkpoints", "a_file"], 1, "--checkpoints 'a_file': cannot be loaded as a model of IQLearn"),
+        (["--out", "a_file"], 2, "--out 'a_file': 'a_file' is not a folder that can be written to"),
+        (["--seed", "-1"], 2, "--seed -1: expected 0 or more"),
+        (["--n-episodes", "-3"], 2, "'-3' is not a positive integer"),
+        (["--vecnormalize", "nothing.pkl"], 2, "--vecnormalize 'nothing.pkl': no such file"),
+        (["--vecnormalize", "a_file"], 1, "'a_file': the statistics of VecNormalize cannot be loaded for CartPole-v1"),
+    ],
+)
+def test_mistakes_at_the_command(model, tmp_path, monkeypatch, capsys, words, status, message):
+    monkeypatch.chdir(tmp_path)
+    model.save("model.zip")
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save("agent")
+    (tmp_path / "a_file").touch()
+    monkeypatch.setattr(sys, "argv", ["rewards", "--model", "model.zip", "--env", "CartPole-v1", "--out", "out", *words])
+    try:
+        found = main()
+    except SystemExit as stop:
+        found = stop.code
+    error = capsys.readouterr().err
+    assert found == status and message in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+def test_command_for_a_model_in_vec_normalize(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    env = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    IQLearn("MlpPolicy", env, "bundled:CartPole-v1", seed=0, device="cpu", learning_starts=10).learn(2).save("model")
+    env.save("statistics.pkl")
+    words = ["--model", "model", "--env", "CartPole-v1", "--n-episodes", "10", "--out", "out"]
+    monkeypatch.setattr(sys, "argv", ["rewards", *words])
+    assert main() == 1
+    assert "give what VecNormalize.save wrote by --vecnormalize" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["rewards", *words, "--vecnormalize", "statistics.pkl"])
+    assert main() == 0
+    assert "pearson, length removed" in capsys.readouterr().out
 
 
 class OneArrayEnv(RandomEnv):

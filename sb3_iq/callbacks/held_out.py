@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
-from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.errors import check_integer, cut, shorten
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.rng import kept_rng_states
@@ -80,7 +80,8 @@ class HeldOutCallback(BaseCallback):
     :param best_model_save_path: the folder for ``best_model.zip``
     :param log_path: the folder for ``held_out.npz``: ``timesteps`` and an array of each measure
     :param verbose: 0 for no output, 1 for a line each evaluation
-    :raises ValueError: if an argument is out of range, or ``best_by`` can't be computed from what there is
+    :raises ValueError: if an argument is out of range, ``best_by`` can't be computed from what there is, or ``eval_env`` is
+        not of the model's spaces
     :raises TypeError: if the model is no ``IQLearn``
     """
 
@@ -128,6 +129,9 @@ class HeldOutCallback(BaseCallback):
                 os.makedirs(path, exist_ok=True)
 
     def _on_training_start(self) -> None:
+        if self.eval_env is not None:
+            _check_space("observation", self.eval_env.observation_space, self.model.observation_space)
+            _check_space("action", self.eval_env.action_space, self.model.action_space)
         demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
         with_actions = all(trajectory.acts is not None for trajectory in demonstrations)
         self.buffer = self._as_buffer(demonstrations, with_actions)
@@ -289,3 +293,18 @@ def _as_vec_env(env: gym.Env | VecEnv | str) -> VecEnv:
     if unwrap_vec_normalize(vec_env) is not None:
         raise ValueError("eval_env has a VecNormalize below other wrappers: give it without. Observations are normalised here")
     return vec_env
+
+
+def _check_space(kind: str, found: spaces.Space, expected: spaces.Space) -> None:
+    """Refuse an environment of other wrappers before the training, not in its first evaluation. Bounds may differ."""
+    if _shape(found) != _shape(expected):
+        raise ValueError(
+            f"eval_env has the {kind} space {cut(found)}, but the model {cut(expected)}: give the environment that the model "
+            "learns in, with the same wrappers"
+        )
+
+
+def _shape(space: spaces.Space) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _shape(part) for key, part in space.spaces.items()}
+    return type(space), space.shape, getattr(space, "n", None)

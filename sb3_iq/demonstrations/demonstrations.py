@@ -236,10 +236,15 @@ class Demonstrations:
         :param path: the image to write, e.g. ``"demos.png"``, if there shall be one
         :return: a figure of lengths, returns, how the episodes end, and the actions
         :raises ImportError: if matplotlib is not installed
+        :raises ValueError: if the image can't be written, for instance as its name has no ending of an image
         """
         figure = plot_trajectories(self.trajectories, self.describe())
         if path is not None:
-            figure.savefig(path)
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a path like demos.png") from error
         return figure
 
     @property

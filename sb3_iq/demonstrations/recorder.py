@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_iq.demonstrations.errors import check_integer
+from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 
@@ -28,8 +28,18 @@ def record(
     :param seed: episode k is reset with ``seed + k``
     :param reset_options: the ``options`` of every reset
     :return: the episodes, with raw observations and exact flags
+    :raises TypeError: if an argument is of another type, or ``predict`` returns a tuple
+    :raises ValueError: if a number is out of range
     """
+    if not callable(predict):
+        raise TypeError(
+            f"predict is {shorten(predict)}: expected a function of one observation. For a model of SB3 it is "
+            "lambda obs: model.predict(obs, deterministic=True)[0]"
+        )
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"env is {shorten(env)}: expected a single environment of Gymnasium, e.g. gymnasium.make(ID)")
     check_integer("n_episodes", n_episodes, 1)
+    check_integer("seed", seed, 0)
     return [play(predict, env, seed + episode, reset_options) for episode in range(n_episodes)]
 
 
@@ -50,6 +60,10 @@ def play(
     terminated = truncated = False
     while not (terminated or truncated):
         action = predict(obs)
+        if isinstance(action, tuple):
+            raise TypeError(
+                "predict returned a tuple: expected one action. Of SB3's model.predict(obs) that is the first part, [0]"
+            )
         actions.append(copy.deepcopy(action))
         obs, reward, terminated, truncated, _ = env.step(action)
         observations.append(copy.deepcopy(obs))

@@ -4,15 +4,22 @@ import argparse
 import pathlib
 import sys
 
+import gymnasium as gym
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
 from sb3_iq import IQLearn
+from sb3_iq.agents import check_statistics, load_statistics
+from sb3_iq.demonstrations.errors import first_words, shorten
 from sb3_iq.environments import env_kwargs_of, make_env
+from sb3_iq.recording import check_seed_and_out, positive
 from sb3_iq.rewards import LearnedReward, report
 from sb3_iq.rewards.storage import is_reward
 
 
 def main() -> int:
     """
-    :return: the exit status: 1, with the reason on the standard error, where something does not fit
+    :return: the exit status: 1, with the reason on the standard error, where something does not fit. Wrong arguments exit
+        with 2, as in argparse
     """
     parser = argparse.ArgumentParser(prog="python -m sb3_iq.rewards", description="A report on a recovered reward")
     parser.add_argument("--model", type=pathlib.Path, required=True, help="a saved IQLearn model or LearnedReward")
@@ -22,16 +29,28 @@ def main() -> int:
     parser.add_argument(
         "--gym-packages", nargs="+", default=[], metavar="PACKAGE", help="to import: they register environments"
     )
-    parser.add_argument("--n-episodes", type=int, default=60)
+    parser.add_argument("--n-episodes", type=positive, default=60, metavar="N", help="at least 10 (default 60)")
     parser.add_argument("--checkpoints", type=pathlib.Path, nargs="*", default=[], help="earlier models, which act as well")
     parser.add_argument("--demos", help="the model's demonstrations, where it cannot read them again by their name")
+    parser.add_argument(
+        "--vecnormalize",
+        type=pathlib.Path,
+        metavar="PKL",
+        help="statistics that VecNormalize.save wrote, if it was trained so",
+    )
     parser.add_argument("--form", choices=("bellman", "advantage", "bounded"), default="bounded")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    check_seed_and_out(parser, args)
+    for option in ("model", "vecnormalize"):
+        path = getattr(args, option)
+        if path is not None and not path.is_file() and not pathlib.Path(f"{path}.zip").is_file():
+            parser.error(f"--{option} {shorten(path)}: no such file")
     try:
-        reward = _read(args.model, args.demos).with_form(args.form)
-        checkpoints = [_read(path, None) for path in args.checkpoints]
         with make_env(args.env, args.gym_packages, **env_kwargs_of(args.env_kwargs)) as env:
+            statistics = _statistics(args.vecnormalize, env, args.env)
+            reward = _read("--model", args.model, statistics, args.demos).with_form(args.form)
+            checkpoints = [_read("--checkpoints", path, statistics) for path in args.checkpoints]
             result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
@@ -46,10 +65,24 @@ def main() -> int:
     return 0
 
 
-def _read(path: pathlib.Path, demos: str | None) -> LearnedReward:
-    if is_reward(path):
-        return LearnedReward.load(path)
-    return LearnedReward(IQLearn.load(path) if demos is None else IQLearn.load(path, expert_data=demos))
+def _statistics(path: pathlib.Path | None, env: gym.Env, env_id: str) -> VecNormalize | None:
+    return None if path is None else load_statistics(path, DummyVecEnv([lambda: env]), env_id)
+
+
+def _read(option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None) -> LearnedReward:
+    try:
+        if is_reward(path):
+            return LearnedReward.load(path)
+        model = IQLearn.load(path)
+    except Exception as error:  # whatever zipfile, pickle and torch raise, and SB3's asserts
+        raise ValueError(
+            f"{option} {shorten(path)}: cannot be loaded as a model of IQLearn or a LearnedReward ({first_words(error)}). "
+            "Give what their save() wrote"
+        ) from error
+    check_statistics(model, statistics)
+    if demos is not None:
+        model.set_expert_data(demos)
+    return LearnedReward(model, vec_normalize=statistics)
 
 
 if __name__ == "__main__":
