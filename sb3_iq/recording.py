@@ -22,7 +22,9 @@ from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.report import Finding, make_report
 from sb3_iq.environments import env_kwargs_of, split_id
 from sb3_iq.iq_learn.spaces_env import env_spec
+from sb3_iq.observations import is_image
 
+_SMALLEST_OF_CNN = 36  # pixels in height or width, below which SB3's NatureCNN has nothing left
 _PACKAGES = ("stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "datasets")
 
 
@@ -161,10 +163,18 @@ def print_report(
         return
     module, env_id = split_id(args.env)  # the zoo takes the module apart from the id
     packages = [*args.gym_packages, *([] if module is None or module in args.gym_packages else [module])]
-    settings = {"expert_data": str(args.out), **wrappers}
+    settings = {"expert_data": str(args.out), **_policy(known_spaces[0]), **wrappers}
     command = f"rl_zoo3 train --algo iq --env {env_id} -params {_zoo_arguments(settings)}"
     command += f" --gym-packages {' '.join(packages)}" if packages else ""
     print(command + (f" --env-kwargs {_zoo_arguments(env_kwargs)}" if env_kwargs else ""))
+
+
+def _policy(observation_space: spaces.Space) -> dict[str, str]:
+    """Return the zoo's setting where its default, of an environment that it doesn't know, would be refused or bad."""
+    if isinstance(observation_space, spaces.Dict):
+        return {"policy": "MultiInputPolicy"}
+    is_large = is_image(observation_space) and sorted(observation_space.shape or ())[-2] >= _SMALLEST_OF_CNN
+    return {"policy": "CnnPolicy"} if is_large else {}
 
 
 def _zoo_arguments(values: Mapping[str, Any]) -> str:

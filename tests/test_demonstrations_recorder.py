@@ -117,7 +117,13 @@ def test_recorder_round_trip(tmp_path):
     ("predict", "env", "seed", "error", "message"),
     [
         (Countdown(), Countdown(), 0, TypeError, r"predict is .*model\.predict\(obs, deterministic=True\)\[0\]"),
-        (lambda obs: (1, None), Countdown(), 0, TypeError, r"predict returned a tuple: .* the first part, \[0\]"),
+        (
+            lambda obs: (1, None),
+            Countdown(),
+            0,
+            TypeError,
+            r"predict returned an action and a state, .* model\.predict\(obs\)\[0\]",
+        ),
         (lambda obs: 1, "CartPole-v1", 0, TypeError, r"env is 'CartPole-v1': expected .* gymnasium\.make\(ID\)"),
         (lambda obs: 1, Countdown(), None, TypeError, "seed=None: expected an integer"),
         (lambda obs: 1, Countdown(), -1, ValueError, "seed=-1: expected an integer at least 0"),

@@ -153,7 +153,7 @@ def test_normalisation_is_undone(tmp_path):
 
 
 @pytest.mark.parametrize("n_stack", [1, 3])
-def test_images_stay_as_the_environment_gives_them(tmp_path, n_stack):
+def test_images_stay_as_the_environment_gives_them(tmp_path, capsys, n_stack):
     env = make_vec_env("RecordImageEnv-v0", seed=0)
     env = env if n_stack == 1 else VecFrameStack(env, n_stack)
     model = stable_baselines3.PPO("CnnPolicy", env, n_steps=8, seed=0)  # wraps it in VecTransposeImage
@@ -161,6 +161,7 @@ def test_images_stay_as_the_environment_gives_them(tmp_path, n_stack):
     stack = [] if n_stack == 1 else ["--frame-stack", n_stack]
     arguments = ["--algo", "ppo", "--model", tmp_path / "agent.zip", "--env", "RecordImageEnv-v0", *stack]
     assert record(tmp_path / "set", *arguments, "--n-episodes", 2) == 0
+    assert '''"policy:'CnnPolicy'"''' in capsys.readouterr().out
     episode = load_demonstrations(tmp_path / "set").trajectories[0]
     assert episode.obs.shape == (6, 36, 36, 3 * n_stack) and episode.obs.dtype == np.uint8
     env.seed(0)
@@ -174,7 +175,7 @@ def test_images_stay_as_the_environment_gives_them(tmp_path, n_stack):
 
 
 @pytest.mark.parametrize("n_stack", [1, 3])
-def test_dictionaries_have_a_column_for_each_key(tmp_path, n_stack):
+def test_dictionaries_have_a_column_for_each_key(tmp_path, capsys, n_stack):
     raw = make_vec_env("RecordDictEnv-v0")
     normalised = VecNormalize(make_vec_env("RecordDictEnv-v0"), norm_obs_keys=["vector"], norm_reward=False, training=False)
     normalised.obs_rms["vector"].mean += 0.5
@@ -188,6 +189,7 @@ def test_dictionaries_have_a_column_for_each_key(tmp_path, n_stack):
     arguments = ["--algo", "ppo", "--model", tmp_path / "agent.zip", "--env", "RecordDictEnv-v0", "--n-episodes", 2]
     arguments += ["--vecnormalize", tmp_path / "statistics.pkl", *([] if n_stack == 1 else ["--frame-stack", n_stack])]
     assert record(tmp_path / "set", *arguments) == 0
+    assert '''"policy:'MultiInputPolicy'"''' in capsys.readouterr().out  # the zoo's default is MlpPolicy
     first = load_demonstrations(tmp_path / "set")[0]
     assert first.obs["image"].shape == (11, 36, 36, 3 * n_stack) and first.obs["image"].dtype == np.uint8
     assert first.obs["vector"].shape == (11, 4 * n_stack)

@@ -28,7 +28,7 @@ def record(
     :param seed: episode k is reset with ``seed + k``
     :param reset_options: the ``options`` of every reset
     :return: the episodes, with raw observations and exact flags
-    :raises TypeError: if an argument is of another type, or ``predict`` returns a tuple
+    :raises TypeError: if an argument is of another type, or ``predict`` returns what SB3's does
     :raises ValueError: if a number is out of range
     """
     if not callable(predict):
@@ -60,9 +60,10 @@ def play(
     terminated = truncated = False
     while not (terminated or truncated):
         action = predict(obs)
-        if isinstance(action, tuple):
+        if isinstance(action, tuple) and len(action) == 2 and (action[1] is None or isinstance(action[1], tuple)):
             raise TypeError(
-                "predict returned a tuple: expected one action. Of SB3's model.predict(obs) that is the first part, [0]"
+                "predict returned an action and a state, as SB3's model.predict does: expected the action alone, "
+                "model.predict(obs)[0]"
             )
         actions.append(copy.deepcopy(action))
         obs, reward, terminated, truncated, _ = env.step(action)
