@@ -302,6 +302,22 @@ def test_bad_batches():
         reward(obs[:0], acts[:0], next_obs[:0], terminated[:0])
     with pytest.raises(ValueError, match=r"`obs` has dtype <U1, .*: give numbers"):
         reward.predict_value(np.full((10, 3), "a"))
+    with pytest.raises(ValueError, match=r"`actions` has dtype <U1, .*: give numbers"):
+        reward.predict_q(obs, np.full(10, "a"))
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [(spaces.Discrete(5), 5), (spaces.Discrete(5), -1), (spaces.MultiDiscrete([5, 2]), 2), (spaces.MultiBinary(2), 0.5)],
+)
+def test_codes_that_a_discrete_space_does_not_have(space, wrong):
+    """Alone and in a dictionary: PyTorch has no message for them, and cuts fractions off."""
+    obs = np.full((4, *(space.shape or ())), wrong)
+    with pytest.raises(ValueError, match=rf"`obs` holds {wrong}, which is not in .*: give the environment's own observations"):
+        LearnedReward(make("MlpPolicy", space)).predict_value(obs)
+    reward = LearnedReward(make("MultiInputPolicy", spaces.Dict({"a": BOX, "b": space})))
+    with pytest.raises(ValueError, match=rf"`obs\['b'\]` holds {wrong}, which is not in"):
+        reward.predict_value({"a": np.zeros((4, 3)), "b": obs})
 
 
 def test_bad_dictionaries():

@@ -242,6 +242,8 @@ def test_environments_that_return_the_same_array():
 def test_bad_arguments(model):
     with pytest.raises(ValueError, match="`n_episodes` is 3: a correlation needs at least 10"):
         report(model, "CartPole-v1", n_episodes=3)
+    with pytest.raises(TypeError, match="`env` is a DummyVecEnv: give a single environment of Gymnasium"):
+        report(model, DummyVecEnv([lambda: gym.make("CartPole-v1")]), n_episodes=10)
     with pytest.raises(ValueError, match="`observation` has shape"):
         report(model, RandomEnv(spaces.Box(-1, 1, (3,)), spaces.Discrete(2)), n_episodes=10)
 

@@ -55,6 +55,8 @@ def _checked_rows(values: Any, space: spaces.Space, name: str) -> np.ndarray:
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         index = int(np.argwhere(~np.isfinite(rows))[0][0])
         raise ValueError(f"`{name}` holds NaN or infinity in row {index}: drop that transition, or mend the environment.")
+    if not isinstance(space, spaces.Box):
+        _check_numbers(rows, space, name, "observations")
     return np.moveaxis(rows, -1, 1) if rows.shape[1:] != shapes[0] else rows
 
 
@@ -73,20 +75,27 @@ def checked_actions(actions: Any, space: spaces.Space) -> np.ndarray:
         raise ValueError("`actions` is a single action: give a batch, shape (batch, *action_shape), by actions[None].")
     if rows.shape[1:] != shape:
         raise ValueError(f"`actions` has shape {rows.shape}, but the reward's action space is {_short(space)}: give a batch.")
+    if rows.dtype.kind not in "buif":
+        raise ValueError(f"`actions` has dtype {rows.dtype}, but the reward's action space is {_short(space)}: give numbers.")
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise ValueError("`actions` holds NaN or infinity: drop those transitions, or mend the agent.")
     if isinstance(space, spaces.Box):
         # As demonstrations are: Q is only defined on the box
         return np.clip(rows, space.low, space.high)
+    _check_numbers(rows, space, "actions", "actions")
+    return rows.astype(np.int64, copy=False)
+
+
+def _check_numbers(rows: np.ndarray, space: spaces.Space, name: str, what: str) -> None:
+    """Refuse numbers that a discrete space does not have."""
     low, high = _discrete_bounds(space)
     invalid = (rows < low) | (rows > high)
     if rows.dtype.kind == "f":
         invalid |= rows != np.floor(rows)
     if invalid.any():
         raise ValueError(
-            f"`actions` holds {rows[invalid][0]}, which is not in {_short(space)}: give the environment's own actions."
+            f"`{name}` holds {rows[invalid][0]}, which is not in {_short(space)}: give the environment's own {what}."
         )
-    return rows.astype(np.int64, copy=False)
 
 
 def _discrete_bounds(space: spaces.Space) -> tuple[Any, Any]:

@@ -167,10 +167,15 @@ def report(
     :param seed: the seed of the episodes
     :return: the report; its ``save(folder)`` writes JSON, a picture and a page
     :raises ValueError: if there are fewer than 10 episodes, or if the environment is not that of the reward
+    :raises TypeError: if the environment is none of Gymnasium, or a vectorised one
     """
     if n_episodes < 10:
         raise ValueError(f"`n_episodes` is {n_episodes}: a correlation needs at least 10 episodes, 60 tell more.")
     reward = model if isinstance(model, LearnedReward) else LearnedReward(model, form="bounded")
+    if not isinstance(env, (str, gym.Env)):
+        raise TypeError(
+            f"`env` is a {type(env).__name__}: give a single environment of Gymnasium, gymnasium.make(ID), or its id."
+        )
     made = gym.make(env) if isinstance(env, str) else env
     _check_env(made, reward)
     episodes = play_all(made, graded_actors(reward, checkpoints), n_episodes, seed)
