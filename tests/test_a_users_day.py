@@ -6,7 +6,6 @@ the reward, play. Only what the public API and the commands offer, on observatio
 import importlib.util
 import json
 import sys
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -37,7 +36,7 @@ class Drone(gym.Env):
     time; lopsided actions. An episode is never terminated, but cut off by a clock of its own, which no spec tells.
     """
 
-    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 500}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 500}  # noqa: RUF012
     observation_space = spaces.Dict(
         where=spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
         battery=spaces.Box(0.0, np.inf, (1,), np.float64),
