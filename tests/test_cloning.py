@@ -66,7 +66,7 @@ def test_rate_of_the_actor_is_that_of_today(offline):
 def test_the_actor_follows_q_where_it_is_not_cloned(offline):
     """Online that is on the policy's rows alone: in the expert's states nothing corrects what Q says of other actions."""
     model = make(BOX, WIDE_BOX, offline=offline).learn(20)
-    policy, alpha = model.policy, th.tensor(0.01)
+    policy, alpha = model.policy, model.policy.ent_coef
     batch = model.sampler.sample(8, 20, model._actions_of_expert)
     actions, log_prob, means = policy.action_log_prob(batch.obs)
     losses = alpha * log_prob - policy.aggregate(policy.q_values(batch.obs, actions))

@@ -56,14 +56,15 @@ def with_form(**form):
     return dict(ent_coef="auto_0.1", objective_kwargs=form)
 
 
-# The default of then, for discrete actions
+# The defaults of then, for discrete and continuous actions
 SMALL_PENALTY = dict(penalty_coef=0.5)
 WITHOUT_PRIOR = dict(reward_prior=0.0, **SMALL_PENALTY)
+WARM = dict(ent_coef=0.01)
 CASES = {
     "discrete-online": (DISCRETE, WITHOUT_PRIOR),
     "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY)),
-    "box-online": (WIDE_BOX, {}),
-    "box-offline": (WIDE_BOX, dict(offline=True)),
+    "box-online": (WIDE_BOX, WARM),
+    "box-offline": (WIDE_BOX, dict(offline=True, **WARM)),
     "paper-discrete-offline": (DISCRETE, dict(offline=True, preset="paper")),
     "paper-box-online": (WIDE_BOX, dict(preset="paper")),
     "ls-iq-box-online": (WIDE_BOX, dict(preset="ls-iq")),

@@ -57,7 +57,7 @@ class IQLearn(ImitationAlgorithm):
     :param replay_buffer_class: Replay buffer class to use; those of n-step returns or relabelled goals are refused
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer (False by default)
-    :param ent_coef: the temperature alpha, typically 0.01 to 0.1; ``"auto"`` to learn it, ``"auto_0.1"`` from 0.1 on
+    :param ent_coef: the temperature alpha, typically 0.001 to 0.1; ``"auto"`` to learn it, ``"auto_0.1"`` from 0.1 on
     :param target_update_interval: gradient steps between two updates of the target network, typically 1
     :param target_entropy: target entropy of ``ent_coef="auto"``: by default minus the number of dimensions, or log(n) / 10
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE, continuous actions; False by default)

@@ -92,6 +92,7 @@ DEFAULT = {
             "expert_share": 0.25,
             "discounted_share": 0.5,
             "tau": 0.02,
+            "ent_coef": 3e-3,
             "penalty_coef": 32.0,
             "occupancy_term": "expert_bounded",
             "terminal_value": "absorbing",
@@ -101,7 +102,7 @@ DEFAULT = {
             "policy_kwargs": {"n_critics": 2, "actor_tau": 1e-3},
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
-        images={"reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
+        images={"ent_coef": 0.01, "reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
         offline={**OFFLINE, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
     ),
 }
