@@ -57,8 +57,8 @@ def sample_iq_params(
     trial.suggest_float("learning_rate", 3e-5, 2e-3, log=True)
     trial.suggest_float("tau", 0.001, 0.08, log=True)
     trial.suggest_float("ent_coef", 0.001, 0.3, log=True)
-    # Rewards are at most of size 1 / penalty_coef
-    trial.suggest_float("penalty_coef", 0.1, 2.0, log=True)
+    # Rewards are at most 1 / penalty_coef from the prior; the presets have 0.5 to 32
+    trial.suggest_float("penalty_coef", 0.1, 64.0, log=True)
     trial.suggest_categorical("net_arch", list(NET_ARCHS))
     if n_actions:
         trial.suggest_float("actor_learning_rate", 1e-5, 1e-3, log=True)
