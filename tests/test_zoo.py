@@ -184,11 +184,16 @@ def test_offline(zoo):
 
 def test_weights_and_biases(tmp_path):
     """What ``--track`` sends, without a network: it stays on this machine."""
-    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    for package in ("wandb", "tensorboard"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
     command = ["python", "-m", "sb3_iq.zoo", "train", "--algo", "iq", "--env", "CartPole-v1", "-n", 100, "--eval-freq", -1]
     offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     shell(*command, "--track", "-params", "offline:True", cwd=tmp_path, **offline)
-    assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    (run,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    sent = run.read_bytes()
+    # As the page of RL Zoo says: the keys of the logs, and the hyperparameters within the configuration
+    for text in ("train/critic_loss", "train/expert_reward", "saved_hyperparams", "bundled:CartPole-v1"):
+        assert text.encode() in sent, text
     assert len(list(tmp_path.glob("runs/CartPole-v1__iq__*/CartPole-v1/IQLearn_1/events.*"))) == 1
 
 
