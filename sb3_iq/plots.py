@@ -2,7 +2,8 @@
 Curves of returns, for all figures of this project.
 
 Means with bands, colours that the colour-blind tell apart, the legend beside the panels, and thin lines for the expert and for
-random actions. A figure has a white ground, to be read on dark pages too.
+random actions. A figure has its own ground, white by default, so it can be read on any page. Where matplotlib's style is dark
+(``matplotlib.style.use("dark_background")``), ground and text follow it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,13 @@ def on_common_steps(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -
     return Curve(steps, np.array([np.interp(steps, *curve) for curve in curves]))
 
 
+def text_color() -> str:
+    """:return: that of matplotlib's style: black, or a light one where the style is dark"""
+    from matplotlib import rcParams
+
+    return str(rcParams["text.color"])
+
+
 def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> None:
     """
     Draw means, with bands of one standard error where there are several runs. A curve of one point is a level line at step 0,
@@ -73,9 +81,10 @@ def draw(axes: "Axes", curves: Mapping[str, Curve], labels: Sequence[str]) -> No
     :param curves: by label
     :param labels: all labels of the figure, which colours go by
     """
+    colors = [text_color() if color == "#000000" else color for color in COLORS]
     for label, curve in curves.items():
         index = list(labels).index(label)
-        style: dict[str, Any] = {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index // len(COLORS) % len(DASHES)]}
+        style: dict[str, Any] = {"color": colors[index % len(colors)], "linestyle": DASHES[index // len(colors) % len(DASHES)]}
         mean = curve.values.mean(axis=0)
         n_runs = len(curve.values)
         error = curve.values.std(axis=0, ddof=1) / np.sqrt(n_runs) if n_runs > 1 else np.zeros_like(mean)
@@ -93,11 +102,12 @@ def draw_levels(axes: "Axes", levels: Mapping[str, float]) -> None:
     :param axes: where
     :param levels: values to draw as thin lines, by name, e.g. of the expert
     """
+    style: dict[str, Any] = {"color": text_color(), "alpha": 0.65}
     for name, level in levels.items():
-        axes.axhline(level, color="0.35", linewidth=0.9, linestyle=DASHES[2], zorder=1)
+        axes.axhline(level, linewidth=0.9, linestyle=DASHES[2], zorder=1, **style)
         axes.annotate(
             name, (1.0, level), xycoords=("axes fraction", "data"), xytext=(-3, 2), textcoords="offset points",
-            ha="right", va="bottom", fontsize=8, color="0.35", bbox={"color": "white", "alpha": 0.6, "pad": 0.5},
+            ha="right", va="bottom", fontsize=8, bbox={"color": axes.get_facecolor(), "alpha": 0.6, "pad": 0.5}, **style,
         )  # fmt: skip
 
 
@@ -122,7 +132,7 @@ def figure(
 
     labels = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
     heights = [3.4] + [2.2] * (len(rows) - 1)
-    figure: Figure = Figure(figsize=(3.6 * len(rows[0]) + 2.2, sum(heights)), layout="constrained", facecolor="white")
+    figure: Figure = Figure(figsize=(3.6 * len(rows[0]) + 2.2, sum(heights)), layout="constrained")
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col", height_ratios=heights)
     for axes_row, row in zip(grid, rows, strict=True):
         for axes, panel in zip(axes_row, row, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from sb3_iq.demonstrations.errors import how_to_install
 from sb3_iq.demonstrations.storage import chunks, extremes
 from sb3_iq.demonstrations.trajectory import Trajectory
-from sb3_iq.plots import COLORS
+from sb3_iq.plots import COLORS, text_color
 
 if TYPE_CHECKING:  # matplotlib is only imported for a plot
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ def plot_trajectories(trajectories: Sequence[Trajectory], title: str = "") -> "F
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(f"matplotlib can't be imported ({error}). {how_to_install('demo')}") from error
-    figure = Figure(figsize=(9, 6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     (lengths, returns), (ends, actions) = figure.subplots(2, 2)
     figure.suptitle(title, fontsize=9, wrap=True)
     _histogram(lengths, "length (steps)", [len(trajectory) for trajectory in trajectories])
@@ -76,6 +76,6 @@ def _plot_actions(axes: Any, trajectories: Sequence[Trajectory]) -> None:
     mean = np.reshape(total, -1) / sum(map(len, acts))
     positions = np.arange(len(low))
     axes.bar(positions, high - low, bottom=low, alpha=0.5, color=COLORS[0])
-    axes.plot(positions, mean, "k_", markersize=12)
+    axes.plot(positions, mean, "_", color=text_color(), markersize=12)
     axes.set(ylabel="range and mean", xlabel="dimension of the action")
     axes.set_xticks(positions if len(low) <= _MAX_DIMENSIONS else [])
