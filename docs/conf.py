@@ -15,7 +15,7 @@ import reward_retraining  # noqa: E402
 import reward_speed  # noqa: E402
 import speed  # noqa: E402
 import threads  # noqa: E402
-from summary import summary  # noqa: E402
+from summary import LABELS, runs_of, summary  # noqa: E402
 from table import RESULTS  # noqa: E402
 
 import sb3_iq  # noqa: E402
@@ -110,6 +110,14 @@ both = suites["results_mujoco"] + suites["results_mujoco_bc"]
 myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_last_five": side_by_side(both, last_five=True)}
 myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
 myst_substitutions["successes"] = successes(suites["results_robots"])
+# A row for each film of the gallery that has results
+FILMED = {
+    "cartpole": {"offline-demos": [("CartPole-v1", 10)]},
+    "hopper": {"mujoco": [("Hopper-v5", 1)], "mujoco-bc": [("Hopper-v5", 1)]},
+    "lunarlander": {"offline-demos": [("LunarLander-v3", 3)]},
+}
+myst_substitutions |= {f"row_{name}": side_by_side(runs_of(tasks), LABELS) for name, tasks in FILMED.items()}
+myst_substitutions["row_push"] = successes(runs_of({"robots": [("FetchPush-v4", 50)]}))
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 lines = {
     name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()]

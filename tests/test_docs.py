@@ -105,6 +105,18 @@ def test_readme_is_short_and_its_table_is_that_of_the_results(monkeypatch):
     assert len(shown.strip().splitlines()) <= 2 + 8
 
 
+def test_each_film_of_the_gallery_has_its_command_and_its_row():
+    folder = ROOT / "docs"
+    sections = (folder / "gallery.md").read_text().split("\n## ")[1:]
+    for section in sections:
+        assert re.search(r"^```bash\n(MUJOCO_GL=egl )?python \S+\.py ", section, flags=re.MULTILINE), section
+        assert re.search(r"^\{\{ row_\w+ \}\}$|^\|---", section, flags=re.MULTILINE), section
+        (picture,) = re.findall(r"```\{image\} (\S+)", section)
+        assert (folder / picture).stat().st_size <= 1_000_000, picture
+    shown = {Path(name).name for name in re.findall(r"_static/gallery/(\S+)", "".join(sections))}
+    assert shown == {path.name for path in (folder / "_static" / "gallery").iterdir()}
+
+
 def sentences(text):
     """:return: those of a page; code, formulas and names count as one word each, cells of tables are apart"""
     text = re.sub(r"^(`{3,})[^\n]*\n.*?^\1$|<!--.*?-->", "\n\n", text, flags=re.DOTALL | re.MULTILINE)

@@ -10,6 +10,7 @@ MuJoCo draws without a display by OSMesa or EGL: set ``MUJOCO_GL`` to ``osmesa``
 import argparse
 import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,22 @@ def car_racing() -> tuple[gym.Env, Any, int]:
     return env, module.Driver(env), 4
 
 
-def arm() -> tuple[gym.Env, Any, int]:
+def arm(task: str) -> tuple[gym.Env, Any, int]:
     """
-    :return: FetchPickAndPlace, its player, and every how many steps to take a frame
+    :param task: one of ``arm.TASKS``
+    :return: the task, its player, and every how many steps to take a frame
     """
     module = importlib.import_module("arm")
-    env = gym.make(module.env_id("FetchPickAndPlace"), render_mode="rgb_array")
-    return env, module.Arm("FetchPickAndPlace"), 1
+    env = gym.make(module.env_id(task), render_mode="rgb_array")
+    return env, module.Arm(task), 1
 
 
-SCENES: dict[str, Callable[[], tuple[gym.Env, Any, int]]] = {"pong": pong, "car_racing": car_racing, "arm": arm}
+SCENES: dict[str, Callable[[], tuple[gym.Env, Any, int]]] = {
+    "pong": pong,
+    "car_racing": car_racing,
+    "push": partial(arm, "FetchPush"),
+    "arm": partial(arm, "FetchPickAndPlace"),
+}
 
 
 def film(name: str, n_frames: int, seed: int) -> list[Any]:
