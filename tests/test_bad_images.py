@@ -61,6 +61,30 @@ def test_an_order_of_channels_that_nothing_transposes():
 
 
 @pytest.mark.parametrize(
+    ("found", "wanted", "message"),
+    [
+        ((3,), (12,), r"the environment stacks 4 observations and the recording did not.*VecFrameStack\(env, 4\)"),
+        ((12,), (3,), r"the recording stacked 4 observations: wrap the environment in VecFrameStack\(env, 4\)"),
+        ((3,), (4,), "one number less.*TimeAwareObservation.*TimeFeatureWrapper"),
+        ((4,), (3,), "one number more.*TimeAwareObservation"),
+        ((1,), (2,), "stacks 2 observations.*or one number less"),
+        ((3,), (4, 3), "the environment stacks 4 observations on an axis of their own.*FrameStackObservation"),
+        ((4, 3), (3,), "the recording stacked 4 observations on an axis of their own.*FrameStackObservation"),
+        ((40, 36, 3), (4, 40, 36, 3), "the environment stacks 4 observations.*FrameStackObservation"),
+        ((40, 36, 3), (40, 36), "grey, without an axis of channels.*GrayscaleObservation"),
+        ((3,), (5,), "data of another environment, or .* other environment wrappers"),
+    ],
+)
+@pytest.mark.parametrize("key", [None, "sensors"])
+def test_other_shapes_of_what_is_not_an_image(found, wanted, message, key):
+    """Alone, and under a key of a dictionary."""
+    space = spaces.Box(-np.inf, np.inf, wanted, np.float32)
+    named = space if key is None else spaces.Dict({key: space})
+    with pytest.raises(ValueError, match=message):
+        build(named, demonstrations(*found, dtype=np.float32, key=key), "MlpPolicy" if key is None else "MultiInputPolicy")
+
+
+@pytest.mark.parametrize(
     ("space", "dtype", "high", "message"),
     [
         (LAST, np.float32, 1, "numbers from .* to 1, but the environment's are uint8 from 0 to 255.*normalize_images=False"),

@@ -1,4 +1,4 @@
-"""What makes images differ from those of the environment: which wrapper one of the two lacks."""
+"""What makes observations, most of all images, differ from the environment's: which wrapper one of the two lacks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def why_shapes_differ(found: tuple[int, ...], space: spaces.Space) -> str | None
     """
     :param found: the shape of a recorded observation
     :param space: what the environment's should be in, as the model sees it
-    :return: what differs and the wrapper to look at, as the rest of a sentence; None if neither of them is an image
+    :return: what differs and the wrapper to look at, as the rest of a sentence; None if nothing is known
     """
     if not is_image(space):
         if len(found) == 3 and sorted(found)[1] > 8 and isinstance(space, spaces.Box) and len(space.shape) == 1:
@@ -34,7 +34,7 @@ def why_shapes_differ(found: tuple[int, ...], space: spaces.Space) -> str | None
                 "these are images, the environment's are vectors: either the environment lacks the wrapper that renders them "
                 "(gymnasium.wrappers.AddRenderObservation), or it flattens them (FlattenObservation)"
             )
-        return None
+        return _why_others_differ(found, space.shape) if isinstance(space, spaces.Box) else None
     assert isinstance(space, spaces.Box)
     if len(found) == 1:
         return (
@@ -88,6 +88,38 @@ def why_shapes_differ(found: tuple[int, ...], space: spaces.Space) -> str | None
     if {n, n_wanted} & {3, 4}:
         reasons.append("or one is in colour and the other grey (gymnasium.wrappers.GrayscaleObservation, SB3's WarpFrame)")
     return ", ".join(reasons)
+
+
+def _why_others_differ(found: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+    """The same of observations that are not taken for images: vectors, stacks on an axis of their own, frames in grey."""
+    own_axis = "on an axis of their own (gymnasium.wrappers.FrameStackObservation)"
+    if found and wanted[1:] == found:
+        return f"the environment stacks {wanted[0]} observations {own_axis} and the recording did not: record with the wrapper"
+    if wanted and found[1:] == wanted:
+        return f"the recording stacked {found[0]} observations {own_axis}: wrap the environment likewise"
+    if len(found) == 3 and found[:2] == wanted:
+        return (
+            "the environment's frames are grey, without an axis of channels (gymnasium.wrappers.GrayscaleObservation without "
+            "keep_dim=True), those of the recording are in colour: record with the wrapper"
+        )
+    if len(found) != 1 or len(wanted) != 1 or 0 in found + wanted:
+        return None
+    reasons, (n,), (n_wanted,) = [], found, wanted
+    if n_wanted % n == 0:
+        times = n_wanted // n
+        reasons.append(
+            f"the environment stacks {times} observations and the recording did not: record with VecFrameStack(env, {times}), "
+            f"in sb3_iq.record --frame-stack {times}"
+        )
+    if n % n_wanted == 0:
+        times = n // n_wanted
+        reasons.append(f"the recording stacked {times} observations: wrap the environment in VecFrameStack(env, {times})")
+    if abs(n - n_wanted) == 1:
+        reasons.append(
+            f"one number {'more' if n > n_wanted else 'less'}: look at the wrapper that adds the time "
+            "(gymnasium.wrappers.TimeAwareObservation, sb3_contrib's TimeFeatureWrapper), which must be the same in both"
+        )
+    return ", or ".join(reasons) + ", or this is data of another environment" if reasons else None
 
 
 def check_range(label: str, dtype: np.dtype, minimum: float, maximum: float, space: spaces.Space) -> None:
