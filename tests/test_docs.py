@@ -86,6 +86,36 @@ def test_commands(page, index, tmp_path):
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
 
 
+def sources_of(words):
+    """:return: the text of the files that read the options of a command; None if they are not here"""
+    if words[:2] == ["python", "-m"]:
+        spec = importlib.util.find_spec(words[2])
+    elif words[0] == "rl_zoo3":
+        spec = importlib.util.find_spec("rl_zoo3")
+    else:
+        return "".join(path.read_text() for path in (ROOT / words[1]).parent.glob("*.py")) if words[0] == "python" else None
+    if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin)
+    beside = origin.parent.glob("*.py") if origin.stem in ("__init__", "__main__") else [origin]
+    return "".join(path.read_text() for path in [*beside, ROOT / "sb3_iq" / "recording.py"])
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in COMMANDS}))
+def test_options_of_commands_exist(page):
+    blocks = (block.code for block in read_blocks(page) if block.language in ("bash", "text"))
+    for command in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        command = re.sub(r"^(srun |[A-Z_]+=\S+ )+", "", command.partition(" #")[0])
+        if not command.startswith(("python ", "rl_zoo3 ")):
+            continue
+        words = shlex.split(command)
+        if words[:3] == ["python", "-m", "sb3_iq.zoo"]:
+            words = ["rl_zoo3", *words[3:]]
+        sources = sources_of(words)
+        for option in (word for word in words if re.match(r"--?[a-z]", word) and word != "-m"):
+            assert sources is None or f'"{option}"' in sources, command
+
+
 def test_readme_links_and_commands():
     text = (ROOT / "README.md").read_text()
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
