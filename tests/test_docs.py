@@ -125,6 +125,18 @@ def test_readme_links_and_commands():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
+def test_links_to_the_web_are_well_formed():
+    """None of them is opened: a test needs no network. Papers are named by their abstract's page."""
+    python = [path.relative_to(ROOT).as_posix() for folder in ("sb3_iq", "examples") for path in (ROOT / folder).rglob("*.py")]
+    texts = {name: (ROOT / name).read_text() for name in [*PAGES, *python, "NOTICE", "CITATION.cff", "CONTRIBUTING.md"]}
+    links = [(name, link) for name, text in texts.items() for link in re.findall(r"https?://[^\s<>\"'`\])]+", text)]
+    assert len(links) > 40
+    for name, link in links:
+        assert link.startswith("https://"), (name, link)
+        if "arxiv.org" in link:
+            assert re.match(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}\W*$", link), (name, link)
+
+
 def test_readme_is_short_and_its_table_is_that_of_the_results(monkeypatch):
     text = (ROOT / "README.md").read_text()
     assert len(text.split()) <= 900

@@ -17,7 +17,8 @@ from sb3_iq.iq_learn.normalization import Standardize
 @dataclass(frozen=True)
 class DiscriminatorSettings:
     """
-    The regularisation that off-policy GAIL needs, see https://arxiv.org/abs/2108.04763.
+    The regularisation that off-policy GAIL needs, see "A Pragmatic Look at Deep Imitation Learning", Arulkumaran and Lillrank
+    (https://arxiv.org/abs/2108.01867).
 
     :param discriminator_units: units of the hidden layer
     :param discriminator_learning_rate: of AdamW
