@@ -3,6 +3,7 @@
 import configparser
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -157,6 +158,15 @@ def test_each_film_of_the_gallery_has_its_command_and_its_row():
         assert (folder / picture).stat().st_size <= 1_000_000, picture
     shown = {Path(name).name for name in re.findall(r"_static/gallery/(\S+)", "".join(sections))}
     assert shown == {path.name for path in (folder / "_static" / "gallery").iterdir()}
+
+
+def test_notebooks_show_their_figures():
+    """Without this line Jupyter prints a figure's name in its place."""
+    for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        code = "".join("".join(source) for source in cells)
+        if re.search(r"matplotlib|figure_of|\.plot\(", code):
+            assert code.startswith("%matplotlib inline\n"), path.name
 
 
 def sentences(text):
