@@ -106,6 +106,10 @@ def channels_first(space: spaces.Box) -> bool:
     return space.shape[0] <= space.shape[-1]
 
 
+# Pixels in height or width, below which SB3's NatureCNN has nothing left
+SMALLEST_OF_CNN = 36
+
+
 def images_of(observation_space: spaces.Space) -> dict[str, spaces.Box]:
     """
     :param observation_space: any observation space

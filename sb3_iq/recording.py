@@ -22,9 +22,8 @@ from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.report import Finding, make_report
 from sb3_iq.environments import env_kwargs_of, split_id
 from sb3_iq.iq_learn.spaces_env import env_spec
-from sb3_iq.observations import is_image
+from sb3_iq.observations import SMALLEST_OF_CNN, is_image
 
-_SMALLEST_OF_CNN = 36  # pixels in height or width, below which SB3's NatureCNN has nothing left
 _PACKAGES = ("stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "datasets")
 
 
@@ -173,7 +172,7 @@ def _policy(observation_space: spaces.Space) -> dict[str, str]:
     """Return the zoo's setting where its default, of an environment that it doesn't know, would be refused or bad."""
     if isinstance(observation_space, spaces.Dict):
         return {"policy": "MultiInputPolicy"}
-    is_large = is_image(observation_space) and sorted(observation_space.shape or ())[-2] >= _SMALLEST_OF_CNN
+    is_large = is_image(observation_space) and sorted(observation_space.shape or ())[-2] >= SMALLEST_OF_CNN
     return {"policy": "CnnPolicy"} if is_large else {}
 
 

@@ -129,6 +129,21 @@ def test_keys_and_kinds(space, data, message):
         build(space, data, policy)
 
 
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0.0, 1.0, (40, 36, 3), np.float32), "channels of floats must come first.*moveaxis"),
+        (spaces.Box(0.0, 1.0, (3, 40, 35), np.float32), "no less than 36 pixels.*ResizeObservation"),
+        (spaces.Box(0, 255, (20, 36, 3), np.uint8), "no less than 36 pixels.*FlattenObservation"),
+    ],
+)
+def test_images_that_the_network_cannot_take(space, message):
+    for policy, whole in (("CnnPolicy", space), ("MultiInputPolicy", spaces.Dict(image=space, goal=BOX))):
+        with pytest.raises(ValueError, match=message):
+            IQLearn(policy, RandomEnv(whole, DISCRETE), **SMALL)
+    assert IQLearn("MlpPolicy", RandomEnv(space, DISCRETE), **SMALL).policy
+
+
 def test_the_card_says_how_they_were_recorded():
     card = {"env_wrapper": "stable_baselines3.common.atari_wrappers.AtariWrapper", "frame_stack": 4}
     with pytest.raises(ValueError, match=r"The card .* with env_wrapper=stable.*AtariWrapper and frame_stack=4$"):

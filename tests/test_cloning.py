@@ -1,7 +1,6 @@
 """The term of behavioural cloning."""
 
 import pytest
-import torch as th
 
 from sb3_iq.iq_learn import updates
 from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, make_model

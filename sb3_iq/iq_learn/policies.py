@@ -18,7 +18,7 @@ from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.random_shift import RandomShift
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
-from sb3_iq.observations import batch_length
+from sb3_iq.observations import SMALLEST_OF_CNN, batch_length, channels_first, images_of
 
 
 class SoftPolicy(Protocol):
@@ -172,6 +172,8 @@ def policy_class(
                 f"`policy` is 'MultiInputPolicy', which is for Dict observations, and the environment's are "
                 f"{str(observation_space)[:80]}: use 'MlpPolicy', or 'CnnPolicy' for images."
             )
+        if policy != "MlpPolicy" and not own_extractor:
+            check_images(policy, observation_space)
         return row.aliases[policy]
     if not (isinstance(policy, type) and issubclass(policy, row.base)):
         raise ValueError(
@@ -179,6 +181,23 @@ def policy_class(
             f"{', '.join(row.aliases)} or a class derived from sb3_iq.iq_learn.{row.base.__name__}."
         )
     return policy
+
+
+def check_images(policy: str, observation_space: spaces.Space) -> None:
+    """:raises ValueError: if SB3's network for images can't take them, with the wrapper that cures it"""
+    for key, space in images_of(observation_space).items():
+        name = f"`policy` is {policy!r}, and the images{f' {key!r}' if key else ''} have shape {space.shape}"
+        if space.dtype.kind == "f" and not channels_first(space):
+            raise ValueError(
+                f"{name}: the channels of floats must come first, as SB3 only transposes uint8. Wrap the environment in a "
+                "gymnasium.ObservationWrapper that does numpy.moveaxis(obs, -1, 0), or give uint8 from 0 to 255."
+            )
+        if sorted(space.shape)[-2] < SMALLEST_OF_CNN:
+            raise ValueError(
+                f"{name}: SB3's NatureCNN takes no less than {SMALLEST_OF_CNN} pixels each way. Enlarge them "
+                "(gymnasium.wrappers.ResizeObservation), flatten them (FlattenObservation, 'MlpPolicy'), or give a "
+                "features_extractor_class in `policy_kwargs`."
+            )
 
 
 def check_discrete(action_noise: ActionNoise | None, policy_kwargs: Mapping[str, Any]) -> None:
