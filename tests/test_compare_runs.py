@@ -263,6 +263,8 @@ def test_settings_that_no_other_process_can_read(tmp_path):
         compare("CartPole-v1", DEMOS, [Algorithm("iq", dict(learning_rate=lambda _: 1e-3))], **options)
     with pytest.raises(TypeError, match=r"env_kwargs=.* cannot be sent"):
         compare("CartPole-v1", DEMOS, ["iq"], env_kwargs=dict(callback=lambda: None), **options)
+    with pytest.raises(TypeError, match="n_demos is 3: expected a list"):
+        compare("CartPole-v1", DEMOS, ["iq"], **{**options, "n_demos": 3})
     assert not (tmp_path / "out").exists()
 
 

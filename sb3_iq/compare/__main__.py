@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks, several runs at a time
-    from sb3_iq.compare.driver import compare, report  # torch takes the number of threads when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs' processes: small networks, several at a time
+    from sb3_iq.compare.driver import compare, report
 
     try:
         if args.report is not None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -137,17 +137,21 @@ def expert_return_of(demonstrations: Demonstrations, given: float | None) -> flo
     return round(float(returns.mean()), 3)
 
 
-def check_counts(n_demos: list[int], n_available: int) -> list[int]:
+def check_counts(n_demos: Iterable[int], n_available: int) -> list[int]:
     """
     :param n_demos: numbers of demonstrations
     :param n_available: how many there are
     :return: the numbers, each once, in order
     :raises ValueError: if one is out of range
+    :raises TypeError: if these are no numbers
     """
-    if not n_demos:
+    if not isinstance(n_demos, Iterable) or isinstance(n_demos, str):
+        raise TypeError(f"n_demos is {shorten(n_demos)}: expected a list of numbers of demonstrations, e.g. [1, 3, 10]")
+    numbers = list(n_demos)
+    if not numbers:
         raise ValueError("n_demos is empty: give one or more numbers of demonstrations")
     cure = f"The demonstrations are {n_available} episodes"
-    return sorted({check_integer("n_demos", number, 1, n_available, cure) for number in n_demos})
+    return sorted({check_integer("n_demos", number, 1, n_available, cure) for number in numbers})
 
 
 def digest(text: str) -> str:

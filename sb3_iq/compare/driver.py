@@ -97,7 +97,7 @@ def compare(
     results = Results(Path(out), shard)
     stored = results.read_protocol()
     demonstrations = load_all(demos, environment)
-    counts = check_counts(list(n_demos), len(demonstrations.trajectories))
+    counts = check_counts(n_demos, len(demonstrations.trajectories))
     n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes, 1)
     protocol = Protocol(
         environment,
@@ -115,7 +115,8 @@ def compare(
     runs = _checked(runs, protocol, demonstrations)
     results.open(protocol)
     todo = missing(runs, results.read(), shard, retry_failed)
-    with Progress(len(runs), len(runs) - len(todo) if shard is None else 0) as progress:
+    n_runs = len(runs) if shard is None else len(todo)  # of a shard, its own
+    with Progress(n_runs, n_runs - len(todo)) as progress:
         for row in dispatcher(todo, protocol, demonstrations, progress.on_point):
             results.append(row)
             progress.on_row(row)
