@@ -123,8 +123,12 @@ def suites() -> dict[str, list[Run]]:
             for seed, env in itertools.product(seeds, control)
         ],
         "online-continuous": [
-            Run(env, f"demos:{env}", 3, 15_000, seed, eval_freq=1_500)
-            for env, seed in itertools.product(("LunarLanderContinuous-v3",), seeds)
+            Run(env, f"demos:{env}", n, steps, seed, eval_freq=eval_freq)
+            for env, n, steps, eval_freq in (
+                ("LunarLanderContinuous-v3", 3, 15_000, 1_500),
+                ("Pendulum-v1", 5, 20_000, 1_000),
+            )
+            for seed in seeds
         ],
         "mujoco-bc": [
             Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
