@@ -13,6 +13,7 @@ import pytest
 import torch as th
 
 from sb3_iq.demonstrations import Trajectory, load_demonstrations, record, save_trajectories
+from tests.utils import BOX, DISCRETE, RandomEnv
 
 OBS, ACTS = np.arange(12.0).reshape(4, 3), np.array([0, 1, 2])
 
@@ -353,7 +354,7 @@ def test_unreadable_output(tmp_path):
         episodes = [Trajectory(OBS, ACTS, rews, True, False) for rews in (None, np.ones(3))]
         save_trajectories(episodes, tmp_path / "set")
     with pytest.raises(ValueError, match="n_episodes=0"):
-        record(lambda obs: 0, None, 0)
+        record(lambda obs: 0, RandomEnv(BOX, DISCRETE), 0)
     shutil.rmtree(tmp_path)
 
 

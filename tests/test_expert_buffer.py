@@ -264,7 +264,7 @@ def test_box_actions_are_scaled():
 @pytest.mark.parametrize(
     ("obs_space", "action_space", "parts", "message"),
     [
-        (spaces.Box(-1, 1, (6,)), DISCRETE, {}, r"episode 0: observations of shape \(3,\).*has shape \(6,\).*wrappers"),
+        (spaces.Box(-1, 1, (5,)), DISCRETE, {}, r"episode 0: observations of shape \(3,\).*has shape \(5,\).*wrappers"),
         (spaces.Dict({"x": BOX}), DISCRETE, {}, "the observations are one array.*Dict with the keys \\['x'\\]"),
         (BOX, DISCRETE, {"obs": {"x": np.zeros((6, 3))}}, "the observations are a dictionary with the keys \\['x'\\]"),
         (
