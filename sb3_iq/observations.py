@@ -110,6 +110,22 @@ def channels_first(space: spaces.Box) -> bool:
 SMALLEST_OF_CNN = 36
 
 
+def has_channels_last(space: spaces.Box) -> bool:
+    """
+    :param space: the space of an image
+    :return: whether SB3 leaves its channels last, as it only transposes uint8
+    """
+    return space.dtype.kind == "f" and not channels_first(space)
+
+
+def is_small(space: spaces.Box) -> bool:
+    """
+    :param space: the space of an image
+    :return: whether it has fewer pixels than SB3's NatureCNN takes
+    """
+    return sorted(space.shape)[-2] < SMALLEST_OF_CNN
+
+
 def images_of(observation_space: spaces.Space) -> dict[str, spaces.Box]:
     """
     :param observation_space: any observation space

@@ -22,7 +22,7 @@ from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.demonstrations.report import Finding, make_report
 from sb3_iq.environments import env_kwargs_of, split_id
 from sb3_iq.iq_learn.spaces_env import env_spec
-from sb3_iq.observations import SMALLEST_OF_CNN, is_image
+from sb3_iq.observations import has_channels_last, images_of, is_small
 
 _PACKAGES = ("stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "datasets")
 
@@ -172,8 +172,8 @@ def _policy(observation_space: spaces.Space) -> dict[str, str]:
     """Return the zoo's setting where its default, of an environment that it doesn't know, would be refused or bad."""
     if isinstance(observation_space, spaces.Dict):
         return {"policy": "MultiInputPolicy"}
-    is_large = is_image(observation_space) and sorted(observation_space.shape or ())[-2] >= SMALLEST_OF_CNN
-    return {"policy": "CnnPolicy"} if is_large else {}
+    images = images_of(observation_space).values()
+    return {"policy": "CnnPolicy"} if any(not (has_channels_last(image) or is_small(image)) for image in images) else {}
 
 
 def _zoo_arguments(values: Mapping[str, Any]) -> str:

@@ -16,6 +16,18 @@ def imitable(n_steps=1000):
     return [dict(obs=obs, acts=obs[:-1, :1].copy(), terminated=False, truncated=True)]
 
 
+class Receiver(RandomEnv):
+    """Keeps the actions that it gets."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.received = []
+
+    def step(self, action):
+        self.received.append(np.array(action))
+        return super().step(action)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", [1.0, 100.0, 1e10])
 def test_learned_whatever_the_bounds(bound, tmp_path):
@@ -34,14 +46,7 @@ def test_learned_whatever_the_bounds(bound, tmp_path):
 
 @pytest.mark.slow
 def test_the_environment_receives_its_own_units():
-    class Recorder(RandomEnv):
-        received: list[np.ndarray] = []  # noqa: RUF012
-
-        def step(self, action):
-            self.received.append(np.array(action))
-            return super().step(action)
-
-    env = Recorder(BOX, spaces.Box(-100.0, 100.0, (1,)))
+    env = Receiver(BOX, spaces.Box(-100.0, 100.0, (1,)))
     model = IQLearn("MlpPolicy", env, imitable(), seed=0, learning_starts=50, batch_size=16).learn(100)
     received = np.concatenate(env.received)
     assert np.abs(received).max() <= 1.21 and np.abs(received[:50]).max() > 0.9
@@ -72,16 +77,9 @@ def test_demonstrations_are_checked_against_the_bounds_and_not_the_range(recwarn
 
 
 def test_bounds_as_wide_as_numbers_reach():
-    received = []
-
-    class Recorder(RandomEnv):
-        def step(self, action):
-            received.append(np.array(action))
-            return super().step(action)
-
-    env = Recorder(BOX, spaces.Box(-3e38, 3e38, (1,)))
+    env = Receiver(BOX, spaces.Box(-3e38, 3e38, (1,)))
     IQLearn("MlpPolicy", env, imitable(40), seed=0, learning_starts=20, batch_size=8).learn(30)
-    assert len(received) == 30 and np.abs(received).max() <= 1.21
+    assert len(env.received) == 30 and np.abs(env.received).max() <= 1.21
 
 
 def test_state_only_demonstrations_keep_the_bounds():
@@ -160,20 +158,13 @@ def test_networks_keep_the_range_that_they_have_learned_in():
 
 
 def test_the_replay_buffer_knows_what_its_actions_are_scaled_from():
-    received = []
-
-    class Recorder(RandomEnv):
-        def step(self, action):
-            received.append(np.array(action))
-            return super().step(action)
-
-    env = Recorder(BOX, WIDE)
+    env = Receiver(BOX, WIDE)
     model = IQLearn("MlpPolicy", env, imitable(20), seed=0, learning_starts=20, batch_size=8)
     assert model.replay_buffer.size() == 0  # allocated, for the range of now
     model.set_expert_data(scaled_by(5.0))
     model.learn(19)
     acts = np.concatenate([episode.acts for episode in load_demonstrations(model.replay_buffer)])
-    assert acts == pytest.approx(np.stack(received), abs=1e-4) and np.abs(acts).max() > 2
+    assert acts == pytest.approx(np.stack(env.received), abs=1e-4) and np.abs(acts).max() > 2
     # Other demonstrations would give what is stored another meaning
     bounds = model.policy.action_scale.bounds
     model.set_expert_data(scaled_by(2.0))

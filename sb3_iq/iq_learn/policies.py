@@ -18,7 +18,7 @@ from sb3_iq.iq_learn.objective import Rows, SoftValues
 from sb3_iq.iq_learn.random_shift import RandomShift
 from sb3_iq.iq_learn.sac_policy import SACCnnPolicy, SACMultiInputPolicy, SACPolicy
 from sb3_iq.iq_learn.soft_q_policy import SoftQCnnPolicy, SoftQMultiInputPolicy, SoftQPolicy
-from sb3_iq.observations import SMALLEST_OF_CNN, batch_length, channels_first, images_of
+from sb3_iq.observations import SMALLEST_OF_CNN, batch_length, has_channels_last, images_of, is_small
 
 
 class SoftPolicy(Protocol):
@@ -187,12 +187,12 @@ def check_images(policy: str, observation_space: spaces.Space) -> None:
     """:raises ValueError: if SB3's network for images can't take them, with the wrapper that cures it"""
     for key, space in images_of(observation_space).items():
         name = f"`policy` is {policy!r}, and the images{f' {key!r}' if key else ''} have shape {space.shape}"
-        if space.dtype.kind == "f" and not channels_first(space):
+        if has_channels_last(space):
             raise ValueError(
                 f"{name}: the channels of floats must come first, as SB3 only transposes uint8. Wrap the environment in a "
                 "gymnasium.ObservationWrapper that does numpy.moveaxis(obs, -1, 0), or give uint8 from 0 to 255."
             )
-        if sorted(space.shape)[-2] < SMALLEST_OF_CNN:
+        if is_small(space):
             raise ValueError(
                 f"{name}: SB3's NatureCNN takes no less than {SMALLEST_OF_CNN} pixels each way. Enlarge them "
                 "(gymnasium.wrappers.ResizeObservation), flatten them (FlattenObservation, 'MlpPolicy'), or give a "
