@@ -150,7 +150,7 @@ class HeldOutCallback(BaseCallback):
 
     def _as_buffer(self, demonstrations: Demonstrations, with_actions: bool) -> ExpertBuffer:
         model = self.model
-        known_spaces = model.observation_space, model.policy.fit_actions(None)
+        known_spaces = model.observation_space, model.policy.action_range
         return ExpertBuffer(demonstrations, *known_spaces, model.device, with_rewards=False, with_actions=with_actions)
 
     def _warn_of_known_data(self) -> None:

@@ -287,7 +287,7 @@ class IQLearn(ImitationAlgorithm):
 
     @property
     def _action_range(self) -> spaces.Space:
-        return self.policy.fit_actions(None)
+        return self.policy.action_range
 
     @property
     def prior(self) -> RewardPrior | None:

@@ -69,8 +69,12 @@ class SoftPolicy(Protocol):
     def critic_networks(self) -> tuple[nn.Module, nn.Module, th.optim.Optimizer]:
         """The networks that the objective is maximised over, their targets, and their optimiser"""
 
-    def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Space:
-        """Fit the scale of actions to demonstrations, if they are given; the space that they are scaled by"""
+    def fit_actions(self, demonstrations: Demonstrations) -> None:
+        """Fit the scale of actions to demonstrations"""
+
+    @property
+    def action_range(self) -> spaces.Space:
+        """The space that actions are scaled by"""
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """Actions in the environment's units, as the networks take them"""

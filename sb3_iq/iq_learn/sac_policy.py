@@ -134,13 +134,13 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
             state |= self.action_scale.state_dict(prefix="action_scale.")  # what earlier versions scaled by
         return super().load_state_dict(state, *args, **kwargs)
 
-    def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Box:
-        """
-        :param demonstrations: what the range of actions is to be fitted to; None leaves it as it is
-        :return: the box that actions are scaled to [-1, 1] from, inside of the action space
-        """
-        if demonstrations is not None:
-            self.action_scale.set(range_of_expert(self.action_space, demonstrations.trajectories))
+    def fit_actions(self, demonstrations: Demonstrations) -> None:
+        """:param demonstrations: what the range of actions is to be fitted to"""
+        self.action_scale.set(range_of_expert(self.action_space, demonstrations.trajectories))
+
+    @property
+    def action_range(self) -> spaces.Box:
+        """The box that actions are scaled to [-1, 1] from, inside of the action space"""
         return self.action_scale.within(self.action_space)
 
     def scale_action(self, action: np.ndarray) -> np.ndarray:

@@ -172,11 +172,12 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         """:return: the network that the objective is maximised over, its target, and its optimizer"""
         return self.q_net, self.q_net_target, self.optimizer
 
-    def fit_actions(self, demonstrations: Demonstrations | None) -> spaces.Space:
-        """
-        :param demonstrations: not needed here
-        :return: the action space, which needs no scale
-        """
+    def fit_actions(self, demonstrations: Demonstrations) -> None:
+        """:param demonstrations: not needed here"""
+
+    @property
+    def action_range(self) -> spaces.Space:
+        """The action space, which needs no scale"""
         return self.action_space
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
