@@ -93,8 +93,9 @@ DEFAULT = {
             "discounted_share": 0.5,
             "tau": 0.02,
             "ent_coef": 3e-3,
-            "penalty_coef": 32.0,
-            "occupancy_term": "expert_bounded",
+            "penalty_coef": 8.0,
+            # What the policy does beyond the expert's share is worth up to 1/c less, however near the demonstrations it is
+            "occupancy_term": "policy",
             "terminal_value": "absorbing",
             "critic_bound": "clip",
             "reward_prior": 1.0,
@@ -103,7 +104,7 @@ DEFAULT = {
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
         images={"ent_coef": 0.01, "reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
-        offline={**OFFLINE, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
+        offline={**OFFLINE, "penalty_coef": 32.0, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
     ),
 }
 
