@@ -104,7 +104,7 @@ DEFAULT = {
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
         images={"ent_coef": 0.01, "reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
-        offline={**OFFLINE, "penalty_coef": 32.0, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
+        offline={**OFFLINE, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(3e-4)},
     ),
 }
 
