@@ -54,19 +54,6 @@ def test_hand_computed_loss():
     assert loss.item() == pytest.approx(-2.1 + 0.5 * 2.1**2 + 0.1 * 2.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("prior", [0.0, 2.0])
-def test_the_expert_bounded_term(prior):
-    """V - gamma V', of which nothing pulls below what a reward can be, r_0 - 1 / c = r_0 - 2."""
-    # V - gamma V' is 3 - 0.9 and, terminated, -2.5 (with a prior of 2: above and below 0)
-    v = th.tensor([3.0, -2.5], dtype=th.float64, requires_grad=True)
-    values = SoftValues(q=th.zeros(1, 4).double(), next_v=th.tensor([1.0, 5.0, 0.0, 0.0]).double(), v=v)
-    terminated = th.tensor([0.0, 1.0, 0.0, 0.0]).double()
-    priors = th.tensor([prior, prior, 0.1 * prior, 0.0])
-    loss, info = loss_of(values, terminated, 2, priors, occupancy_term="expert_bounded", penalty="mixture")
-    assert info["value_term"].item() == pytest.approx((2.1 + prior - 2) / 2)
-    assert th.autograd.grad(loss, v)[0].tolist() == pytest.approx([1 / 2, 0])
-
-
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
 @pytest.mark.parametrize("penalty", ["expert", "mixture"])
 def test_a_prior_moves_the_maximiser_and_nothing_else(name, penalty):
@@ -118,7 +105,7 @@ def test_reward_of_a_weighted_mixture(weight):
     assert th.allclose(q_values.detach(), ((expert - policy) / (COEF * (expert + weight * policy))).double(), atol=1e-6)
 
 
-@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "expert_bounded"])
+@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states"])
 @pytest.mark.parametrize("penalty", ["expert", "mixture"])
 def test_gradients_of_the_logged_loss(occupancy_term, penalty):
     """The gradients are those of the loss that is logged: finite differences agree."""

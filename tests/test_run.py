@@ -34,7 +34,7 @@ def test_docstring_names_every_argument():
 
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
-@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "expert_bounded"])
+@pytest.mark.parametrize("occupancy_term", ["policy_mix", "expert", "start_states", "policy"])
 @pytest.mark.parametrize("penalty", ["expert", "mixture"])
 @pytest.mark.parametrize("use_target", [False, True])
 def test_objectives(action_space, occupancy_term, penalty, use_target):
@@ -46,7 +46,7 @@ def test_objectives(action_space, occupancy_term, penalty, use_target):
     pairs = zip(target.parameters(), online.parameters(), strict=True)
     assert all(th.equal(a, b) for a, b in pairs) is False
     model.offline = True
-    if occupancy_term == "policy_mix" or penalty == "mixture":
+    if occupancy_term in ("policy_mix", "policy") or penalty == "mixture":
         with pytest.raises(ValueError, match=r"offline there are no transitions of the policy"):
             model.learn(2)
     else:

@@ -112,10 +112,10 @@ def test_a_positive_reward_does_not_make_the_goal_repulsive():
 
 @pytest.mark.slow
 def test_the_default_of_box_actions_likes_the_goal(prior_by_distance):
-    """As above, for ``"expert_bounded"`` and a prior, which rewards are positive with too."""
+    """As above, for ``"policy"`` and a prior, which rewards are positive with too."""
     env = TwoStates([[(1, 1.0), (1, 1.0)], [(2, 1.0), (0, 1.0)]], starts=[0])
     demonstration = Trajectory(np.array([0, 1, 1]), np.array([0, 0]), None, terminated=True, truncated=False)
-    options = dict(occupancy_term="expert_bounded", reward_prior=4.0)
+    options = dict(occupancy_term="policy", reward_prior=4.0)
     goal, round_again = q_of_state_1(env, demonstration, "absorbing", **options)
     assert goal > round_again + 0.5
 
@@ -126,7 +126,7 @@ def test_the_default_of_box_actions_likes_the_goal(prior_by_distance):
     [
         dict(occupancy_term="policy_mix"),
         dict(occupancy_term="start_states"),
-        dict(occupancy_term="expert_bounded", reward_prior=4.0),
+        dict(occupancy_term="policy", reward_prior=4.0),
     ],
 )
 def test_a_crash_is_no_goal(options, prior_by_distance):

@@ -21,7 +21,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_iq.iq_learn.divergences import DIVERGENCES, Divergence, DivergenceName
 
-OccupancyTerm = Literal["policy_mix", "expert", "policy", "start_states", "expert_states", "expert_bounded"]
+OccupancyTerm = Literal["policy_mix", "expert", "policy", "start_states", "expert_states"]
 Penalty = Literal["expert", "mixture"]
 TerminalValue = Literal["zero", "absorbing"]
 CriticBound = Literal["none", "clip", "tanh"]
@@ -43,8 +43,7 @@ class Objective:
     :param occupancy_term: over which states the term (1 - gamma) E[V(s0)] = E_mu[V(s) - gamma V(s')] runs: the expert's and
         the policy's (``"policy_mix"``), the expert's (``"expert"``), the policy's with the actions it took (``"policy"``,
         E[Q(s, a) - gamma V(s')]), or as it stands, over initial states of both (``"start_states"``), or as if all of the
-        expert's states were initial ones (``"expert_states"``), or ``"expert"`` within a bound (``"expert_bounded"``, see
-        :func:`occupancy_loss`)
+        expert's states were initial ones (``"expert_states"``)
     :param penalty: whose rewards are penalised: the ``"expert"``'s (the paper's chi-squared divergence) or those of the
         ``"mixture"`` of expert and policy (bounded; the stable choice online, https://arxiv.org/abs/2303.00599)
     :param penalty_coef: the coefficient c of the penalty c r^2: rewards are at most 1/c from the prior
@@ -149,7 +148,7 @@ class SoftValues(NamedTuple):
     :param q: Q(s, a), shape (n_critics, batch)
     :param next_v: V(s') of the bootstrap, shape (batch,)
     :param v: V at the states of the occupancy term, shape (n_states,): those of the whole batch for ``"policy_mix"``, of the
-        expert's rows for ``"expert"``, ``"expert_states"`` and ``"expert_bounded"``, initial states for ``"start_states"``;
+        expert's rows for ``"expert"`` and ``"expert_states"``, initial states for ``"start_states"``;
         empty for ``"policy"``
     :param log_prob: log pi(a|s), shape (batch,), where Q itself is the policy; None where an actor is
     """
@@ -271,14 +270,7 @@ def expert_loss(values: SoftValues, rewards: Rewards, objective: Objective) -> t
 
 
 def occupancy_loss(values: SoftValues, rewards: Rewards, batch: Rows, objective: Objective) -> th.Tensor:
-    """
-    ``"expert_bounded"`` is ``"expert"``, of which only what exceeds r_0 - 1/c counts, the least reward that there is. The
-    gradient of V(s) - gamma V(s') is that of V(s), and the policy's own actions at the expert's states are in no batch, so
-    that no penalty holds them: unbounded, V of the expert's states sinks below that of the policy's, which then does not
-    return to them.
-
-    :return: E_mu[V(s) - gamma V(s')], or (1 - gamma) E[V(s0)]
-    """
+    """:return: E_mu[V(s) - gamma V(s')], or (1 - gamma) E[V(s0)]"""
     if objective.occupancy_term in ("start_states", "expert_states"):
         return (1 - objective.gamma) * values.v.mean()
     if objective.occupancy_term == "policy":
@@ -288,10 +280,6 @@ def occupancy_loss(values: SoftValues, rewards: Rewards, batch: Rows, objective:
         # In the absorbing state the occupancy term is one of V = Q(s, a) too, here with its gradient
         v = th.where(batch.terminated[:n_states] > 0, values.q[:, :n_states], v)
     differences = v - rewards.next_v[..., :n_states]
-    if objective.occupancy_term == "expert_bounded":
-        prior = batch.reward_prior
-        least = (prior[:n_states] if isinstance(prior, th.Tensor) else prior) - 1 / objective.penalty_coef
-        differences = differences.clamp(min=least)
     if objective.occupancy_term == "policy_mix" and n_states != 2 * batch.n_expert:
         # By halves, however many transitions of each there are
         return (differences[..., : batch.n_expert].mean() + differences[..., batch.n_expert :].mean()) / 2

@@ -93,7 +93,7 @@ DEFAULT = {
             "discounted_share": 0.5,
             "tau": 0.02,
             "ent_coef": 3e-3,
-            "penalty_coef": 8.0,
+            "penalty_coef": 16.0,
             # What the policy does beyond the expert's share is worth up to 1/c less, however near the demonstrations it is
             "occupancy_term": "policy",
             "terminal_value": "absorbing",

@@ -30,8 +30,7 @@ def absorbing_reward(objective: Objective, expert_share: float, policy_share: fl
 
         e phi'(r) - w - [c (e + m p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states (and those of the expert that stand for them), ``"expert"`` (as which ``"expert_bounded"`` counts),
-    ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its
+    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its
     zero is found by bisection, in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
 
     :param objective: the objective
@@ -41,7 +40,7 @@ def absorbing_reward(objective: Objective, expert_share: float, policy_share: fl
     """
     expert, policy, coef = expert_share, policy_share, objective.penalty_coef
     phi_prime = objective.row.absorbing_phi_prime or objective.row.phi_prime
-    weights = {"expert": expert, "expert_bounded": expert, "policy_mix": (expert + policy) / 2, "policy": policy}
+    weights = {"expert": expert, "policy_mix": (expert + policy) / 2, "policy": policy}
     weight = weights.get(objective.occupancy_term, 0.0)
 
     def derivative(reward: float) -> float:
