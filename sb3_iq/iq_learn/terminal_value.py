@@ -30,8 +30,9 @@ def absorbing_reward(objective: Objective, expert_share: float, policy_share: fl
 
         e phi'(r) - w - [c (e + m p) r],    w = 0, e, (e + p) / 2, p
 
-    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its
-    zero is found by bisection, in [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
+    for initial states (and those of the expert that stand for them), ``"expert"``, ``"policy_mix"`` and ``"policy"``; the
+    bracket is the penalty of the mixture by 1 : m. As the derivative falls with r, its zero is found by bisection, in
+    [-1/c, 1/c], the bounds of a reward (https://arxiv.org/abs/2303.00599).
 
     :param objective: the objective
     :param expert_share: terminations among the expert's transitions, in [0, 1]
