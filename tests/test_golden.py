@@ -63,8 +63,8 @@ WARM = dict(ent_coef=0.01)
 CASES = {
     "discrete-online": (DISCRETE, WITHOUT_PRIOR),
     "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY)),
-    "box-online": (WIDE_BOX, WARM),
-    "box-offline": (WIDE_BOX, dict(offline=True, **WARM)),
+    "box-online": (WIDE_BOX, {}),
+    "box-offline": (WIDE_BOX, dict(offline=True, penalty_coef=32.0, **WARM)),
     "paper-discrete-offline": (DISCRETE, dict(offline=True, preset="paper")),
     "paper-box-online": (WIDE_BOX, dict(preset="paper")),
     "ls-iq-box-online": (WIDE_BOX, dict(preset="ls-iq")),
