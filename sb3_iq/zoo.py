@@ -57,7 +57,7 @@ def sample_iq_params(
     trial.suggest_float("learning_rate", 3e-5, 2e-3, log=True)
     trial.suggest_float("tau", 0.001, 0.08, log=True)
     trial.suggest_float("ent_coef", 0.001, 0.3, log=True)
-    # Rewards are at most 1 / penalty_coef from the prior; the presets have 0.5 to 32
+    # Rewards are at most 1 / penalty_coef from the prior; the presets have 0.5 to 16
     trial.suggest_float("penalty_coef", 0.1, 64.0, log=True)
     trial.suggest_categorical("net_arch", list(NET_ARCHS))
     if n_actions:
