@@ -117,10 +117,11 @@ def suites() -> dict[str, list[Run]]:
             *(Run("Hopper-v5", "demos:Hopper-v5", 1, 200_000, seed) for seed in (1, 2)),
             *(Run(env, f"demos:{env}", 1, 200_000, 0, settings={"preset": "paper"}) for env in control),
         ],
-        # Today's default of continuous actions: a demonstration of its own for each seed, and what others of the expert tell
+        # Today's default of continuous actions: a demonstration of its own for each seed, and what others of the expert tell.
+        # Seeds (and so demonstrations) that chose nothing: the default was tuned on 0, 1, 2, 10 and 11
         "continuous": [
             Run(env, f"demos:{env}", 1, 200_000, seed, eval_freq=10_000, held_out=5)
-            for seed, env in itertools.product(seeds, control)
+            for seed, env in itertools.product(range(3, 6), control)
         ],
         "online-continuous": [
             Run(env, f"demos:{env}", n, steps, seed, eval_freq=eval_freq)
