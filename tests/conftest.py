@@ -31,11 +31,12 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def short_offline_training(request, monkeypatch):
-    """The prior of discrete actions begins with offline training, which only tests that are to learn something need."""
-    from sb3_iq.iq_learn import reward_priors
+    """Online training begins with what the demonstrations alone tell, which only tests that are to learn something need."""
+    from sb3_iq.iq_learn import reference_policy, reward_priors
 
     if request.node.get_closest_marker("learns") is None:
         monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 10)
+        monkeypatch.setattr(reference_policy, "CLONING_STEPS", 10)
 
 
 @pytest.fixture(autouse=True)

@@ -101,6 +101,8 @@ class ExpertBuffer:
                 store.to(self._home)
 
         lengths = np.array([len(trajectory) for trajectory in trajectories])
+        self.mean_length = float(lengths.mean())
+        """The mean number of steps of a demonstration, also of those that subsampling leaves out."""
         self._terminated = np.array([trajectory.terminated for trajectory in trajectories])
         self._places = _Places.of(lengths, self._freq, self._terminated)
         self._places_at_home = self._places.to(self._home)

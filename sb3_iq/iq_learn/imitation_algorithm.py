@@ -203,7 +203,8 @@ class ImitationAlgorithm(OfflineAlgorithm):
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
             _, parameters, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
-        super().set_parameters(migration.migrate_optimizers(parameters, self.policy), exact_match, device)
+        reference = getattr(self, "reference", None)
+        super().set_parameters(migration.migrate_parameters(parameters, self.policy, reference), exact_match, device)
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption

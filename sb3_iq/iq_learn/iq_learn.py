@@ -17,13 +17,12 @@ from stable_baselines3.sac.policies import Actor
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
-from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
+from sb3_iq.iq_learn.guided_algorithm import GuidedAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
 from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class, to_tensors
 from sb3_iq.iq_learn.presets import Preset
-from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.iq_learn.terminal_value import terminal_value
 from sb3_iq.observations import Samples
@@ -31,7 +30,7 @@ from sb3_iq.observations import Samples
 SelfIQLearn = TypeVar("SelfIQLearn", bound="IQLearn")
 
 
-class IQLearn(ImitationAlgorithm):
+class IQLearn(GuidedAlgorithm):
     """
     Inverse soft-Q learning (IQ-Learn, https://arxiv.org/abs/2106.12142): imitation from demonstrations with one Q-function,
     which stands for the policy, softmax(Q / alpha), and for the reward, r = Q - gamma V'.
@@ -194,8 +193,6 @@ class IQLearn(ImitationAlgorithm):
         self.compile = compile
 
         self.terminal_v: float | None = 0.0
-        self.sampler: Sampler | None = None
-        self._made_prior: tuple[PriorInputs | None, Any] = None, None
         self.inverse_dynamics: InverseDynamics | None = None
         self.alarms = diagnostics.Alarms()
         self.training_log = diagnostics.TrainingLog()
@@ -221,6 +218,7 @@ class IQLearn(ImitationAlgorithm):
             self.inverse_dynamics = InverseDynamics(self.policy, self.lr_schedule(1)).to(self.device)
         critic, critic_target, _ = self.policy.critic_networks()
         self._untouched = self._untouched or fingerprint(critic)  # of a loaded model, it is in the zip
+        self._make_reference()
         self._critic_parameters = list(critic.parameters()), list(critic_target.parameters())
         # Running mean and running var
         self.batch_norm_stats = get_parameters_by_name(critic, ["running_"])
@@ -278,6 +276,7 @@ class IQLearn(ImitationAlgorithm):
         if self.verbose >= 1:
             print(settings.describe(self.settings, self._context(), expert_buffer.description))
         self._make_prior()
+        self._begin_with_reference()
 
     def _fit_actions(self, demonstrations: Demonstrations) -> None:
         # Once they have learned, the networks know their range of actions; stored ones are scaled by it, too
@@ -288,27 +287,6 @@ class IQLearn(ImitationAlgorithm):
     @property
     def _action_range(self) -> spaces.Space:
         return self.policy.action_range
-
-    @property
-    def prior(self) -> RewardPrior | None:
-        """The prior of rewards, None where there is none, and offline."""
-        return None if self.sampler is None else self.sampler.prior
-
-    def _make_prior(self) -> None:
-        kind = prior_class(self.observation_space, self.action_space, self._reads_actions)
-        if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
-            return
-        ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
-        sampler, seed = self.sampler, self.seed or 0
-        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
-        inputs = PriorInputs(
-            sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs
-        )
-        # It is dear, and nothing but the statistics of VecNormalize changes it
-        if sampler.env is not None or inputs != self._made_prior[0]:
-            self._made_prior = inputs, kind(inputs)
-        sampler.set_prior(self._made_prior[1])
-        self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
 
     def _actions_of_expert(self, expert: Samples, of_policy: Sequence[Samples]) -> th.Tensor:
         """Return the actions that count as the expert's."""
@@ -333,6 +311,8 @@ class IQLearn(ImitationAlgorithm):
             set_learning_rate(self.actor.optimizer, self.settings.actor_learning_rate, progress)
         bc_coef = scheduled(self.settings.bc_coef, progress)
         functions, objective = updates.functions(self.compile), self.objective
+        self._judge_reference()
+        reference = self.reference if self.reference is not None and self.reference.holds and not self.offline else None
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
             # Sample the expert buffer and, online, as much from the replay buffer: the expert's rows come first
@@ -367,6 +347,10 @@ class IQLearn(ImitationAlgorithm):
                     actor_step = (actions_pi, log_prob, mean_actions, ent_coef, bc_coef)
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch, *actor_step)
                 info |= actor_info
+                if reference is not None:
+                    reference_loss = reference.loss(batch, mean_actions, self.sampler.expert_prior)
+                    info["reference_loss"] = reference_loss.detach()
+                    actor_loss = actor_loss + bc_coef * reference_loss
                 info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, optimizer, n_updates)
                 self.policy.average_actor(n_updates)
 
@@ -434,9 +418,9 @@ class IQLearn(ImitationAlgorithm):
         return model
 
     def _excluded_save_params(self) -> list[str]:
-        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "log_ent_coef", "inverse_dynamics"]
-        made_again = ["sampler", "settings", "objective", "training_log", "_critic_parameters", "_made_prior"]
-        return [*super()._excluded_save_params(), *networks, *made_again]
+        networks = ["q_net", "q_net_target", "actor", "critic", "critic_target", "log_ent_coef"]
+        made_again = ["settings", "objective", "training_log", "_critic_parameters"]
+        return [*super()._excluded_save_params(), *networks, "inverse_dynamics", *made_again]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", *(["policy.optimizer"] if self.actor is None else ["actor.optimizer", "critic.optimizer"])]
@@ -444,4 +428,4 @@ class IQLearn(ImitationAlgorithm):
             state_dicts += ["inverse_dynamics", "inverse_dynamics.optimizer"]
         if self.ent_coef_optimizer is not None:
             state_dicts += ["ent_coef_optimizer"]
-        return state_dicts, []
+        return [*state_dicts, *super()._get_torch_save_params()[0]], []

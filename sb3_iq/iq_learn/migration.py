@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from sb3_iq.iq_learn import presets, sac_policy, soft_q_policy, spaces_env
 from sb3_iq.iq_learn.settings import OBJECTIVE_KWARGS
 
@@ -60,6 +62,17 @@ def migrate(attributes: MutableMapping[str, Any]) -> None:
         policy_kwargs["actor_tau"] = actor_tau
     for name in REMOVED:
         attributes.pop(name, None)
+
+
+def migrate_parameters(parameters: Mapping[str, Any], policy: Any, reference: nn.Module | None) -> dict[str, Any]:
+    """
+    :param parameters: what was saved of networks and optimisers, by name
+    :param policy: the policy that they are for
+    :param reference: the reference policy, which earlier there was not
+    :return: the same, as it is saved today
+    """
+    missing = {} if reference is None else {"reference": reference.state_dict()}
+    return {**missing, **migrate_optimizers(parameters, policy)}
 
 
 def migrate_optimizers(parameters: Mapping[str, Any], policy: Any) -> dict[str, Any]:

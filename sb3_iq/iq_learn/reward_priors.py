@@ -35,7 +35,8 @@ from sb3_iq.observations import Samples, has_distance
 HALF_WAY = 0.2
 # With more transitions of the expert than this, only so many are compared with, evenly spread
 MAX_TRANSITIONS = 4_096
-# What is this near in time is as good as the transition itself, and does not tell how far apart the expert's transitions are
+# What is this near in time is as good as the transition itself, and does not tell how far apart the expert's transitions are.
+# Nor does the rest of an episode, where there are others
 NEIGHBOURS = 5
 MIN_ACTION_STD = 0.05
 # Offline training
@@ -112,9 +113,10 @@ class DistancePrior:
     and continuous actions in standard deviations of the demonstrations, discrete observations as one-hot codes. Where the
     expert's actions are not read, the next observation stands in for them.
 
-    The expert's own transitions are rated like the policy's: by the distance to the nearest *other* one, those within five
-    steps left out. At a distance of 0 they would be worth more than the same expert's next episode, and the critic, which
-    sees them in every batch, would expect of their surroundings what nobody can earn there.
+    The expert's own transitions are rated like the policy's: by the distance to the nearest one of *another* demonstration; of
+    a single demonstration, to the nearest other one, those within five steps left out. At a distance of 0 they would be worth
+    more than the same expert's next episode, and the critic, which sees them in every batch, would expect of their
+    surroundings what nobody can earn there.
 
     :param inputs: what it is made of; the coefficient is the height
     """
@@ -134,7 +136,9 @@ class DistancePrior:
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
         episodes, steps = map(th.from_numpy, inputs.expert_buffer.places(MAX_TRANSITIONS))
-        near = (episodes[:, None] == episodes) & ((steps[:, None] - steps).abs() <= NEIGHBOURS)
+        near = episodes[:, None] == episodes
+        if near.all():
+            near = (steps[:, None] - steps).abs() <= NEIGHBOURS
         distance = th.cdist(self.expert, self.expert).masked_fill(near.to(self.expert.device), th.inf).amin(dim=1)
         # A demonstration of a few steps has no others
         self.expert_rewards = self._reward(distance.where(distance.isfinite(), 0.0))
@@ -168,8 +172,8 @@ class DistancePrior:
     def of_expert(self, samples: Samples) -> th.Tensor:
         """
         :param samples: transitions of the demonstrations
-        :return: their prior rewards, shape (batch,), each by the distance to the nearest other one. One that is not among
-            those that are compared with is worth what the nearest of these is
+        :return: their prior rewards, shape (batch,), each by the distance to another one. One that is not among those that are
+            compared with is worth what the nearest of these is
         """
         return self.expert_rewards[th.cdist(self._coordinates(samples), self.expert).argmin(dim=1)]
 

@@ -1,0 +1,103 @@
+"""An imitation algorithm that is told something before it learns: a prior of rewards, and a policy to begin with."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.noise import ActionNoise
+
+from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
+from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
+from sb3_iq.iq_learn.reference_policy import ReferencePolicy
+from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, prior_class
+from sb3_iq.iq_learn.sampling import Sampler
+from sb3_iq.iq_learn.settings import Settings
+from sb3_iq.observations import has_distance
+
+
+class GuidedAlgorithm(ImitationAlgorithm):
+    """
+    What the demonstrations tell before anything is learned online: :mod:`.reward_priors` and :mod:`.reference_policy`.
+
+    :param args: arguments of :class:`~sb3_iq.iq_learn.imitation_algorithm.ImitationAlgorithm`
+    :param kwargs: more of them
+    """
+
+    policy: SoftQPolicy | SACPolicy
+    settings: Settings
+    ent_coef_optimizer: th.optim.Adam | None
+    penalty_coef: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sampler: Sampler | None = None
+        self.reference: ReferencePolicy | None = None
+        self._made_prior: tuple[PriorInputs | None, Any] = None, None
+
+    @property
+    def prior(self) -> RewardPrior | None:
+        """The prior of rewards, None where there is none, and offline."""
+        return None if self.sampler is None else self.sampler.prior
+
+    def _make_prior(self) -> None:
+        kind = prior_class(self.observation_space, self.action_space, self._reads_actions)
+        if self.sampler is None or self.offline or self.settings.reward_prior == 0 or kind is None:
+            return
+        ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
+        sampler, seed = self.sampler, self.seed or 0
+        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
+        inputs = PriorInputs(
+            sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs
+        )
+        # It is dear, and nothing but the statistics of VecNormalize changes it
+        if sampler.env is not None or inputs != self._made_prior[0]:
+            self._made_prior = inputs, kind(inputs)
+        sampler.set_prior(self._made_prior[1])
+        self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
+
+    def _make_reference(self) -> None:
+        if isinstance(self.policy, SACPolicy) and has_distance(self.observation_space):
+            self.reference = ReferencePolicy(self.policy)
+
+    def _begin_with_reference(self) -> None:
+        """Where online training begins, and demonstrations are cloned, begin with the policy that there is, or a clone."""
+        if self.reference is None:
+            return
+        if self.offline:
+            self.reference.forget()
+            return
+        assert isinstance(self.policy, SACPolicy)  # of these alone there is a reference
+        clones = callable(self.settings.bc_coef) or self.settings.bc_coef > 0
+        begins = self.replay_buffer is not None and self.replay_buffer.size() == 0 and not self.reference.is_set
+        if clones and begins and self.sampler is not None and self.prior is not None:
+            trained = not self._is_untouched(self.policy.critic_networks()[0])
+            demonstrations = self.sampler.expert_buffer, self.sampler.env
+            self.reference.begin(self.policy, trained, *demonstrations, seed=self.seed or 0, verbose=self.verbose)
+
+    @property
+    def _playing_reference(self) -> ReferencePolicy | None:
+        """The reference policy while it is still to be judged by what it plays."""
+        return self.reference if self.reference is not None and self.reference.plays and not self.offline else None
+
+    def _judge_reference(self) -> None:
+        reference = self._playing_reference
+        if reference is not None and self.replay_buffer is not None and self.sampler is not None:
+            assert isinstance(self.policy, SACPolicy)
+            reference.judge(self.policy, self.replay_buffer, self.sampler, self.verbose)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        reference = self._playing_reference
+        if reference is not None:
+            scaled_action = reference.act(self._last_obs)  # type: ignore[arg-type]
+            if action_noise is not None:
+                scaled_action = np.clip(scaled_action + action_noise(), -1, 1)
+            return self.policy.unscale_action(scaled_action), scaled_action
+        return super()._sample_action(learning_starts, action_noise, n_envs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "sampler", "reference", "_made_prior"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["reference"] if self.reference is not None else [], []

@@ -1,0 +1,197 @@
+"""
+The policy that online training begins with and is held to, as far as it is good: a clone of the demonstrations, or what
+training offline has made.
+
+It plays the first episodes, in place of random actions. What these earn of the prior reward, beside the demonstrations, tells
+how good it is, without the reward of the environment: a clone that falls or strays earns little. The policy is held to it in
+states that are like the demonstrations', the more, the more it earned. A clone that fails holds nothing back.
+"""
+
+import time
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.sac.policies import Actor
+from torch import nn
+
+from sb3_iq.demonstrations import ExpertBuffer
+from sb3_iq.iq_learn.batches import Batch
+from sb3_iq.iq_learn.diagnostics import minimize
+from sb3_iq.iq_learn.optimization import set_learning_rate
+from sb3_iq.iq_learn.presets import LinearDecay
+from sb3_iq.iq_learn.replay import transitions_at
+from sb3_iq.iq_learn.sac_policy import SACPolicy
+from sb3_iq.iq_learn.sampling import Sampler
+from sb3_iq.observations import take_rows
+
+CLONING_STEPS = 4_000
+CLONING_BATCH = 256
+CLONING_RATE = LinearDecay(1e-3)
+# It is judged by so many episodes
+EPISODES = 5
+# One that earns less of the demonstrations' rewards than this is given up at once
+ENOUGH = 0.4
+# Transitions whose prior rewards are computed at a time
+PIECE = 4_096
+# A clone plays before it is known whether the policy starts from it
+UNSET, CLONE_PLAYS, PLAYS, JUDGED = range(4)
+
+
+class ReferencePolicy(nn.Module):
+    """
+    A frozen copy of an actor, and what its episodes earn. Both are saved with a model.
+
+    :param policy: the policy whose actor it is a copy of
+    """
+
+    stage: th.Tensor
+    share: th.Tensor
+
+    def __init__(self, policy: SACPolicy) -> None:
+        super().__init__()
+        # The parameters are overwritten: no random numbers of the run are drawn for them
+        with th.random.fork_rng([policy.device] if policy.device.type == "cuda" else []):
+            self.actor: Actor = policy.make_actor()
+        self._copy(policy.actor)
+        # Numbers for the host, which would have to wait for an accelerator
+        self.register_buffer("stage", th.tensor(UNSET))
+        self.register_buffer("share", th.tensor(0.0))
+        self._n_episodes = -1
+
+    def _copy(self, actor: Actor) -> None:
+        self.actor.load_state_dict(actor.state_dict())
+        self.actor.requires_grad_(False)
+        self.actor.set_training_mode(False)
+
+    @property
+    def plays(self) -> bool:
+        """Whether it is still to be judged, and acts in the policy's place."""
+        return int(self.stage) in (CLONE_PLAYS, PLAYS)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether online training has begun with it."""
+        return int(self.stage) != UNSET
+
+    def forget(self) -> None:
+        """The policy becomes another one, without the environment."""
+        self.stage.fill_(UNSET)
+        self.share.fill_(0.0)
+
+    def begin(
+        self, policy: SACPolicy, trained: bool, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int
+    ) -> None:
+        """
+        Take the policy as it is or, where nobody has trained it or set its actor, a clone.
+
+        :param policy: the policy
+        :param trained: whether it has been trained
+        :param expert_buffer: the demonstrations
+        :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
+        :param seed: seed of the batches
+        :param verbose: from 1 on, it is said what takes time
+        """
+        made = zip(policy.actor.state_dict().values(), self.actor.state_dict().values(), strict=True)
+        if not trained and all(th.equal(now, before) for now, before in made):
+            self._clone(expert_buffer, env, seed, verbose)
+            self.stage.fill_(CLONE_PLAYS)
+        else:
+            self._copy(policy.averaged_actor if trained else policy.actor)
+            self.stage.fill_(PLAYS)
+        self._n_episodes = -1
+
+    def _clone(self, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int) -> None:
+        """Learn the demonstrations' actions. It draws no random numbers of the run."""
+        learned = [values for name, values in self.actor.named_parameters() if "log_std" not in name]
+        for parameter in learned:
+            parameter.requires_grad_(True)
+        optimizer = th.optim.Adam(learned)
+        rng, started = np.random.default_rng(seed), time.perf_counter()
+        for step in range(CLONING_STEPS):
+            set_learning_rate(optimizer, CLONING_RATE, 1 - step / CLONING_STEPS)
+            expert = expert_buffer.sample(CLONING_BATCH, env, rng)
+            loss = (self.actor(expert.observations, deterministic=True) - expert.actions).square().sum(dim=1).mean()
+            minimize(loss, {"cloning_loss": loss.detach()}, optimizer, step)
+        self.actor.requires_grad_(False)
+        if verbose >= 1:
+            print(f"Cloned the demonstrations for a reference policy: {time.perf_counter() - started:.0f} s.", flush=True)
+
+    def act(self, obs: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        """
+        :param obs: observations as policies take them, shape (n_envs, \*obs_shape)
+        :return: its deterministic actions, scaled to [-1, 1], shape (n_envs, \*action_shape)
+        """
+        with th.no_grad():
+            actions = self.actor(self.actor.obs_to_tensor(obs)[0], deterministic=True)
+        return actions.cpu().numpy().reshape(-1, *self.actor.action_space.shape)  # type: ignore[misc]
+
+    def judge(self, policy: SACPolicy, buffer: ReplayBuffer, sampler: Sampler, verbose: int) -> None:
+        """
+        Look at what it earned so far, whenever an episode has ended, until that is enough to go by. Where a clone does not
+        fail at once, the policy starts from it.
+
+        :param policy: the policy
+        :param buffer: the replay buffer, in which nobody else has played
+        :param sampler: for the prior, and the demonstrations' rewards by it
+        :param verbose: from 1 on, the result is said
+        """
+        rows = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+        n_episodes = int(buffer.dones[rows].sum())
+        if n_episodes == self._n_episodes:
+            return
+        self._n_episodes = n_episodes
+        self.share.fill_(share_of_demonstrations(buffer, rows, sampler))
+        if int(self.stage) == CLONE_PLAYS and self.holds:
+            for actor in (policy.actor, policy.averaged_actor):
+                actor.load_state_dict(self.actor.state_dict())
+            self.stage.fill_(PLAYS)
+        if n_episodes >= EPISODES or not self.holds:
+            self.stage.fill_(JUDGED)
+            if verbose >= 1:
+                earned = f"{100 * float(self.share):.0f} % of the demonstrations' prior reward"
+                end = "the policy is held to it" if self.holds else "it is given up"
+                print(f"The reference policy earned {earned}: {end}.", flush=True)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it earned enough to hold the policy."""
+        return float(self.share) >= ENOUGH
+
+    def loss(self, batch: Batch, mean_actions: th.Tensor, expert_prior: th.Tensor) -> th.Tensor:
+        """
+        :param batch: transitions of the expert and the policy, with their prior rewards
+        :param mean_actions: the actor's deterministic actions, shape (batch, action_dim)
+        :param expert_prior: prior rewards of the demonstrations, shape (n_transitions,)
+        :return: the squared distance to the reference's actions in the policy's states, a scalar: weighted by the share that
+            the reference earned of the demonstrations' rewards, and by that of each transition, both squared
+        """
+        assert isinstance(batch.reward_prior, th.Tensor)
+        with th.no_grad():
+            actions = self.actor(take_rows(batch.obs, slice(batch.n_expert, None)), deterministic=True)
+        alike = (batch.reward_prior[batch.n_expert :] / expert_prior.mean()).clamp(0.0, 1.0)
+        error = (mean_actions[batch.n_expert :] - actions).square().sum(dim=1)
+        return self.share.to(error.device).square() * (alike.square() * error).mean()
+
+
+def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sampler) -> float:
+    """
+    :param buffer: a replay buffer
+    :param rows: rows in it, in the order of time
+    :param sampler: for the prior, and the demonstrations' rewards by it
+    :return: what a step there earns of what a step of the demonstrations does, at most 1. The steps by which an episode that
+        ended in a terminal state is shorter than the demonstrations earn nothing
+    """
+    assert sampler.prior is not None
+    length, earned, n_steps = sampler.expert_buffer.mean_length, 0.0, 0.0
+    for env in range(buffer.n_envs):
+        for piece in np.array_split(rows, -(-len(rows) // PIECE)):
+            transitions = transitions_at(buffer, piece, np.full(len(piece), env), sampler.env)
+            earned += float(sampler.prior(transitions).sum())
+        ends = np.flatnonzero(buffer.dones[rows, env])
+        lengths = np.diff(ends, prepend=-1)
+        terminated = buffer.timeouts[rows[ends], env] == 0
+        n_steps += len(rows) + np.maximum(0.0, length - lengths[terminated]).sum()
+    of_expert = float(sampler.expert_prior.mean())
+    return min(max(earned / n_steps / of_expert, 0.0), 1.0) if of_expert > 0 else 0.0
