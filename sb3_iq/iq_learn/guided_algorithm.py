@@ -59,6 +59,12 @@ class GuidedAlgorithm(ImitationAlgorithm):
         if isinstance(self.policy, SACPolicy) and has_distance(self.observation_space):
             self.reference = ReferencePolicy(self.policy)
 
+    def set_expert_data(self, expert_data: Any) -> None:
+        before = self.expert_content_hash
+        super().set_expert_data(expert_data)
+        if self.reference is not None and before not in (None, self.expert_content_hash):
+            self.reference.forget()
+
     def _begin_with_reference(self) -> None:
         """Where online training begins, and demonstrations are cloned, begin with the policy that there is, or a clone."""
         if self.reference is None:
@@ -70,9 +76,8 @@ class GuidedAlgorithm(ImitationAlgorithm):
         clones = callable(self.settings.bc_coef) or self.settings.bc_coef > 0
         begins = self.replay_buffer is not None and self.replay_buffer.size() == 0 and not self.reference.is_set
         if clones and begins and self.sampler is not None and self.prior is not None:
-            trained = not self._is_untouched(self.policy.critic_networks()[0])
             demonstrations = self.sampler.expert_buffer, self.sampler.env
-            self.reference.begin(self.policy, trained, *demonstrations, seed=self.seed or 0, verbose=self.verbose)
+            self.reference.begin(self.policy, self._n_updates, *demonstrations, seed=self.seed or 0, verbose=self.verbose)
 
     @property
     def _playing_reference(self) -> ReferencePolicy | None:

@@ -81,24 +81,24 @@ class ReferencePolicy(nn.Module):
         self.share.fill_(0.0)
 
     def begin(
-        self, policy: SACPolicy, trained: bool, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int
+        self, policy: SACPolicy, n_updates: int, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int
     ) -> None:
         """
         Take the policy as it is or, where nobody has trained it or set its actor, a clone.
 
         :param policy: the policy
-        :param trained: whether it has been trained
+        :param n_updates: the number of gradient steps so far
         :param expert_buffer: the demonstrations
         :param env: the ``VecNormalize`` whose statistics observations are normalised with, if there is one
         :param seed: seed of the batches
         :param verbose: from 1 on, it is said what takes time
         """
         made = zip(policy.actor.state_dict().values(), self.actor.state_dict().values(), strict=True)
-        if not trained and all(th.equal(now, before) for now, before in made):
+        if n_updates == 0 and all(th.equal(now, before) for now, before in made):
             self._clone(expert_buffer, env, seed, verbose)
             self.stage.fill_(CLONE_PLAYS)
         else:
-            self._copy(policy.averaged_actor if trained else policy.actor)
+            self._copy(policy.averaged_actor if n_updates > 0 else policy.actor)
             self.stage.fill_(PLAYS)
         self._n_episodes = -1
 
@@ -120,8 +120,8 @@ class ReferencePolicy(nn.Module):
 
     def act(self, obs: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
         """
-        :param obs: observations as policies take them, shape (n_envs, \*obs_shape)
-        :return: its deterministic actions, scaled to [-1, 1], shape (n_envs, \*action_shape)
+        :param obs: observations as policies take them, shape (n_envs, \\*obs_shape)
+        :return: its deterministic actions, scaled to [-1, 1], shape (n_envs, \\*action_shape)
         """
         with th.no_grad():
             actions = self.actor(self.actor.obs_to_tensor(obs)[0], deterministic=True)
