@@ -45,7 +45,8 @@ class IQLearn(GuidedAlgorithm):
     :param expert_data: The demonstrations: what :func:`~sb3_iq.load_demonstrations` takes or returns; never saved
     :param learning_rate: learning rate of the Q-function, typically 1e-4 to 1e-3, or a function of the progress remaining
     :param buffer_size: size of the replay buffer, typically 1e5 to 1e6; allocated when learning online begins
-    :param learning_starts: how many environment steps are taken at random before learning starts, typically 1000
+    :param learning_starts: how many environment steps are taken before learning starts, typically 1000: at random or, where
+        continuous actions are cloned, by a clone (:mod:`.reference_policy`)
     :param batch_size: number of the policy's transitions for each gradient update, and of the expert's: of these, with
         continuous actions, the default draws a quarter as many online. Typically 128 to 256
     :param tau: the soft update coefficient of the target network ("Polyak update", between 0 and 1), typically 0.005 to 0.02
@@ -75,7 +76,8 @@ class IQLearn(GuidedAlgorithm):
     :param penalty_coef: coefficient c of the penalty c r^2: rewards are at most 1/c from the prior, typically 0.5 to 32
     :param reward_prior: coefficient of the reward that the penalty draws to online, 0 or 1, see :mod:`.reward_priors`
     :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10, or a function: the
-        squared error of continuous actions, or the negative log-likelihood of discrete ones
+        squared error of continuous actions, also to those of the reference policy, or the negative log-likelihood of discrete
+        ones
     :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 3e-4, or a function
     :param expert_actions: ``"given"``; or for state-only demonstrations, drawn from the ``"policy"`` (section 5.4), or told
         from s and s' by a model of the ``"inverse_dynamics"``, learned from the replay buffer
