@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.save_util import load_from_zip_file
 
+from sb3_iq.iq_learn import migration
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
 from sb3_iq.iq_learn.reference_policy import ReferencePolicy
@@ -70,19 +72,18 @@ class GuidedAlgorithm(ImitationAlgorithm):
         if self.reference is None:
             return
         if self.offline:
-            self.reference.forget()
+            self.reference.forget()  # nor does it play or hold in the gradient steps to come
             return
         assert isinstance(self.policy, SACPolicy)  # of these alone there is a reference
-        clones = callable(self.settings.bc_coef) or self.settings.bc_coef > 0
         begins = self.replay_buffer is not None and self.replay_buffer.size() == 0 and not self.reference.is_set
-        if clones and begins and self.sampler is not None and self.prior is not None:
+        if self.settings.clones and begins and self.sampler is not None and self.prior is not None:
             demonstrations = self.sampler.expert_buffer, self.sampler.env
             self.reference.begin(self.policy, self._n_updates, *demonstrations, seed=self.seed or 0, verbose=self.verbose)
 
     @property
     def _playing_reference(self) -> ReferencePolicy | None:
         """The reference policy while it is still to be judged by what it plays."""
-        return self.reference if self.reference is not None and self.reference.plays and not self.offline else None
+        return self.reference if self.reference is not None and self.reference.plays else None
 
     def _judge_reference(self) -> None:
         reference = self._playing_reference
@@ -100,6 +101,12 @@ class GuidedAlgorithm(ImitationAlgorithm):
                 scaled_action = np.clip(scaled_action + action_noise(), -1, 1)
             return self.policy.unscale_action(scaled_action), scaled_action
         return super()._sample_action(learning_starts, action_noise, n_envs)
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
+        parameters = load_path_or_dict
+        if not isinstance(parameters, dict):
+            _, parameters, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
+        super().set_parameters(migration.migrate_parameters(parameters, self.policy, self.reference), exact_match, device)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "sampler", "reference", "_made_prior"]

@@ -11,7 +11,6 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
@@ -198,13 +197,6 @@ class ImitationAlgorithm(OfflineAlgorithm):
 
         :param expert_buffer: the demonstrations
         """
-
-    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto") -> None:
-        parameters = load_path_or_dict
-        if not isinstance(parameters, dict):
-            _, parameters, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
-        reference = getattr(self, "reference", None)
-        super().set_parameters(migration.migrate_parameters(parameters, self.policy, reference), exact_match, device)
 
     def save(self, path: str | pathlib.Path | io.BufferedIOBase, exclude: Any = None, include: Any = None) -> None:
         # For learn(reset_num_timesteps=False) after load() to go on as if there had been no interruption

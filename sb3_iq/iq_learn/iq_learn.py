@@ -314,7 +314,7 @@ class IQLearn(GuidedAlgorithm):
         bc_coef = scheduled(self.settings.bc_coef, progress)
         functions, objective = updates.functions(self.compile), self.objective
         self._judge_reference()
-        reference = self.reference if self.reference is not None and self.reference.holds and not self.offline else None
+        reference = self.reference if self.reference is not None and self.reference.holds else None
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
             # Sample the expert buffer and, online, as much from the replay buffer: the expert's rows come first
@@ -350,7 +350,7 @@ class IQLearn(GuidedAlgorithm):
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch, *actor_step)
                 info |= actor_info
                 if reference is not None:
-                    reference_loss = reference.loss(batch, mean_actions, self.sampler.expert_prior)
+                    reference_loss = reference.loss(batch, mean_actions, self.sampler.expert_level)
                     info["reference_loss"] = reference_loss.detach()
                     actor_loss = actor_loss + bc_coef * reference_loss
                 info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, optimizer, n_updates)

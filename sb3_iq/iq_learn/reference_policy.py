@@ -21,7 +21,7 @@ from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.diagnostics import minimize
 from sb3_iq.iq_learn.optimization import set_learning_rate
 from sb3_iq.iq_learn.presets import LinearDecay
-from sb3_iq.iq_learn.replay import transitions_at
+from sb3_iq.iq_learn.replay import prior_rewards_at
 from sb3_iq.iq_learn.sac_policy import SACPolicy
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.observations import take_rows
@@ -33,8 +33,6 @@ CLONING_RATE = LinearDecay(1e-3)
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
 ENOUGH = 0.4
-# Transitions whose prior rewards are computed at a time
-PIECE = 4_096
 # A clone plays before it is known whether the policy starts from it
 UNSET, CLONE_PLAYS, PLAYS, JUDGED = range(4)
 
@@ -95,14 +93,16 @@ class ReferencePolicy(nn.Module):
         """
         made = zip(policy.actor.state_dict().values(), self.actor.state_dict().values(), strict=True)
         if n_updates == 0 and all(th.equal(now, before) for now, before in made):
-            self._clone(expert_buffer, env, seed, verbose)
+            self._clone(policy, expert_buffer, env, seed, verbose)
             self.stage.fill_(CLONE_PLAYS)
         else:
             self._copy(policy.averaged_actor if n_updates > 0 else policy.actor)
             self.stage.fill_(PLAYS)
         self._n_episodes = -1
 
-    def _clone(self, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int) -> None:
+    def _clone(
+        self, policy: SACPolicy, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int
+    ) -> None:
         """Learn the demonstrations' actions. It draws no random numbers of the run."""
         learned = [values for name, values in self.actor.named_parameters() if "log_std" not in name]
         for parameter in learned:
@@ -112,7 +112,7 @@ class ReferencePolicy(nn.Module):
         for step in range(CLONING_STEPS):
             set_learning_rate(optimizer, CLONING_RATE, 1 - step / CLONING_STEPS)
             expert = expert_buffer.sample(CLONING_BATCH, env, rng)
-            loss = (self.actor(expert.observations, deterministic=True) - expert.actions).square().sum(dim=1).mean()
+            loss = policy.squared_error(self.actor(expert.observations, deterministic=True), expert.actions)
             minimize(loss, {"cloning_loss": loss.detach()}, optimizer, step)
         self.actor.requires_grad_(False)
         if verbose >= 1:
@@ -159,18 +159,18 @@ class ReferencePolicy(nn.Module):
         """Whether it earned enough to hold the policy."""
         return float(self.share) >= ENOUGH
 
-    def loss(self, batch: Batch, mean_actions: th.Tensor, expert_prior: th.Tensor) -> th.Tensor:
+    def loss(self, batch: Batch, mean_actions: th.Tensor, expert_level: th.Tensor) -> th.Tensor:
         """
         :param batch: transitions of the expert and the policy, with their prior rewards
         :param mean_actions: the actor's deterministic actions, shape (batch, action_dim)
-        :param expert_prior: prior rewards of the demonstrations, shape (n_transitions,)
+        :param expert_level: the mean prior reward of the demonstrations, a scalar
         :return: the squared distance to the reference's actions in the policy's states, a scalar: weighted by the share that
             the reference earned of the demonstrations' rewards, and by that of each transition, both squared
         """
         assert isinstance(batch.reward_prior, th.Tensor)
         with th.no_grad():
             actions = self.actor(take_rows(batch.obs, slice(batch.n_expert, None)), deterministic=True)
-        alike = (batch.reward_prior[batch.n_expert :] / expert_prior.mean()).clamp(0.0, 1.0)
+        alike = (batch.reward_prior[batch.n_expert :] / expert_level).clamp(0.0, 1.0)
         error = (mean_actions[batch.n_expert :] - actions).square().sum(dim=1)
         return self.share.to(error.device).square() * (alike.square() * error).mean()
 
@@ -184,14 +184,12 @@ def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sam
         ended in a terminal state is shorter than the demonstrations earn nothing
     """
     assert sampler.prior is not None
-    length, earned, n_steps = sampler.expert_buffer.mean_length, 0.0, 0.0
+    earned = float(prior_rewards_at(buffer, rows, sampler.prior, sampler.env).sum())
+    length, n_steps = sampler.expert_buffer.mean_length, 0.0
     for env in range(buffer.n_envs):
-        for piece in np.array_split(rows, -(-len(rows) // PIECE)):
-            transitions = transitions_at(buffer, piece, np.full(len(piece), env), sampler.env)
-            earned += float(sampler.prior(transitions).sum())
         ends = np.flatnonzero(buffer.dones[rows, env])
         lengths = np.diff(ends, prepend=-1)
         terminated = buffer.timeouts[rows[ends], env] == 0
         n_steps += len(rows) + np.maximum(0.0, length - lengths[terminated]).sum()
-    of_expert = float(sampler.expert_prior.mean())
+    of_expert = float(sampler.expert_level)
     return min(max(earned / n_steps / of_expert, 0.0), 1.0) if of_expert > 0 else 0.0

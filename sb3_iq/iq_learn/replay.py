@@ -156,6 +156,23 @@ def transitions_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env
     )
 
 
+def prior_rewards_at(
+    buffer: ReplayBuffer, rows: np.ndarray, prior: Callable[[Samples], th.Tensor], env: VecNormalize | None = None
+) -> np.ndarray:
+    """
+    :param buffer: the replay buffer
+    :param rows: rows in it, shape (n,), at least one
+    :param prior: from transitions to their prior rewards, shape (batch,)
+    :param env: the ``VecNormalize`` to normalise with, if any
+    :return: the prior rewards of all environments there, shape (n, n_envs)
+    """
+    every_env, rewards = np.arange(buffer.n_envs), []
+    for piece in np.array_split(rows, -(-len(rows) // PIECE)):
+        of_all = transitions_at(buffer, piece.repeat(len(every_env)), np.tile(every_env, len(piece)), env)
+        rewards.append(prior(of_all).cpu().numpy().reshape(len(piece), -1))
+    return np.concatenate(rewards)
+
+
 class StoredPrior:
     """
     The prior rewards of the transitions in a replay buffer, each computed once: for a prior that doesn't change.
@@ -186,10 +203,7 @@ class StoredPrior:
             return
         rows = np.concatenate(self._pending)[-self.buffer.buffer_size :]
         self._pending = []
-        every_env = np.arange(self.buffer.n_envs)
-        for piece in np.array_split(rows, -(-len(rows) // PIECE)):
-            of_all = transitions_at(self.buffer, piece.repeat(len(every_env)), np.tile(every_env, len(piece)))
-            self.rewards[piece] = self.prior(of_all).cpu().numpy().reshape(len(piece), -1)
+        self.rewards[rows] = prior_rewards_at(self.buffer, rows, self.prior)
 
     def sample(self, batch_size: int) -> tuple[Samples, th.Tensor]:
         """

@@ -64,6 +64,7 @@ class Sampler:
         """
         self.prior = prior
         self.expert_prior = rewards_of_expert(prior, self.expert_buffer, self.env)
+        self.expert_level = self.expert_prior.mean()
         fixed = self.env is None and self.replay_buffer is not None
         self.stored_prior = StoredPrior(self.replay_buffer, prior) if fixed else None  # type: ignore[arg-type]
 

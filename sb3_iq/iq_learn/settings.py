@@ -56,6 +56,11 @@ class Settings:
     expert_share: float
     discounted_share: float
 
+    @property
+    def clones(self) -> bool:
+        """Whether the expert's actions are cloned, at some time at least."""
+        return callable(self.bc_coef) or self.bc_coef > 0
+
 
 SHARES = ("expert_share", "discounted_share")
 """What presets set and no argument does."""
@@ -163,7 +168,7 @@ def refusals(settings: Settings, context: Context, has_prior: bool) -> list[tupl
             f"`expert_actions` is 'inverse_dynamics': {absent} There is nothing to learn the dynamics from; use 'policy'.",
         ),
         (
-            expert_actions != "given" and (callable(settings.bc_coef) or settings.bc_coef > 0),
+            expert_actions != "given" and settings.clones,
             f"`expert_actions` is {expert_actions!r}: `bc_coef` clones the expert's actions, which are then not read. "
             "Use bc_coef=0.",
         ),
