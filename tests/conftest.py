@@ -37,6 +37,7 @@ def short_offline_training(request, monkeypatch):
     if request.node.get_closest_marker("learns") is None:
         monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 10)
         monkeypatch.setattr(reference_policy, "CLONING_STEPS", 10)
+        monkeypatch.setattr(reference_policy, "EPISODES", 0)
 
 
 @pytest.fixture(autouse=True)

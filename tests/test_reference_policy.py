@@ -22,13 +22,16 @@ from sb3_iq.iq_learn.reference_policy import (
 )
 from tests.utils import BOX, DICT, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, make_model, random_trajectories, sample_batch
 
+# Steps of an episode
+LENGTH = 20
 FAR = spaces.Box(-1e6, 1e6, (3,), np.float32)
 
 
 class LineEnv(RandomEnv):
     """The state is what the actions add up to; a step beyond 2 ends the episode in a terminal state."""
 
-    def __init__(self, length=20):
+    def __init__(self, length=None):
+        length = LENGTH if length is None else length
         super().__init__(spaces.Box(-100.0, 100.0, (1,), np.float32), spaces.Box(-1.0, 1.0, (1,), np.float32), length, True)
 
     def reset(self, **kwargs):
@@ -92,9 +95,12 @@ def losses(monkeypatch):
 @pytest.mark.learns
 def test_a_good_clone_is_started_from_and_kept_to(losses):
     model, stages = line_model(), Stages()
-    model.learn(110, callback=stages)
+    model.learn(99, callback=stages)
     reference = model.reference
-    # It plays all five episodes, the later ones while the policy learns, then the policy does
+    # While it plays, the critic alone learns, and the policy waits where it begins
+    assert same(model.policy.actor, reference.actor) and model._n_updates == 79 and not losses
+    model.learn(11, callback=stages, reset_num_timesteps=False)
+    # It plays all five episodes, then the policy does
     assert stages.stages == [CLONE_PLAYS] * 21 + [PLAYS] * (20 * EPISODES - 21) + [JUDGED] * (110 - 20 * EPISODES)
     played = model.replay_buffer.actions[:100, 0]
     assert played == pytest.approx(actions_of(reference.actor, model.replay_buffer, slice(100)), abs=1e-5)
@@ -102,7 +108,7 @@ def test_a_good_clone_is_started_from_and_kept_to(losses):
     assert float(reference.share) > 0.8 and reference.holds
     expert = model.expert_buffer.all()
     assert float(model.policy.cloning_loss(expert.observations, expert.actions).detach()) < 0.1
-    assert len(losses) == model._n_updates == 90
+    assert len(losses) == 11 and model._n_updates == 90 and not same(model.policy.actor, reference.actor)
 
 
 def test_a_clone_that_fails_is_given_up(monkeypatch, losses):
@@ -135,13 +141,21 @@ def test_the_share_by_hand():
         for o, a in ([(step % 2, 1.0) for step in range(20)] + [(0.5, 0.2)] * 20)
     ]
     # The episode of three steps lacks 17 of the demonstration's 20
-    expected = sum(rewards) / (20 + 20 + 17) / float(model.sampler.expert_prior.mean())
-    assert share_of_demonstrations(buffer, np.arange(20), model.sampler) == pytest.approx(min(expected, 1.0), rel=1e-5)
+    level = float(model.sampler.expert_prior.mean())
+    expected = sum(rewards) / (20 + 20 + 17) / level
+    assert share_of_demonstrations(buffer, np.arange(20), model.sampler) == pytest.approx(expected, rel=1e-5)
+    # From the second step on, the second environment's first episode is a piece, which does not count
+    expected = (sum(rewards[1:20]) + 17 * rewards[-1]) / (19 + 17) / level
+    assert share_of_demonstrations(buffer, np.arange(1, 20), model.sampler) == pytest.approx(expected, rel=1e-5)
+    # From where it begins the second episode counts, as it has not ended
+    expected = (sum(rewards[3:20]) + 17 * rewards[-1]) / (17 + 17) / level
+    assert share_of_demonstrations(buffer, np.arange(3, 20), model.sampler) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_by_hand():
     model = line_model().learn(30)
     model.reference.share.fill_(0.5)
+    model.reference.share_of_policy.fill_(1.0)
     batch = sample_batch(model, 8)._replace(reward_prior=th.linspace(0.1, 2.0, 10))
     actions = th.linspace(-1, 1, 10)[:, None]
     mine = actions[batch.n_expert :]
@@ -149,6 +163,55 @@ def test_the_loss_by_hand():
     weights = (batch.reward_prior[batch.n_expert :] / 0.5).clamp(max=1.0) ** 2
     expected = 0.25 * (weights * ((mine - theirs) ** 2).sum(dim=1)).mean()
     assert float(model.reference.loss(batch, actions, th.tensor(0.5))) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "share, of_policy, expected", [(0.5, 0.0, 0.25), (1.3, 0.9, 1.0), (1.3, 1.05, 0.5), (1.3, 1.1, 0.0), (0.8, 1.3, 0.0)]
+)
+def test_what_earns_more_than_the_demonstrations_is_not_held(share, of_policy, expected):
+    reference = line_model().learn(1).reference
+    reference.share.fill_(share)
+    reference.share_of_policy.fill_(of_policy)
+    assert float(reference.weight) == pytest.approx(expected, abs=1e-5)
+    assert reference.is_good and reference.holds == (expected > 1e-5)
+
+
+@pytest.mark.learns
+def test_the_policys_own_episodes_are_followed(monkeypatch, losses):
+    """Where they earn more than the demonstrations it is let go, where they fall back it is held again."""
+    monkeypatch.setattr(reference_policy, "EVERY", 10)
+    model = line_model().learn(20 * EPISODES + 1)
+    rows, shares = [], iter([1.2, 0.7, 1.2])
+
+    def share(buffer, of, sampler):
+        rows.append(len(of))
+        return next(shares)
+
+    monkeypatch.setattr(reference_policy, "share_of_demonstrations", share)
+    held = []
+    for _ in range(3):
+        n_losses = len(losses)
+        model.learn(10, reset_num_timesteps=False)
+        held.append(len(losses) - n_losses)
+    assert rows == [20 * EPISODES] * 3
+    # A look is taken in the last of ten steps
+    assert held == [9, 1, 9]
+    # A count of steps that begins again doesn't stop it
+    shares = iter([0.5])
+    model.learn(21)
+    assert float(model.reference.share_of_policy) == pytest.approx(0.5)
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize(
+    "n_envs, length, buffer_size, n_steps", [(1, 1_000, 400, 100), (2, 1_000, 400, 100), (1, 1_000, 50, 50)]
+)
+def test_endless_episodes_are_judged(monkeypatch, n_envs, length, buffer_size, n_steps):
+    """After as many steps as five demonstrations have, or a full buffer."""
+    monkeypatch.setitem(globals(), "LENGTH", length)
+    model, stages = line_model(n_envs, buffer_size=buffer_size * n_envs), Stages()
+    model.learn(110, callback=stages)
+    assert stages.stages.index(JUDGED) * n_envs == pytest.approx(n_steps, abs=n_envs)
 
 
 def test_what_was_trained_offline_is_the_reference():

@@ -85,11 +85,22 @@ class GuidedAlgorithm(ImitationAlgorithm):
         """The reference policy while it is still to be judged by what it plays."""
         return self.reference if self.reference is not None and self.reference.plays else None
 
-    def _judge_reference(self) -> None:
-        reference = self._playing_reference
-        if reference is not None and self.replay_buffer is not None and self.sampler is not None:
-            assert isinstance(self.policy, SACPolicy)
+    def _judge_reference(self) -> ReferencePolicy | None:
+        """Return the reference policy where it holds the policy, after a look at what both have played."""
+        reference = self.reference
+        if reference is None or self.offline or self.replay_buffer is None or self.sampler is None:
+            return None
+        assert isinstance(self.policy, SACPolicy)
+        if reference.plays:
             reference.judge(self.policy, self.replay_buffer, self.sampler, self.verbose)
+        elif self.prior is not None:
+            reference.follow(self.replay_buffer, self.sampler, self.num_timesteps)
+        return reference if reference.holds else None
+
+    def _actor_waits(self, n_updates: int) -> bool:
+        # While the reference plays, the critic learns what it is worth; the actor would go by what is not learned yet
+        waits = self._playing_reference is not None and not getattr(self.policy, "share_features_extractor", False)
+        return waits or super()._actor_waits(n_updates)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

@@ -313,8 +313,7 @@ class IQLearn(GuidedAlgorithm):
             set_learning_rate(self.actor.optimizer, self.settings.actor_learning_rate, progress)
         bc_coef = scheduled(self.settings.bc_coef, progress)
         functions, objective = updates.functions(self.compile), self.objective
-        self._judge_reference()
-        reference = self.reference if self.reference is not None and self.reference.holds else None
+        reference = self._judge_reference()
 
         for n_updates in range(self._n_updates, self._n_updates + gradient_steps):
             # Sample the expert buffer and, online, as much from the replay buffer: the expert's rows come first

@@ -68,11 +68,13 @@ def migrate_parameters(parameters: Mapping[str, Any], policy: Any, reference: nn
     """
     :param parameters: what was saved of networks and optimisers, by name
     :param policy: the policy that they are for
-    :param reference: the reference policy, which earlier there was not
+    :param reference: the reference policy, of which earlier there was less, or nothing
     :return: the same, as it is saved today
     """
-    missing = {} if reference is None else {"reference": reference.state_dict()}
-    return {**missing, **migrate_optimizers(parameters, policy)}
+    migrated = migrate_optimizers(parameters, policy)
+    if reference is not None:
+        migrated["reference"] = {**reference.state_dict(), **migrated.get("reference", {})}
+    return migrated
 
 
 def migrate_optimizers(parameters: Mapping[str, Any], policy: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ training offline has made.
 
 It plays the first episodes, in place of random actions. What these earn of the prior reward, beside the demonstrations, tells
 how good it is, without the reward of the environment: a clone that falls or strays earns little. The policy is held to it in
-states that are like the demonstrations', the more, the more it earned. A clone that fails holds nothing back.
+states that are like the demonstrations', the more, the more it earned. A clone that fails holds nothing back, nor does any
+where the policy's own episodes earn more than the demonstrations.
 """
 
 import time
@@ -33,6 +34,11 @@ CLONING_RATE = LinearDecay(1e-3)
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
 ENOUGH = 0.4
+# Nothing holds a policy whose episodes earn so much more than the demonstrations: there the prior tells it what to do. A
+# policy between its own values and a reference's actions would do neither (Hopper-v5: it falls where each alone does not)
+MORE = 0.1
+# Steps of the environments between two looks at these episodes
+EVERY = 1_000
 # A clone plays before it is known whether the policy starts from it
 UNSET, CLONE_PLAYS, PLAYS, JUDGED = range(4)
 
@@ -46,6 +52,8 @@ class ReferencePolicy(nn.Module):
 
     stage: th.Tensor
     share: th.Tensor
+    share_of_policy: th.Tensor
+    looked_at: th.Tensor
 
     def __init__(self, policy: SACPolicy) -> None:
         super().__init__()
@@ -56,6 +64,8 @@ class ReferencePolicy(nn.Module):
         # Numbers for the host, which would have to wait for an accelerator
         self.register_buffer("stage", th.tensor(UNSET))
         self.register_buffer("share", th.tensor(0.0))
+        self.register_buffer("share_of_policy", th.tensor(0.0))
+        self.register_buffer("looked_at", th.tensor(0))
         self._n_episodes = -1
 
     def _copy(self, actor: Actor) -> None:
@@ -77,6 +87,7 @@ class ReferencePolicy(nn.Module):
         """The policy becomes another one, without the environment."""
         self.stage.fill_(UNSET)
         self.share.fill_(0.0)
+        self.share_of_policy.fill_(0.0)
 
     def begin(
         self, policy: SACPolicy, n_updates: int, expert_buffer: ExpertBuffer, env: VecNormalize | None, seed: int, verbose: int
@@ -137,42 +148,76 @@ class ReferencePolicy(nn.Module):
         :param sampler: for the prior, and the demonstrations' rewards by it
         :param verbose: from 1 on, the result is said
         """
-        rows = (buffer.pos - buffer.size() + np.arange(buffer.size())) % buffer.buffer_size
+        rows, length = newest(buffer, buffer.size()), sampler.expert_buffer.mean_length
         n_episodes = int(buffer.dones[rows].sum())
-        if n_episodes == self._n_episodes:
+        # Episodes can be longer than the demonstrations, or than the buffer
+        played = len(rows) >= length and len(rows) * buffer.n_envs >= EPISODES * length
+        enough = n_episodes >= EPISODES or played or buffer.full
+        if n_episodes == self._n_episodes and not enough:
             return
         self._n_episodes = n_episodes
-        self.share.fill_(share_of_demonstrations(buffer, rows, sampler))
-        if int(self.stage) == CLONE_PLAYS and self.holds:
+        share = share_of_demonstrations(buffer, rows, sampler)
+        self.share.fill_(share)
+        self.share_of_policy.fill_(share)
+        if int(self.stage) == CLONE_PLAYS and self.is_good:
             for actor in (policy.actor, policy.averaged_actor):
                 actor.load_state_dict(self.actor.state_dict())
             self.stage.fill_(PLAYS)
-        if n_episodes >= EPISODES or not self.holds:
+        if enough or not self.is_good:
             self.stage.fill_(JUDGED)
             if verbose >= 1:
-                earned = f"{100 * float(self.share):.0f} % of the demonstrations' prior reward"
-                end = "the policy is held to it" if self.holds else "it is given up"
-                print(f"The reference policy earned {earned}: {end}.", flush=True)
+                earned = f"{100 * share:.0f} % of the demonstrations' prior reward"
+                held = "begins with it and is held to it" if self.holds else "begins with it"
+                print(f"The reference policy earned {earned}: {f'the policy {held}' if self.is_good else 'it is given up'}.")
+
+    def follow(self, buffer: ReplayBuffer, sampler: Sampler, n_steps: int) -> None:
+        """
+        Look at what the policy's newest episodes earn, every so many steps.
+
+        :param buffer: the replay buffer
+        :param sampler: for the prior, and the demonstrations' rewards by it
+        :param n_steps: the number of steps in the environments so far
+        """
+        if self.is_good and not 0 <= n_steps - int(self.looked_at) < EVERY:
+            self.looked_at.fill_(n_steps)
+            rows = newest(buffer, round(EPISODES * sampler.expert_buffer.mean_length / buffer.n_envs))
+            self.share_of_policy.fill_(share_of_demonstrations(buffer, rows, sampler))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it earned enough for the policy to begin with it."""
+        return float(self.share) >= ENOUGH
+
+    @property
+    def weight(self) -> th.Tensor:
+        """How much the policy is held to it, from 0 to 1."""
+        return self.share.clamp(max=1.0).square() * ((1 + MORE - self.share_of_policy) / MORE).clamp(0.0, 1.0)
 
     @property
     def holds(self) -> bool:
-        """Whether it earned enough to hold the policy."""
-        return float(self.share) >= ENOUGH
+        """Whether the policy is held to it."""
+        return self.is_good and float(self.weight) > 0
 
     def loss(self, batch: Batch, mean_actions: th.Tensor, expert_level: th.Tensor) -> th.Tensor:
         """
         :param batch: transitions of the expert and the policy, with their prior rewards
         :param mean_actions: the actor's deterministic actions, shape (batch, action_dim)
         :param expert_level: the mean prior reward of the demonstrations, a scalar
-        :return: the squared distance to the reference's actions in the policy's states, a scalar: weighted by the share that
-            the reference earned of the demonstrations' rewards, and by that of each transition, both squared
+        :return: the squared distance to the reference's actions in the policy's states, a scalar: times :attr:`weight`, and
+            weighted by the square of what each transition earns of the demonstrations' rewards, at most 1
         """
         assert isinstance(batch.reward_prior, th.Tensor)
         with th.no_grad():
             actions = self.actor(take_rows(batch.obs, slice(batch.n_expert, None)), deterministic=True)
         alike = (batch.reward_prior[batch.n_expert :] / expert_level).clamp(0.0, 1.0)
         error = (mean_actions[batch.n_expert :] - actions).square().sum(dim=1)
-        return self.share.to(error.device).square() * (alike.square() * error).mean()
+        return self.weight.to(error.device) * (alike.square() * error).mean()
+
+
+def newest(buffer: ReplayBuffer, n: int) -> np.ndarray:
+    """:return: the newest n rows of a buffer, or as many as there are, in the order of time"""
+    n = min(n, buffer.size())
+    return (buffer.pos - n + np.arange(n)) % buffer.buffer_size
 
 
 def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sampler) -> float:
@@ -180,16 +225,22 @@ def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sam
     :param buffer: a replay buffer
     :param rows: rows in it, in the order of time
     :param sampler: for the prior, and the demonstrations' rewards by it
-    :return: what a step there earns of what a step of the demonstrations does, at most 1. The steps by which an episode that
-        ended in a terminal state is shorter than the demonstrations earn nothing
+    :return: what a step there earns of what a step of the demonstrations does, from 0 on. The steps by which an episode that
+        ended in a terminal state is shorter than the demonstrations earn nothing. Episodes that began earlier do not count,
+        where others did not
     """
     assert sampler.prior is not None
-    earned = float(prior_rewards_at(buffer, rows, sampler.prior, sampler.env).sum())
-    length, n_steps = sampler.expert_buffer.mean_length, 0.0
+    rewards = prior_rewards_at(buffer, rows, sampler.prior, sampler.env)
+    length, earned, n_steps = sampler.expert_buffer.mean_length, 0.0, 0.0
+    is_first = rows[0] == (buffer.pos if buffer.full else 0)
     for env in range(buffer.n_envs):
         ends = np.flatnonzero(buffer.dones[rows, env])
-        lengths = np.diff(ends, prepend=-1)
+        begins = not buffer.full if is_first else buffer.dones[rows[0] - 1, env] > 0
+        start = 0 if begins or len(ends) == 0 or ends[0] == len(rows) - 1 else ends[0] + 1
+        ends = ends[ends >= start]
+        lengths = np.diff(ends, prepend=start - 1)
         terminated = buffer.timeouts[rows[ends], env] == 0
-        n_steps += len(rows) + np.maximum(0.0, length - lengths[terminated]).sum()
+        earned += float(rewards[start:, env].sum())
+        n_steps += len(rows) - start + np.maximum(0.0, length - lengths[terminated]).sum()
     of_expert = float(sampler.expert_level)
-    return min(max(earned / n_steps / of_expert, 0.0), 1.0) if of_expert > 0 else 0.0
+    return max(earned / n_steps / of_expert, 0.0) if of_expert > 0 else 0.0
