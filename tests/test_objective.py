@@ -194,3 +194,10 @@ def test_the_mixture_of_occupancies_is_one_by_halves():
         (weights,) = th.autograd.grad(loss, v)
         assert weights[:n_expert].tolist() == pytest.approx([0.5 / n_expert] * n_expert)
         assert weights[n_expert:].tolist() == pytest.approx([0.5 / n_policy] * n_policy)
+
+
+def test_prior_rewards_are_told_where_there_are_any():
+    values = SoftValues(q=th.zeros(1, 5), next_v=th.zeros(5), v=th.zeros(5))
+    info = loss_of(values, th.zeros(5), 2, th.tensor([0.5, 0.7, 0.1, 0.2, 0.3]))[1]
+    assert float(info["expert_prior"]) == pytest.approx(0.6) and float(info["policy_prior"]) == pytest.approx(0.2)
+    assert not {"expert_prior", "policy_prior"} & set(loss_of(values, th.zeros(5), 2)[1])

@@ -320,6 +320,9 @@ def iq_loss(values: SoftValues, batch: Rows, objective: Objective) -> tuple[th.T
     info |= statistics("expert", rewards.expert.detach(), q_values[:, : batch.n_expert])
     if rewards.policy.numel() > 0:
         info |= statistics("policy", rewards.policy.detach(), q_values[:, batch.n_expert :])
+    if isinstance(batch.reward_prior, th.Tensor):
+        info["expert_prior"] = batch.reward_prior[: batch.n_expert].mean()
+        info["policy_prior"] = batch.reward_prior[batch.n_expert :].mean()
     info["q_min"], info["q_max"] = th.aminmax(q_values)
     if objective.critic_bound == "clip":
         info["clip_fraction"] = (values.next_v.detach().abs() > objective.value_bound).float().mean()
