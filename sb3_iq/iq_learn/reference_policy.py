@@ -20,7 +20,7 @@ from torch import nn
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.diagnostics import minimize
-from sb3_iq.iq_learn.optimization import set_learning_rate
+from sb3_iq.iq_learn.optimization import polyak_update, set_learning_rate
 from sb3_iq.iq_learn.presets import LinearDecay
 from sb3_iq.iq_learn.replay import prior_rewards_at
 from sb3_iq.iq_learn.sac_policy import SACPolicy
@@ -30,6 +30,10 @@ from sb3_iq.observations import take_rows
 CLONING_STEPS = 4_000
 CLONING_BATCH = 256
 CLONING_RATE = LinearDecay(1e-3)
+# From one demonstration a clone learns every action by heart. Small weights, and their average over the last steps, make it
+# fall less often (Ant-v5, Hopper-v5)
+CLONING_DECAY = 1.0
+CLONING_AVERAGE = 2e-3
 # It is judged by so many episodes
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
@@ -118,14 +122,17 @@ class ReferencePolicy(nn.Module):
         learned = [values for name, values in self.actor.named_parameters() if "log_std" not in name]
         for parameter in learned:
             parameter.requires_grad_(True)
-        optimizer = th.optim.Adam(learned)
+        averaged = [parameter.detach().clone() for parameter in learned]
+        optimizer = th.optim.AdamW(learned, weight_decay=CLONING_DECAY)
         rng, started = np.random.default_rng(seed), time.perf_counter()
         for step in range(CLONING_STEPS):
             set_learning_rate(optimizer, CLONING_RATE, 1 - step / CLONING_STEPS)
             expert = expert_buffer.sample(CLONING_BATCH, env, rng)
             loss = policy.squared_error(self.actor(expert.observations, deterministic=True), expert.actions)
             minimize(loss, {"cloning_loss": loss.detach()}, optimizer, step)
+            polyak_update(learned, averaged, max(CLONING_AVERAGE, 4 / (step + 4)))
         self.actor.requires_grad_(False)
+        polyak_update(averaged, learned, 1.0)
         if verbose >= 1:
             print(f"Cloned the demonstrations for a reference policy: {time.perf_counter() - started:.0f} s.", flush=True)
 
