@@ -94,7 +94,7 @@ def losses(monkeypatch):
 
 @pytest.mark.learns
 def test_a_good_clone_is_started_from_and_kept_to(losses):
-    model, stages = line_model(), Stages()
+    model, stages = line_model(policy_kwargs=dict(net_arch=[64, 64])), Stages()
     model.learn(99, callback=stages)
     reference = model.reference
     # While it plays, the critic alone learns, and the policy waits where it begins
