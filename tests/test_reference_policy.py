@@ -1,5 +1,7 @@
 """What online training begins with: a clone, or the policy that there is, judged by its first episodes and held to by that."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch as th
@@ -11,6 +13,7 @@ from sb3_iq import IQLearn
 from sb3_iq.demonstrations import Trajectory
 from sb3_iq.iq_learn import reference_policy
 from sb3_iq.iq_learn.reference_policy import (
+    ALIVE,
     CLONE_PLAYS,
     ENOUGH,
     EPISODES,
@@ -111,9 +114,10 @@ def test_a_good_clone_is_started_from_and_kept_to(losses):
     assert len(losses) == 11 and model._n_updates == 90 and not same(model.policy.actor, reference.actor)
 
 
-def test_a_clone_that_fails_is_given_up(monkeypatch, losses):
+@pytest.mark.parametrize("judged", [(ENOUGH - 0.01, 1.0), (1.0, ALIVE - 0.01)])
+def test_a_clone_that_fails_is_given_up(monkeypatch, losses, judged):
     """Then the policy starts as it was made, and nothing holds it."""
-    monkeypatch.setattr(reference_policy, "share_of_demonstrations", lambda *args: ENOUGH - 0.01)
+    monkeypatch.setattr(reference_policy, "share_of_demonstrations", lambda *args: judged)
     model, untouched = line_model(), line_model()
     model.learn(20)
     assert int(model.reference.stage) == CLONE_PLAYS and same(model.policy.actor, untouched.policy.actor)
@@ -124,6 +128,14 @@ def test_a_clone_that_fails_is_given_up(monkeypatch, losses):
     assert same(model.policy.averaged_actor, untouched.policy.actor)
     model.learn(100, reset_num_timesteps=False)
     assert model._n_updates == 101 and not losses
+
+
+def test_a_short_episode_is_no_fall_where_demonstrations_end(monkeypatch):
+    monkeypatch.setattr(reference_policy, "share_of_demonstrations", lambda *args: (1.0, ALIVE - 0.01))
+    model = line_model()
+    model.set_expert_data([replace(back_and_forth(), terminated=True, truncated=False)])
+    model.learn(21)
+    assert model.reference.is_good
 
 
 def test_the_share_by_hand():
@@ -143,13 +155,14 @@ def test_the_share_by_hand():
     # The episode of three steps lacks 17 of the demonstration's 20
     level = float(model.sampler.expert_prior.mean())
     expected = sum(rewards) / (20 + 20 + 17) / level
-    assert share_of_demonstrations(buffer, np.arange(20), model.sampler) == pytest.approx(expected, rel=1e-5)
+    judged = share_of_demonstrations(buffer, np.arange(20), model.sampler)
+    assert judged == pytest.approx((expected, 40 / 57), rel=1e-5)
     # From the second step on, the second environment's first episode is a piece, which does not count
     expected = (sum(rewards[1:20]) + 17 * rewards[-1]) / (19 + 17) / level
-    assert share_of_demonstrations(buffer, np.arange(1, 20), model.sampler) == pytest.approx(expected, rel=1e-5)
+    assert share_of_demonstrations(buffer, np.arange(1, 20), model.sampler)[0] == pytest.approx(expected, rel=1e-5)
     # From where it begins the second episode counts, as it has not ended
     expected = (sum(rewards[3:20]) + 17 * rewards[-1]) / (17 + 17) / level
-    assert share_of_demonstrations(buffer, np.arange(3, 20), model.sampler) == pytest.approx(expected, rel=1e-5)
+    assert share_of_demonstrations(buffer, np.arange(3, 20), model.sampler)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_by_hand():
@@ -185,7 +198,7 @@ def test_the_policys_own_episodes_are_followed(monkeypatch, losses):
 
     def share(buffer, of, sampler):
         rows.append(len(of))
-        return next(shares)
+        return next(shares), 1.0
 
     monkeypatch.setattr(reference_policy, "share_of_demonstrations", share)
     held = []

@@ -38,6 +38,9 @@ CLONING_AVERAGE = 2e-3
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
 ENOUGH = 0.4
+# So is one that falls: of steps that its episodes would have, if they were as long as demonstrations that end nowhere, it makes
+# less than this. What is held to it falls with it (Hopper-v5)
+ALIVE = 0.9
 # Nothing holds a policy whose episodes earn so much more than the demonstrations: there the prior tells it what to do. A
 # policy between its own values and a reference's actions would do neither (Hopper-v5: it falls where each alone does not)
 MORE = 0.1
@@ -163,8 +166,9 @@ class ReferencePolicy(nn.Module):
         if n_episodes == self._n_episodes and not enough:
             return
         self._n_episodes = n_episodes
-        share = share_of_demonstrations(buffer, rows, sampler)
-        self.share.fill_(share)
+        share, alive = share_of_demonstrations(buffer, rows, sampler)
+        falls = alive < ALIVE and not sampler.expert_buffer.terminates
+        self.share.fill_(0.0 if falls else share)
         self.share_of_policy.fill_(share)
         if int(self.stage) == CLONE_PLAYS and self.is_good:
             for actor in (policy.actor, policy.averaged_actor):
@@ -173,7 +177,7 @@ class ReferencePolicy(nn.Module):
         if enough or not self.is_good:
             self.stage.fill_(JUDGED)
             if verbose >= 1:
-                earned = f"{100 * share:.0f} % of the demonstrations' prior reward"
+                earned = f"{100 * share:.0f} % of the demonstrations' prior reward{' and falls' if falls else ''}"
                 held = "begins with it and is held to it" if self.holds else "begins with it"
                 print(f"The reference policy earned {earned}: {f'the policy {held}' if self.is_good else 'it is given up'}.")
 
@@ -188,7 +192,7 @@ class ReferencePolicy(nn.Module):
         if self.is_good and not 0 <= n_steps - int(self.looked_at) < EVERY:
             self.looked_at.fill_(n_steps)
             rows = newest(buffer, round(EPISODES * sampler.expert_buffer.mean_length / buffer.n_envs))
-            self.share_of_policy.fill_(share_of_demonstrations(buffer, rows, sampler))
+            self.share_of_policy.fill_(share_of_demonstrations(buffer, rows, sampler)[0])
 
     @property
     def is_good(self) -> bool:
@@ -227,18 +231,18 @@ def newest(buffer: ReplayBuffer, n: int) -> np.ndarray:
     return (buffer.pos - n + np.arange(n)) % buffer.buffer_size
 
 
-def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sampler) -> float:
+def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sampler) -> tuple[float, float]:
     """
     :param buffer: a replay buffer
     :param rows: rows in it, in the order of time
     :param sampler: for the prior, and the demonstrations' rewards by it
-    :return: what a step there earns of what a step of the demonstrations does, from 0 on. The steps by which an episode that
-        ended in a terminal state is shorter than the demonstrations earn nothing. Episodes that began earlier do not count,
-        where others did not
+    :return: what a step there earns of what a step of the demonstrations does, from 0 on, where the steps by which an episode
+        that ended in a terminal state is shorter than the demonstrations earn nothing; and the share of steps that are not
+        among these. Episodes that began earlier do not count, where others did not
     """
     assert sampler.prior is not None
     rewards = prior_rewards_at(buffer, rows, sampler.prior, sampler.env)
-    length, earned, n_steps = sampler.expert_buffer.mean_length, 0.0, 0.0
+    length, earned, n_steps, n_missing = sampler.expert_buffer.mean_length, 0.0, 0, 0.0
     is_first = rows[0] == (buffer.pos if buffer.full else 0)
     for env in range(buffer.n_envs):
         ends = np.flatnonzero(buffer.dones[rows, env])
@@ -248,6 +252,7 @@ def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sam
         lengths = np.diff(ends, prepend=start - 1)
         terminated = buffer.timeouts[rows[ends], env] == 0
         earned += float(rewards[start:, env].sum())
-        n_steps += len(rows) - start + np.maximum(0.0, length - lengths[terminated]).sum()
-    of_expert = float(sampler.expert_level)
-    return max(earned / n_steps / of_expert, 0.0) if of_expert > 0 else 0.0
+        n_steps += len(rows) - start
+        n_missing += np.maximum(0.0, length - lengths[terminated]).sum()
+    of_expert, alive = float(sampler.expert_level), n_steps / (n_steps + n_missing)
+    return (max(alive * earned / n_steps / of_expert, 0.0) if of_expert > 0 else 0.0), alive
