@@ -191,7 +191,8 @@ class ReferencePolicy(nn.Module):
         """
         if self.is_good and not 0 <= n_steps - int(self.looked_at) < EVERY:
             self.looked_at.fill_(n_steps)
-            rows = newest(buffer, round(EPISODES * sampler.expert_buffer.mean_length / buffer.n_envs))
+            n_rows = round(EPISODES * sampler.expert_buffer.mean_length / buffer.n_envs)
+            rows = newest(buffer, max(1, n_rows))
             self.share_of_policy.fill_(share_of_demonstrations(buffer, rows, sampler)[0])
 
     @property
