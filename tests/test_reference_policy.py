@@ -215,6 +215,14 @@ def test_the_policys_own_episodes_are_followed(monkeypatch, losses):
     assert float(model.reference.share_of_policy) == pytest.approx(0.5)
 
 
+def test_many_environments_and_short_demonstrations():
+    """One row at least is looked at."""
+    model = line_model(n_envs=3, buffer_size=30).learn(30)
+    model.reference.share.fill_(1.0)
+    model.reference.follow(model.replay_buffer, model.sampler, 10**6)
+    assert float(model.reference.share_of_policy) > 0
+
+
 @pytest.mark.learns
 @pytest.mark.parametrize(
     "n_envs, length, buffer_size, n_steps", [(1, 1_000, 400, 100), (2, 1_000, 400, 100), (1, 1_000, 50, 50)]
