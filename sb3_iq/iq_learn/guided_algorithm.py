@@ -97,10 +97,9 @@ class GuidedAlgorithm(ImitationAlgorithm):
             reference.follow(self.replay_buffer, self.sampler, self.num_timesteps)
         return reference if reference.holds else None
 
-    def _actor_waits(self, n_updates: int) -> bool:
-        # While the reference plays, the critic learns what it is worth; the actor would go by what is not learned yet
-        waits = self._playing_reference is not None and not getattr(self.policy, "share_features_extractor", False)
-        return waits or super()._actor_waits(n_updates)
+    def _critic_warms_up(self, n_updates: int) -> bool:
+        # While the reference plays, the critic learns what it is worth
+        return self._playing_reference is not None or super()._critic_warms_up(n_updates)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

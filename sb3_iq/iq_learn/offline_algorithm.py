@@ -199,12 +199,17 @@ class OfflineAlgorithm(NormalizedAlgorithm):
 
     def _actor_waits(self, n_updates: int) -> bool:
         """
-        Whether the actor is left as offline training made it. Online the critic moves to other values, those of the prior
-        reward, and would mislead it on the way: a warm-up as in WSRL (https://arxiv.org/abs/2412.07762). Features that the
-        actor takes from the critic do not wait.
+        Whether the actor is left as it is, because the critic would mislead it. Features that the actor takes from the critic
+        do not wait.
         """
-        waits = not self.offline and n_updates < self._actor_waits_until
-        return waits and not getattr(self.policy, "share_features_extractor", False)
+        return self._critic_warms_up(n_updates) and not getattr(self.policy, "share_features_extractor", False)
+
+    def _critic_warms_up(self, n_updates: int) -> bool:
+        """
+        Whether the critic is on its way to other values: online, from those of offline training to those of the prior reward
+        (a warm-up as in WSRL, https://arxiv.org/abs/2412.07762).
+        """
+        return not self.offline and n_updates < self._actor_waits_until
 
     def dump_logs(self) -> None:
         """Write log, with the means of the gradient steps up to now."""

@@ -81,6 +81,16 @@ def polyak_update(parameters: Iterable[th.Tensor], target_parameters: Iterable[t
             th._foreach_lerp_(targets, list(parameters), tau)
 
 
+def share_of_latest(tau: float, n_updates: int) -> float:
+    """
+    :param tau: the share of the latest parameters in a moving average
+    :param n_updates: how many parameters came before
+    :return: that share, or 4 / (n_updates + 4) as long as it is larger: then the average is one of about the last quarter
+        (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
+    """
+    return max(tau, 4 / (n_updates + 4))
+
+
 # With fewer parameters than this, threads cost more than they save
 SMALL = 1_000_000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -20,9 +20,9 @@ from torch import nn
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.batches import Batch
 from sb3_iq.iq_learn.diagnostics import minimize
-from sb3_iq.iq_learn.optimization import polyak_update, set_learning_rate
+from sb3_iq.iq_learn.optimization import polyak_update, set_learning_rate, share_of_latest
 from sb3_iq.iq_learn.presets import LinearDecay
-from sb3_iq.iq_learn.replay import prior_rewards_at
+from sb3_iq.iq_learn.replay import newest_rows, prior_rewards_at
 from sb3_iq.iq_learn.sac_policy import SACPolicy
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.observations import take_rows
@@ -133,7 +133,7 @@ class ReferencePolicy(nn.Module):
             expert = expert_buffer.sample(CLONING_BATCH, env, rng)
             loss = policy.squared_error(self.actor(expert.observations, deterministic=True), expert.actions)
             minimize(loss, {"cloning_loss": loss.detach()}, optimizer, step)
-            polyak_update(learned, averaged, max(CLONING_AVERAGE, 4 / (step + 4)))
+            polyak_update(learned, averaged, share_of_latest(CLONING_AVERAGE, step))
         self.actor.requires_grad_(False)
         polyak_update(averaged, learned, 1.0)
         if verbose >= 1:
@@ -158,7 +158,7 @@ class ReferencePolicy(nn.Module):
         :param sampler: for the prior, and the demonstrations' rewards by it
         :param verbose: from 1 on, the result is said
         """
-        rows, length = newest(buffer, buffer.size()), sampler.expert_buffer.mean_length
+        rows, length = newest_rows(buffer, buffer.size()), sampler.expert_buffer.mean_length
         n_episodes = int(buffer.dones[rows].sum())
         # Episodes can be longer than the demonstrations, or than the buffer
         played = len(rows) >= length and len(rows) * buffer.n_envs >= EPISODES * length
@@ -192,7 +192,7 @@ class ReferencePolicy(nn.Module):
         if self.is_good and not 0 <= n_steps - int(self.looked_at) < EVERY:
             self.looked_at.fill_(n_steps)
             n_rows = round(EPISODES * sampler.expert_buffer.mean_length / buffer.n_envs)
-            rows = newest(buffer, max(1, n_rows))
+            rows = newest_rows(buffer, max(1, n_rows))
             self.share_of_policy.fill_(share_of_demonstrations(buffer, rows, sampler)[0])
 
     @property
@@ -224,12 +224,6 @@ class ReferencePolicy(nn.Module):
         alike = (batch.reward_prior[batch.n_expert :] / expert_level).clamp(0.0, 1.0)
         error = (mean_actions[batch.n_expert :] - actions).square().sum(dim=1)
         return self.weight.to(error.device) * (alike.square() * error).mean()
-
-
-def newest(buffer: ReplayBuffer, n: int) -> np.ndarray:
-    """:return: the newest n rows of a buffer, or as many as there are, in the order of time"""
-    n = min(n, buffer.size())
-    return (buffer.pos - n + np.arange(n)) % buffer.buffer_size
 
 
 def share_of_demonstrations(buffer: ReplayBuffer, rows: np.ndarray, sampler: Sampler) -> tuple[float, float]:

@@ -114,7 +114,17 @@ class Additions:
         if is_all:
             n_new = buffer.size()
         self._n_added, self._pos = n_added, buffer.pos
-        return (buffer.pos - n_new + np.arange(n_new)) % size, is_all
+        return newest_rows(buffer, n_new), is_all
+
+
+def newest_rows(buffer: ReplayBuffer, n: int) -> np.ndarray:
+    """
+    :param buffer: the replay buffer
+    :param n: a number of rows
+    :return: the newest n rows, or as many as there are, in the order of time
+    """
+    n = min(n, buffer.size())
+    return (buffer.pos - n + np.arange(n)) % buffer.buffer_size
 
 
 def observations_at(buffer: ReplayBuffer, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None = None) -> PyTorchObs:

@@ -25,7 +25,7 @@ from sb3_iq.iq_learn.action_range import ActionScale
 from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature, TreatedObservations
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
-from sb3_iq.iq_learn.optimization import polyak_update, with_fast_defaults
+from sb3_iq.iq_learn.optimization import polyak_update, share_of_latest, with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs, integer_pixels, take_rows
 
 Aggregation = Literal["min", "mean"]
@@ -209,12 +209,10 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         """
         Move the averaged actor towards the actor; statistics of normalisation layers are copied (see SB3's GH issue #996).
 
-        :param n_updates: how often the actor was updated before. As long as that is less than 4 / tau, the average is one of
-            about the last quarter instead (polynomial-decay averaging, https://arxiv.org/abs/1212.1824)
+        :param n_updates: how often the actor was updated before
         """
-        tau = max(self.actor_tau, 4 / (n_updates + 4))
         parameters, averaged = self._averaging
-        polyak_update(parameters, averaged, tau)
+        polyak_update(parameters, averaged, share_of_latest(self.actor_tau, n_updates))
         # These are not kept: a module that is moved to another device gets new ones
         for buffer, copied in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
             copied.copy_(buffer)
