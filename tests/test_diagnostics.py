@@ -34,6 +34,15 @@ def test_silent_when_healthy():
     assert warnings_of({"expert_reward": 1.0}) == []  # no step yet
 
 
+def test_silent_where_the_prior_itself_rates_the_policy_higher():
+    """Hopper-v5: the policy is as good as the expert, and nearer to the demonstration than its own other transitions."""
+    means = {**HEALTHY, "expert_reward": 0.587, "policy_reward": 0.606}
+    assert warnings_of({**means, "expert_prior": 0.55, "policy_prior": 0.6}) == []
+    for policy_prior in (0.56, 0.5):
+        (warning,) = warnings_of({**means, "expert_prior": 0.55, "policy_prior": policy_prior})
+        assert "rated above the expert's" in warning
+
+
 @pytest.mark.parametrize(
     "sign, message",
     [

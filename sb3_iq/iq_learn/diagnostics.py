@@ -168,7 +168,9 @@ class Alarms:
             return
         magnitude = max(means["q_max"], -means["q_min"])
         self.q_since = self._since(self.q_since, magnitude > 1.5 * q_bound, n_updates)
-        crossing = means.get("policy_reward", -math.inf) > means["expert_reward"]
+        # A policy may come nearer to the demonstrations than they are to each other: the prior pays it more, and r follows
+        more_prior = means.get("policy_prior", 0.0) - means.get("expert_prior", 0.0)
+        crossing = means.get("policy_reward", -math.inf) > means["expert_reward"] + max(more_prior, 0.0)
         self.crossing_since = self._since(self.crossing_since, crossing, n_updates)
         self._tell(
             "q",
