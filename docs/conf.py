@@ -19,7 +19,7 @@ from summary import LABELS, runs_of, summary  # noqa: E402
 from table import RESULTS  # noqa: E402
 
 import sb3_iq  # noqa: E402
-from sb3_iq.compare.suites import by_setting, read_runs, side_by_side, successes, table  # noqa: E402
+from sb3_iq.compare.suites import by_setting, read_runs, side_by_side, steadiness, successes, table  # noqa: E402
 from sb3_iq.iq_learn import Objective  # noqa: E402
 from sb3_iq.iq_learn.presets import PRESETS  # noqa: E402
 from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS, SHARES  # noqa: E402
@@ -109,6 +109,7 @@ myst_substitutions |= {name.replace("results_", "compared_"): side_by_side(runs)
 both = suites["results_mujoco"] + suites["results_mujoco_bc"]
 myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_last_five": side_by_side(both, last_five=True)}
 myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
+myst_substitutions["steadiness"] = steadiness(suites["results_continuous"])
 myst_substitutions["successes"] = successes(suites["results_robots"])
 # A row for each film of the gallery that has results
 FILMED = {

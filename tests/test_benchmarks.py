@@ -49,6 +49,23 @@ def test_successes_of_a_suite():
     assert row == "| Reach | 5 | 95% (100%, 90%, 95%) | 50% (n = 1) |"
 
 
+def test_steadiness_of_a_suite():
+    """Shares are of the run's own demonstrations. Of the evaluations after the first of 0.9, four of five are 0.85 or more."""
+
+    def line(seed, means, expert_return):
+        curve = [{"step": 10_000.0 * (1 + i), "mean": mean, "min": mean - 10 * i} for i, mean in enumerate(means)]
+        for point in curve:
+            point["latest_actor_mean"] = point["mean"] / 2
+        fields = {"env": "Hopper-v5", "seed": seed, "timesteps": 70_000}
+        return fields | {"expert_return": expert_return, "evaluations": curve}
+
+    lines = [line(1, [10, 90, 100, 85, 80, 95, 90], 100.0), line(0, [170] * 7, 200.0)]
+    lines[1]["evaluations"][-1].pop("latest_actor_mean")
+    first, second = suites.steadiness(lines).splitlines()[2:]
+    assert first == "| Hopper-v5 | 0 | 200 | **0.85** | 110 | 0.42 | > 70,000 |  |"
+    assert second == "| Hopper-v5 | 1 | 100 | **0.90** | 30 | 0.45 | 20,000 | 0.80 |"
+
+
 def test_curves_of_a_suite(tmp_path):
     logs = ("--log", "expert_reward", "ep_rew_mean")
     run("curves.py", "cartpole-online", "offline-discrete", *logs, "--out", str(tmp_path / "curves.png"))

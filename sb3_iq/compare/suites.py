@@ -185,6 +185,36 @@ def table(lines: list[Line]) -> str:
     return "\n".join(rows)
 
 
+def steadiness(lines: Sequence[Line]) -> str:
+    """
+    :param lines: runs of a whole horizon
+    :return: a row a run: its last five evaluations as a share of its own demonstrations' return, with their worst episode;
+        the share of the latest actor in place of its average; the first evaluation of 0.9 or more, and how many of those after
+        it are 0.85 or more
+    """
+    heads = "environment", "seed", "demonstration", "last five", "worst episode", "latest actor", "0.9 after steps", "stays"
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    environments = list(dict.fromkeys(line["env"] for line in lines))
+    for line in sorted(lines, key=lambda line: (environments.index(line["env"]), line["seed"])):
+        curve, expert = line["evaluations"], line["expert_return"]
+        share = [point["mean"] / expert for point in curve]
+        first = next((idx for idx, value in enumerate(share) if value >= 0.9), None)
+        later = [] if first is None else share[first + 1 :]
+        latest = [point["latest_actor_mean"] / expert for point in curve[-5:] if "latest_actor_mean" in point]
+        cells = [
+            line["env"],
+            line["seed"],
+            f"{expert:,.0f}",
+            f"**{np.mean(share[-5:]):.2f}**",
+            f"{min(point['min'] for point in curve[-5:]):,.0f}",
+            f"{np.mean(latest):.2f}" if latest else "",
+            f"> {line['timesteps']:,}" if first is None else f"{curve[first]['step']:,.0f}",
+            f"{np.mean([value >= 0.85 for value in later]):.2f}" if later else "",
+        ]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
 def steps_to_goal(lines: Sequence[Line]) -> str:
     """
     :param lines: runs
