@@ -135,6 +135,11 @@ def suites() -> dict[str, list[Run]]:
             Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
             for env, seed in itertools.product(control, seeds)
         ],
+        # Clones of the same demonstrations
+        "continuous-bc": [
+            Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
+            for env, seed in itertools.product(control, range(3, 6))
+        ],
         # The default without each of its ingredients, beside the default itself. Not terminal_value: where no demonstration
         # ends, a terminal state is worth 0 either way
         "ablation": [
