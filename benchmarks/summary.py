@@ -16,7 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 OFFLINE = {"offline-demos": [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]}
 OFFLINE["offline-continuous"] = [("BipedalWalker-v3", 5)]
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
-ONLINE = {"mujoco": MUJOCO, "mujoco-bc": MUJOCO}
+ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
 LABELS = ["IQ-Learn", "cloning"]
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
 
@@ -24,10 +24,11 @@ START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table
 def runs_of(suites: dict) -> list[dict]:
     """
     :param suites: the tasks of each
-    :return: their runs
+    :return: their runs, in the order of the tasks
     """
-    runs = [(run, tasks) for suite, tasks in suites.items() for run in read_runs(RESULTS / f"{suite}.jsonl")]
-    return [run for run, tasks in runs if (run["env"], run["n_trajectories"]) in tasks]
+    lines = {suite: read_runs(RESULTS / f"{suite}.jsonl") for suite in suites}
+    each = [(task, run) for suite, tasks in suites.items() for task in tasks for run in lines[suite]]
+    return [run for task, run in each if (run["env"], run["n_trajectories"]) == task]
 
 
 def summary() -> str:
