@@ -97,7 +97,7 @@ def suites() -> dict[str, list[Run]]:
         ],
         # What "continuous" begins with where its reference policy is good: until that is judged, the policy is a copy of it
         "continuous-start": [
-            Run(env, f"demos:{env}", 1, 1_000, seed, eval_freq=1_000)
+            Run(env, f"demos:{env}", 1, 2_000, seed, eval_freq=2_000)
             for env, seed in itertools.product(("Hopper-v5", "Ant-v5"), range(3, 6))
         ],
         # Clones of the same demonstrations as "mujoco" and "continuous"
