@@ -95,6 +95,12 @@ def suites() -> dict[str, list[Run]]:
             )
             for seed in seeds
         ],
+        # The same with the terms of IQ-Learn a million times smaller than their penalty: soft actor-critic on the prior reward,
+        # with cloning
+        "continuous-prior": [
+            Run(env, f"demos:{env}", 1, 200_000, 3, eval_freq=10_000, settings={"penalty_coef": 1e6})
+            for env in ("Walker2d-v5", "HalfCheetah-v5", "Ant-v5", "Hopper-v5")
+        ],
         # What "continuous" begins with where its reference policy is good: until that is judged, the policy is a copy of it
         "continuous-start": [
             Run(env, f"demos:{env}", 1, 2_000, seed, eval_freq=2_000)
