@@ -95,7 +95,7 @@ def suites() -> dict[str, list[Run]]:
             )
             for seed in seeds
         ],
-        # The same with the terms of IQ-Learn a million times smaller than their penalty: soft actor-critic on the prior reward,
+        # With the terms of IQ-Learn a million times smaller than their penalty: soft actor-critic on the prior reward,
         # with cloning
         "continuous-prior": [
             Run(env, f"demos:{env}", 1, 200_000, 3, eval_freq=10_000, settings={"penalty_coef": 1e6})
