@@ -116,7 +116,7 @@ myst_substitutions["successes"] = successes(suites["results_robots"])
 # A row for each film of the gallery that has results
 FILMED = {
     "cartpole": {"offline-demos": [("CartPole-v1", 10)]},
-    "hopper": {"mujoco": [("Hopper-v5", 1)], "mujoco-bc": [("Hopper-v5", 1)]},
+    "hopper": {"continuous": [("Hopper-v5", 1)], "continuous-bc": [("Hopper-v5", 1)]},
     "lunarlander": {"offline-demos": [("LunarLander-v3", 3)]},
 }
 myst_substitutions |= {f"row_{name}": side_by_side(runs_of(tasks), LABELS) for name, tasks in FILMED.items()}
