@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import subprocess
 from dataclasses import replace
 from threading import Thread
 
 import pytest
 
+from sb3_iq.compare import provenance
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.results import Results, append_line, missing, read_lines
 from tests.compare_utils import DOWN, PROTOCOL, UP, make_row, make_run
@@ -142,3 +145,26 @@ def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="no permission to write to"):
         Results(tmp_path).open(PROTOCOL)
+
+
+def test_the_commit_says_whether_code_differs_from_it(monkeypatch, tmp_path):
+    """A suite of benchmarks appends to its results as it runs: these are no code."""
+
+    def git(*arguments):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    assert provenance.git_commit() is None
+    results, code = tmp_path / "benchmarks" / "results" / "suite.jsonl", tmp_path / "code.py"
+    results.parent.mkdir(parents=True)
+    for path in (results, code):
+        path.write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    commit = provenance.git_commit()
+    assert re.fullmatch("[0-9a-f]{12}", commit)
+    results.write_text("1\n2\n")
+    assert provenance.git_commit() == commit
+    code.write_text("2\n")
+    assert provenance.git_commit() == f"{commit}-dirty"
