@@ -1,11 +1,9 @@
 """
 Do held-out demonstrations tell how well the policy does? ``run.py --held-out 5`` notes the measures of
-``sb3_iq.HeldOutCallback`` beside the true return at each evaluation. This script reads all such runs in
-``benchmarks/results``. For each measure it prints the rank correlation with the return, and the return of the checkpoint
-that the measure chooses.
+``sb3_iq.HeldOutCallback`` beside the true return at each evaluation. For each measure this script prints the rank correlation
+with the return, and the return of the checkpoint that the measure chooses.
 
-    python benchmarks/run.py held-out              # the runs of discrete actions
-    python benchmarks/run.py --env Hopper-v5 --demos demos:Hopper-v5 --timesteps 200000 --held-out 5
+    python benchmarks/run.py held-out continuous   # the runs, of discrete and of continuous actions
     python benchmarks/held_out.py                  # the table, of other files: python benchmarks/held_out.py FILE...
 """
 
@@ -22,6 +20,8 @@ from scipy.stats import spearmanr
 
 from sb3_iq.callbacks.held_out import MEASURES
 
+# Of discrete and of continuous actions
+SUITES = "held-out", "continuous"
 HEADER = ["| task | checkpoint chosen by | rank correlation | return of the chosen checkpoint |", "|---|---|---|---|"]
 
 
@@ -90,16 +90,17 @@ def _cell(values: tuple[float, ...], form: str) -> str:
 
 def read(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
     """
-    :param paths: files of results, none: all
+    :param paths: files of results, none: those of today's default
     :return: the lines of runs that held demonstrations out
     """
-    lines = [json.loads(line) for path in sorted(paths or RESULTS.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    paths = paths or [RESULTS / f"{suite}.jsonl" for suite in SUITES]
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     return [line for line in lines if line.get("held_out_measures")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, help="files of results, none: all of benchmarks/results")
+    parser.add_argument("paths", nargs="*", type=Path, help="files of results, none: those of today's default")
     print(table(read(parser.parse_args().paths)))
 
 
