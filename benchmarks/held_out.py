@@ -19,6 +19,7 @@ from run import RESULTS
 from scipy.stats import spearmanr
 
 from sb3_iq.callbacks.held_out import MEASURES
+from sb3_iq.compare.results import read_lines
 
 # Of discrete and of continuous actions
 SUITES = "held-out", "continuous"
@@ -94,8 +95,7 @@ def read(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
     :return: the lines of runs that held demonstrations out
     """
     paths = paths or [RESULTS / f"{suite}.jsonl" for suite in SUITES]
-    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    return [line for line in lines if line.get("held_out_measures")]
+    return [line for path in paths for line in read_lines(path) if line.get("held_out_measures")]
 
 
 def main() -> None:

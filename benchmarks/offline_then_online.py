@@ -16,7 +16,8 @@ from importlib.metadata import version
 from typing import Any
 
 import torch as th
-from run import N_EVAL_EPISODES, RESULTS, git_commit
+from published import N_EVAL_EPISODES
+from run import RESULTS, git_commit
 
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.compare.environment import Environment

@@ -34,7 +34,7 @@ from sb3_iq.compare.results import Row, append_line, read_lines
 from sb3_iq.compare.suites import RANDOM
 from sb3_iq.demonstrations import Demonstrations
 
-__all__ = ["N_EVAL_EPISODES", "RESULTS", "git_commit"]
+__all__ = ["RESULTS", "git_commit"]
 
 RESULTS = Path(__file__).parent / "results"
 EXPERTS = Path(__file__).parents[1] / "examples" / "experts"

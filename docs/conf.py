@@ -109,8 +109,8 @@ myst_substitutions |= {name.replace("results_", "compared_"): side_by_side(runs)
 both = suites["results_mujoco"] + suites["results_mujoco_bc"]
 myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_last_five": side_by_side(both, last_five=True)}
 myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
-suites["continuous_and_clones"] = suites["results_continuous"] + suites["results_continuous_bc"]
-myst_substitutions["compared_with_clones"] = side_by_side(suites["continuous_and_clones"], last_five=True)
+with_clones = suites["results_continuous"] + suites["results_continuous_bc"]
+myst_substitutions["compared_with_clones"] = side_by_side(with_clones, last_five=True)
 myst_substitutions["steadiness"] = steadiness(suites["results_continuous"])
 myst_substitutions["successes"] = successes(suites["results_robots"])
 # A row for each film of the gallery that has results
