@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sb3_iq import IQLearn
 from sb3_iq.iq_learn.optimization import InPlaceReLU, parameters_of, polyak_update, without_gradient
-from tests.utils import BOX, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, random_trajectories
+from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 
 def make(action_space, **kwargs):
@@ -60,9 +60,6 @@ def test_small_weights_of_discrete_actions(action_space):
     assert weight_decay(policy_kwargs=dict(optimizer_class=th.optim.Adam)) == 0.0
     assert weight_decay(policy_kwargs=dict(optimizer_kwargs=dict(eps=1e-5))) == 0.0
     assert weight_decay(preset="paper") == 0.0
-    env = RandomEnv(IMAGE, action_space)
-    model = IQLearn("CnnPolicy", env, random_trajectories(env), offline=True, device="cpu")
-    assert model.policy.critic_networks()[2].param_groups[0]["weight_decay"] == 0.0
 
 
 def test_same_results_as_with_the_defaults_of_sb3():

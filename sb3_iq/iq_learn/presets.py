@@ -85,8 +85,6 @@ DEFAULT = {
             "bc_coef": 0.1,
             "policy_kwargs": SMALL_WEIGHTS,
         },
-        # There random shifts keep it from that, and with the decay it learned less (frames of CartPole-v1)
-        images={"policy_kwargs": {}},
         # Where nothing can be cloned there is no prior
         state_only={"bc_coef": 0.0, "reward_prior": 0.0},
     ),
