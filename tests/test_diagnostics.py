@@ -144,7 +144,7 @@ def test_no_optimiser_steps_on_a_loss_that_is_not_finite(action_space, kind, n_s
         monkeypatch.setattr(
             diagnostics, "skips_on_device", lambda optimizer: all(group.get("fused") for group in optimizer.param_groups)
         )
-    kwargs = dict(net_arch=[8], optimizer_kwargs=dict(fused=False)) if kind == "unfused" else dict(net_arch=[8])
+    kwargs = dict(net_arch=[8], optimizer_kwargs={}) if kind == "unfused" else dict(net_arch=[8])
     model = make(action_space, offline=True, policy_kwargs=kwargs).learn(2)
     critic, _, optimizer = model.policy.critic_networks()
     assert bool(optimizer.param_groups[0].get("fused")) == (kind != "unfused")

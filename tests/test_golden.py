@@ -57,7 +57,7 @@ def with_form(**form):
 
 
 # The defaults of then, for discrete and continuous actions
-SMALL_PENALTY = dict(penalty_coef=0.5, policy_kwargs=dict(optimizer_class=th.optim.Adam))
+SMALL_PENALTY = dict(penalty_coef=0.5)
 WITHOUT_PRIOR = dict(reward_prior=0.0, **SMALL_PENALTY)
 WARM = dict(ent_coef=0.01)
 CASES = {

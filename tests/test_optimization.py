@@ -34,12 +34,9 @@ def test_defaults_give_way_to_what_the_user_chooses(tmp_path, action_space):
 
     adam, rmsprop = th.optim.Adam, th.optim.RMSprop
     model = make(action_space)
-    default = th.optim.AdamW if action_space is DISCRETE else adam
-    assert optimizer_and_activations(model) == (default, True, {InPlaceReLU})
+    assert optimizer_and_activations(model) == (adam, True, {InPlaceReLU})
     chosen = dict(optimizer_kwargs=dict(weight_decay=0.1), activation_fn=th.nn.ReLU)
-    assert optimizer_and_activations(make(action_space, policy_kwargs=chosen)) == (adam, True, {th.nn.ReLU})
-    chosen = dict(optimizer_kwargs=dict(foreach=True))
-    assert optimizer_and_activations(make(action_space, policy_kwargs=chosen)) == (adam, None, {InPlaceReLU})
+    assert optimizer_and_activations(make(action_space, policy_kwargs=chosen)) == (adam, None, {th.nn.ReLU})
     chosen = dict(optimizer_class=rmsprop, activation_fn=th.nn.Tanh)
     assert optimizer_and_activations(make(action_space, policy_kwargs=chosen)) == (rmsprop, None, {th.nn.Tanh})
     # A model saved with another optimizer's step goes on with it, and its parameters fit
@@ -48,25 +45,10 @@ def test_defaults_give_way_to_what_the_user_chooses(tmp_path, action_space):
     model.learn(3)
 
 
-@pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
-def test_small_weights_of_discrete_actions(action_space):
-    """One optimiser: the user's choice replaces the preset's weight decay too."""
-
-    def weight_decay(**kwargs):
-        model = make(action_space, **kwargs)
-        return model.policy.critic_networks()[2].param_groups[0]["weight_decay"]
-
-    assert weight_decay() == (1.0 if action_space is DISCRETE else 0.0)
-    assert weight_decay(policy_kwargs=dict(optimizer_class=th.optim.Adam)) == 0.0
-    assert weight_decay(policy_kwargs=dict(optimizer_kwargs=dict(eps=1e-5))) == 0.0
-    assert weight_decay(preset="paper") == 0.0
-
-
 def test_same_results_as_with_the_defaults_of_sb3():
-    plain = dict(optimizer_kwargs={"fused": False}, activation_fn=th.nn.ReLU)
+    plain = dict(optimizer_kwargs={}, activation_fn=th.nn.ReLU)
     for action_space in (DISCRETE, WIDE_BOX):
-        fast = dict(optimizer_class=th.optim.Adam)
-        models = [make(action_space, policy_kwargs=kwargs).learn(20) for kwargs in (fast, plain)]
+        models = [make(action_space, policy_kwargs=kwargs).learn(20) for kwargs in ({}, plain)]
         parameters = [th.cat([p.detach().flatten() for p in model.policy.parameters()]) for model in models]
         assert th.allclose(*parameters, atol=1e-5)
 

@@ -17,22 +17,17 @@ class InPlaceReLU(nn.ReLU):
         super().__init__(inplace=True)
 
 
-# Arguments of Adam that a fused step does not go with, or that say whether it is
-NOT_FUSED = {"fused", "foreach", "differentiable"}
-
-
 def with_fast_defaults(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     """
     :param policy_kwargs: arguments of a policy
     :return: the same, and what the user has not chosen: ReLU in place, and Adam's step fused
     """
-    kwargs = {"activation_fn": InPlaceReLU, **policy_kwargs}
-    of_optimizer = policy_kwargs.get("optimizer_kwargs") or {}
+    defaults: dict[str, Any] = {"activation_fn": InPlaceReLU}
     # Older versions of PyTorch have it for some devices only
-    fused = th.__version__ >= (2, 5) and not NOT_FUSED & of_optimizer.keys()  # type: ignore[operator]
-    if fused and policy_kwargs.get("optimizer_class", th.optim.Adam) in (th.optim.Adam, th.optim.AdamW):
-        kwargs["optimizer_kwargs"] = {"fused": True, **of_optimizer}
-    return kwargs
+    fused = th.__version__ >= (2, 5)  # type: ignore[operator]
+    if fused and policy_kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam:
+        defaults["optimizer_kwargs"] = {"fused": True}
+    return {**defaults, **policy_kwargs}
 
 
 def scheduled(value: float | Schedule, progress_remaining: float) -> float:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch as th
 from torch import nn
 
 Preset = Literal["default", "paper", "ls-iq"]
@@ -69,9 +68,6 @@ BASE: Named = {
     "policy_kwargs": {},
 }
 
-# Where one network is policy, values and reward, small weights keep it from learning a few demonstrations by heart
-SMALL_WEIGHTS: Named = {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 1.0}}
-
 DEFAULT = {
     "discrete": PresetRow(
         {
@@ -83,7 +79,6 @@ DEFAULT = {
             "critic_bound": "clip",
             "reward_prior": 1.0,
             "bc_coef": 0.1,
-            "policy_kwargs": SMALL_WEIGHTS,
         },
         # Where nothing can be cloned there is no prior
         state_only={"bc_coef": 0.0, "reward_prior": 0.0},

@@ -64,7 +64,6 @@ class Settings:
 
 SHARES = ("expert_share", "discounted_share")
 """What presets set and no argument does."""
-OF_OPTIMIZER = ("optimizer_class", "optimizer_kwargs")
 ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", *SHARES))
 """The arguments of IQLearn that a preset sets where they are left out."""
 
@@ -131,11 +130,7 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     preset = of_preset(context)
     chosen = {name: value for name, value in given.items() if value is not None}
     values = {**preset, **chosen, **{k: v for k, v in (objective_kwargs or {}).items() if v is not None}}
-    own_kwargs = given.get("policy_kwargs") or {}
-    # Who chooses an optimiser chooses all of it: the preset's weight decay may not suit it
-    replaced = OF_OPTIMIZER if any(name in own_kwargs for name in OF_OPTIMIZER) else ()
-    of_policy = {name: value for name, value in preset["policy_kwargs"].items() if name not in replaced}
-    values["policy_kwargs"] = {**of_policy, **own_kwargs}
+    values["policy_kwargs"] = {**preset["policy_kwargs"], **(given.get("policy_kwargs") or {})}
     check_coefficient("reward_prior", values["reward_prior"])
     check_integer("batch_size", values["batch_size"], 1)
     if not callable(values["bc_coef"]):

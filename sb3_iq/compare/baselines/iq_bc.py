@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_iq import IQLearn
@@ -37,8 +38,8 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
 
 def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     """
-    Maximise the likelihood of the expert's actions, with the model's policy network, its size of batches, and its optimiser at
-    the model's initial learning rate.
+    Maximise the likelihood of the expert's actions, with the model's policy network, its size of batches, and Adam at the
+    model's initial learning rate.
 
     :param model: an offline IQLearn model with demonstrations; its policy is changed
     :param n_steps: number of gradient steps
@@ -48,8 +49,7 @@ def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     callback.init_callback(model)
     model.policy.normalizer.fit(model.expert_buffer.all(at_most=2_000).observations)
     network = model.q_net if model.actor is None else model.actor
-    policy = model.policy
-    optimizer = policy.optimizer_class(network.parameters(), lr=model.lr_schedule(1), **policy.optimizer_kwargs)  # type: ignore[call-arg]
+    optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
     for step in range(1, n_steps + 1):
         model.policy.set_training_mode(True)
         batch = model.expert_buffer.sample(model.batch_size)
