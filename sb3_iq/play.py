@@ -9,7 +9,9 @@ command. It exits with 2 if an argument is wrong, and with 1 if no episode was k
 import argparse
 import ast
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +21,8 @@ from sb3_iq.demonstrations.errors import how_to_install, shorten
 from sb3_iq.environments import make_env
 from sb3_iq.key_maps import KeyMap, find_keys
 from sb3_iq.recording import add_arguments, check_arguments, make_card, positive, print_report
+
+MAX_ZOOM = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     check_arguments(parser, args)
-    if not args.zoom > 0:
-        parser.error(f"--zoom {args.zoom:g}: expected a number above 0")
+    if not 0 < args.zoom <= MAX_ZOOM:
+        parser.error(f"--zoom {args.zoom:g}: expected a number above 0, and at most {MAX_ZOOM}")
     try:
         import pygame
 
@@ -73,9 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make_env(parser: argparse.ArgumentParser, args: argparse.Namespace) -> gym.Env:
     limit = {} if args.max_episode_steps is None else {"max_episode_steps": args.max_episode_steps}
     try:
-        return make_env(args.env, args.gym_packages, render_mode="rgb_array", **limit, **args.env_kwargs)
+        env = make_env(args.env, args.gym_packages, render_mode="rgb_array", **limit, **args.env_kwargs)
     except ValueError as error:
         parser.error(str(error))
+    modes = env.metadata.get("render_modes") or []
+    if "rgb_array" not in modes:
+        parser.error(f"--env {args.env}: it draws no pictures to play by: its render_modes {modes} lack rgb_array")
+    return env
 
 
 def _given_keys(texts: Sequence[str]) -> dict[str, Any]:
@@ -114,7 +122,13 @@ def _save(args: argparse.Namespace, env: gym.Env, keys: KeyMap, fps: int, kept: 
     }
     player = {"algorithm": "a person at the keys", "keys": keys.as_text(), "noop": str(keys.noop), "fps": fps}
     spaces = env.observation_space, env.action_space
-    save_trajectories(list(kept.values()), args.out, make_card(args.env, env, spaces, made, player, kept))
+    card, episodes = make_card(args.env, env, spaces, made, player, kept), list(kept.values())
+    try:
+        save_trajectories(episodes, args.out, card)
+    except ValueError as error:  # what was played can't be played again
+        print(f"--out: {error}", file=sys.stderr)
+        args.out = Path(tempfile.mkdtemp(prefix="sb3-iq-play-")) / "episodes"
+        save_trajectories(episodes, args.out, card)
     headline = f"{len(kept)} of {n_attempts} episodes, played by the keys, in {args.out}"
     print_report(args, headline, spaces, {}, args.env_kwargs)
     return 0

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
-from sb3_iq.demonstrations.errors import check_integer, cut, shorten
+from sb3_iq.demonstrations.errors import check_integer, cut, first_words, path_of, shorten
 from sb3_iq.demonstrations.expert_data import read_expert_data
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.rng import kept_rng_states
@@ -101,7 +102,9 @@ class HeldOutCallback(BaseCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__(verbose)
-        if best_by is not None and best_by not in MEASURES:
+        if held_out is None:
+            raise TypeError("held_out=None: give demonstrations, e.g. the second part of demonstrations.split(0.2)")
+        if best_by is not None and not (isinstance(best_by, str) and best_by in MEASURES):
             raise ValueError(f"best_by={shorten(best_by)}: expected one of {', '.join(MEASURES)}")
         check_integer("eval_freq", eval_freq, 1)
         check_integer("n_eval_episodes", n_eval_episodes, 1)
@@ -113,8 +116,9 @@ class HeldOutCallback(BaseCallback):
         self.n_eval_episodes = n_eval_episodes
         self._best_by = best_by
         self.patience = patience
-        self.best_model_save_path = best_model_save_path
-        self.log_path = log_path
+        folders = {"best_model_save_path": best_model_save_path, "log_path": log_path}
+        paths = {name: None if folder is None else str(path_of(name, folder)) for name, folder in folders.items()}
+        self.best_model_save_path, self.log_path = paths["best_model_save_path"], paths["log_path"]
         self.evaluations: list[dict[str, float]] = []
         """The measures of each evaluation by name, and its ``timesteps``"""
         self.best: dict[str, float] | None = None
@@ -124,17 +128,21 @@ class HeldOutCallback(BaseCallback):
     def _init_callback(self) -> None:
         if not isinstance(self.model, IQLearn):
             raise TypeError(f"HeldOutCallback measures IQLearn models, not {type(self.model).__name__}")
-        for path in (self.best_model_save_path, self.log_path):
+        for name, path in (("best_model_save_path", self.best_model_save_path), ("log_path", self.log_path)):
             if path is not None:
-                os.makedirs(path, exist_ok=True)
+                try:
+                    os.makedirs(path, exist_ok=True)
+                except OSError as error:
+                    raise ValueError(f"{name}={shorten(path)}: cannot be made ({error}). Give a folder that can be") from error
 
     def _on_training_start(self) -> None:
         if self.eval_env is not None:
             _check_space("observation", self.eval_env.observation_space, self.model.observation_space)
             _check_space("action", self.eval_env.action_space, self.model.action_space)
-        demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
-        with_actions = all(trajectory.acts is not None for trajectory in demonstrations)
-        self.buffer = self._as_buffer(demonstrations, with_actions)
+        with _naming(f"held_out={shorten(self.held_out)}"):
+            demonstrations = read_expert_data(self.held_out, *self.model._env_spec)
+            with_actions = all(trajectory.acts is not None for trajectory in demonstrations)
+            self.buffer = self._as_buffer(demonstrations, with_actions)
         available = {
             "actions": with_actions,
             "transitions": self.eval_env is not None or not self.model.offline,
@@ -206,8 +214,9 @@ class HeldOutCallback(BaseCallback):
         normalize = model.get_vec_normalize_env()
         played = None
         if self.eval_env is not None:
-            rollouts = roll_out(_Player(model, normalize), self.eval_env, self.n_eval_episodes)
-            played = self._as_buffer(rollouts, self.buffer.has_actions)
+            with _naming("an episode of eval_env"):
+                rollouts = roll_out(_Player(model, normalize), self.eval_env, self.n_eval_episodes)
+                played = self._as_buffer(rollouts, self.buffer.has_actions)
         if self.buffer.has_actions:
             measures = _means([fit(model, samples) for samples in _batches(self.buffer, normalize)])
             replay_buffer = None if model.offline else model.replay_buffer
@@ -219,6 +228,15 @@ class HeldOutCallback(BaseCallback):
         if played is not None and has_distance(model.observation_space):
             measures["occupancy_distance"] = distance(*(coordinates(buffer, _AT_MOST) for buffer in (self.buffer, played)))
         return measures
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Tell which argument an error of the demonstrations' reader is about."""
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise type(error)(f"{what}: {error}") from error
 
 
 class _Player:
@@ -288,7 +306,12 @@ def _rows(samples: Samples) -> list[bytes]:
 
 def _as_vec_env(env: gym.Env | VecEnv | str) -> VecEnv:
     """Return an environment with raw observations, which is wrapped as SB3 wraps it."""
-    made = gym.make(env) if isinstance(env, str) else env
+    if not isinstance(env, (str, gym.Env, VecEnv)):
+        raise TypeError(f"eval_env={shorten(env)}: expected an environment, or its id")
+    try:
+        made = gym.make(env) if isinstance(env, str) else env
+    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
+        raise ValueError(f"eval_env={shorten(env)}: can't be made ({first_words(error)}). Check the id") from error
     vec_env = BaseAlgorithm._wrap_env(made.venv if isinstance(made, VecNormalize) else made, 0)
     if unwrap_vec_normalize(vec_env) is not None:
         raise ValueError("eval_env has a VecNormalize below other wrappers: give it without. Observations are normalised here")

@@ -78,6 +78,9 @@ def _report(args: argparse.Namespace, env: gym.Env | None) -> int:
     for finding in make_report(demonstrations, observation_space, action_space):
         print(finding)
     status = _check(demonstrations, observation_space, action_space)
+    if status and args.save is not None:
+        print(f"nothing is saved at {args.save}", file=sys.stderr)
+        args.save = None
     try:
         _use(args, demonstrations)
     except (ValueError, ImportError, OSError) as error:

@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations import export
-from sb3_iq.demonstrations.errors import check_integer, check_number, cut, shorten
+from sb3_iq.demonstrations.errors import check_integer, check_number, cut, path_of, shorten
 from sb3_iq.demonstrations.hashing import hash_trajectories
 from sb3_iq.demonstrations.plot import plot_trajectories
 from sb3_iq.demonstrations.saving import save_trajectories
@@ -60,7 +60,11 @@ class Demonstrations:
     action_space: spaces.Space | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trajectories, Iterable):
+            raise TypeError(f"trajectories={shorten(self.trajectories)}: expected several Trajectory. Use load_demonstrations")
         object.__setattr__(self, "trajectories", tuple(self.trajectories))
+        if self.max_episode_steps is not None:
+            check_integer("max_episode_steps", self.max_episode_steps, 1)
         for trajectory in self.trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise TypeError(f"trajectories holds {shorten(trajectory)}, expected Trajectory. Use load_demonstrations")
@@ -136,6 +140,13 @@ class Demonstrations:
                 f"demonstrations with subsample_freq={self.subsample_freq} and {other.subsample_freq} can't be joined. "
                 "Subsample the sum"
             )
+        for what, layout in (("observations", _layout_of_obs), ("actions", _layout_of_actions)):
+            mine, others = layout(self[0]), layout(other[0])
+            if mine is not None and others is not None and mine != others:
+                raise ValueError(
+                    f"demonstrations with {what} of {cut(mine)} and {cut(others)} can't be joined. "
+                    "Join those of one environment"
+                )
         joined: dict[str, Any] = {}
         for name in ("observation_space", "action_space", "max_episode_steps"):
             mine, others = getattr(self, name), getattr(other, name)
@@ -159,7 +170,11 @@ class Demonstrations:
         """
         if not callable(function):
             raise TypeError(f"function={shorten(function)}: expected a function of an episode that returns a bool")
-        return self._with([trajectory for trajectory in self.trajectories if function(trajectory)], "filter(function)")
+        kept = [(trajectory, function(trajectory)) for trajectory in self.trajectories]
+        for _, keeps in kept:
+            if isinstance(keeps, str) or np.ndim(keeps) > 0:
+                raise TypeError(f"function returns {shorten(keeps)} for an episode, expected a bool, e.g. len(episode) > 100")
+        return self._with([trajectory for trajectory, keeps in kept if keeps], "filter(function)")
 
     def split(self, fraction: float = 0.2, seed: int | None = None) -> "tuple[Demonstrations, Demonstrations]":
         """
@@ -168,7 +183,7 @@ class Demonstrations:
         :return: the demonstrations to learn from and those that are held out, each in the order of the data
         :raises ValueError: if the fraction is not between 0 and 1, or there is only one episode
         """
-        if not 0 < check_number("fraction", fraction, 0) < 1:
+        if not 0 < check_number("fraction", fraction, 0, cure="Give one between 0 and 1, e.g. 0.2") < 1:
             raise ValueError(f"fraction={fraction}: expected a number between 0 and 1, e.g. 0.2")
         if seed is not None:
             check_integer("seed", seed, 0, cure="Use None for the last episodes")
@@ -195,12 +210,14 @@ class Demonstrations:
         :param card: what to add to the ``card.json`` beside the data, or to change in it
         :raises ValueError: if there is something at ``path``, if it can't be written, or if only some episodes have rewards
         """
-        path = Path(path)
+        path = path_of("path", path)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise ValueError(f"path={shorten(path)}: there is something already. Give another path, or remove it")
         content = {name: value for name, value in (self.card or {}).items() if name in _LASTING}
         content |= {"max_episode_steps": self.max_episode_steps, "subsample_freq": self.subsample_freq}
         content |= {"n_episodes": len(self), "n_transitions": sum(map(len, self.trajectories))}
+        if card is not None and not isinstance(card, dict):
+            raise TypeError(f"card={shorten(card)}: expected a dictionary")
         save_trajectories(self.trajectories, path, content | (card or {}))
 
     def to_imitation(self) -> list[Any]:
@@ -238,11 +255,14 @@ class Demonstrations:
         :raises ImportError: if matplotlib is not installed
         :raises ValueError: if the image can't be written, for instance as its name has no ending of an image
         """
+        written = None if path is None else path_of("path", path)
         figure = plot_trajectories(self.trajectories, self.describe())
-        if path is not None:
+        if written is not None:
+            if written.suffix.removeprefix(".").lower() not in figure.canvas.get_supported_filetypes():
+                raise ValueError(f"path={shorten(path)}: has no ending of an image. Give a path like demos.png")
             try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path)
+                written.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(written)
             except (OSError, ValueError) as error:
                 raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a path like demos.png") from error
         return figure
@@ -303,3 +323,16 @@ class Demonstrations:
             parts.append(f"return {returns.mean():.1f} +/- {returns.std():.1f}")
         parts.append(f"{n_terminated} terminated, {n_truncated} truncated, {n_open} open")
         return f"{self.reference or 'demonstrations in memory'}: " + ", ".join(parts)
+
+
+def _layout_of_obs(trajectory: Trajectory) -> Any:
+    """Return the shapes of an observation, by key where there are several; a single number may have an axis or not."""
+    if isinstance(trajectory.obs, dict):
+        return {key: array.shape[1:] for key, array in sorted(trajectory.obs.items())}
+    return () if trajectory.obs.shape[1:] == (1,) else trajectory.obs.shape[1:]
+
+
+def _layout_of_actions(trajectory: Trajectory) -> tuple[int, str] | None:
+    """Return how many numbers an action has, and whether they are whole; None without actions."""
+    acts = trajectory.acts
+    return None if acts is None else (int(np.prod(acts.shape[1:])), "floats" if acts.dtype.kind == "f" else "integers")

@@ -71,6 +71,36 @@ def check_number(name: str, value: object, minimum: float, cure: str = "") -> fl
     return float(value)
 
 
+def check_flag(name: str, value: object) -> None:
+    """
+    :param name: the argument's name, for the message
+    :param value: what the user passed
+    :raises TypeError: if it is neither True nor False: the word "False" counts as true in Python
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` is {shorten(value)}: give True or False.")
+
+
+def path_of(name: str, value: object) -> Path:
+    """
+    :param name: the argument's name, for the message
+    :param value: what the user passed
+    :return: the path, with the home folder in the place of ``~``
+    :raises TypeError: if it is none
+    :raises ValueError: if it is empty, or the system can't have it
+    """
+    if not isinstance(value, (str, Path)):
+        raise TypeError(f"{name}={shorten(value)}: expected a path")
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}={shorten(value)}: is no path ({first_words(error)}). Give another") from error
+    if not path.name or "\0" in path.name:
+        raise ValueError(f"{name}={shorten(value)}: is no name of a file. Give a path like demos")
+    return path
+
+
 @contextmanager
 def reading(path: object, what: str) -> Iterator[None]:
     """

@@ -8,8 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_iq.demonstrations.endings import TIME_LIMIT
-from sb3_iq.demonstrations.errors import first_words, how_to_install, shorten
+from sb3_iq.demonstrations.errors import cut, first_words, how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 
 
@@ -27,13 +26,10 @@ def to_imitation(trajectories: Sequence[Trajectory]) -> list[Any]:
     for index, trajectory in enumerate(trajectories):
         if trajectory.acts is None:
             raise ValueError(f"episode {index} has no actions, which imitation needs. Save state-only data by save(path)")
-        infos: list[dict[str, bool]] = [{} for _ in range(len(trajectory))]
-        if trajectory.ending not in ("open", "assumed"):
-            infos[-1][TIME_LIMIT] = trajectory.truncated
         arguments: dict[str, Any] = {
             "obs": types.DictObs(trajectory.obs) if isinstance(trajectory.obs, dict) else trajectory.obs,
             "acts": trajectory.acts,
-            "infos": np.array(infos),
+            "infos": np.array(trajectory.infos),
             "terminal": trajectory.terminated or trajectory.truncated,
         }
         if trajectory.rews is None:
@@ -66,7 +62,9 @@ def to_minari(
         from minari.data_collector import EpisodeBuffer
     except ImportError as error:
         raise ImportError(f"Minari can't be imported ({error}). {how_to_install('minari')}") from error
-    made = gym.make(env) if isinstance(env, str) else env
+    if not isinstance(dataset_id, str) or not dataset_id:
+        raise ValueError(f"dataset_id={shorten(dataset_id)}: expected a name and a version, e.g. 'my/cartpole-v0'")
+    made = _made(env)
     observation_space, action_space = known_spaces if made is None else (made.observation_space, made.action_space)
     if observation_space is None or action_space is None:
         raise ValueError("env=None: the demonstrations don't carry their spaces, which Minari needs. Give the environment")
@@ -75,6 +73,12 @@ def to_minari(
         if trajectory.rews is None or trajectory.acts is None:
             what = "rewards" if trajectory.rews is None else "actions"
             raise ValueError(f"dataset_id={shorten(dataset_id)}: episode {index} has no {what}, which Minari needs")
+        for what, values, space in (("obs", trajectory.obs, observation_space), ("acts", trajectory.acts, action_space)):
+            if not _fits(values, space):
+                raise ValueError(
+                    f"env={shorten(env)}: the {what} of episode {index} are none of {cut(space)}. Give the environment that "
+                    "the episodes are of"
+                )
         last = np.arange(len(trajectory)) == len(trajectory) - 1
         obs = {key: list(array) for key, array in trajectory.obs.items()} if isinstance(trajectory.obs, dict) else None
         buffers.append(
@@ -95,6 +99,28 @@ def to_minari(
         return minari.create_dataset_from_buffers(dataset_id, buffers, **known, **kwargs)
     except Exception as error:  # its checks, its asserts, and the storage's library
         raise ValueError(f"dataset_id={shorten(dataset_id)}: Minari refuses the data ({first_words(error)})") from error
+
+
+def _made(env: Any) -> gym.Env | None:
+    if env is None or isinstance(env, gym.Env):
+        return env
+    if not isinstance(env, str):
+        raise TypeError(f"env={shorten(env)}: expected an environment of gymnasium, its id, or None")
+    try:
+        return gym.make(env)
+    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
+        raise ValueError(f"env={shorten(env)}: can't be made ({first_words(error)}). Check the id") from error
+
+
+def _fits(values: Any, space: spaces.Space) -> bool:
+    """Tell whether the values of an episode can be of a space, by their shape, or of a discrete one by its numbers."""
+    if isinstance(space, spaces.Dict) and isinstance(values, dict):
+        return values.keys() == space.keys() and all(_fits(values[key], space[key]) for key in values)
+    if isinstance(space, spaces.Dict) or isinstance(values, dict):
+        return False
+    if int(np.prod(values.shape[1:])) != int(np.prod(space.shape or ())):
+        return False
+    return not isinstance(space, spaces.Discrete) or all(map(space.contains, np.unique(values)))
 
 
 def _can_be_stored(env: gym.Env | None) -> bool:

@@ -15,14 +15,13 @@ at a reset holds ``{"sb3_iq.starts_at_reset": false}``.
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.endings import STARTS_AT_RESET, TIME_LIMIT
-from sb3_iq.demonstrations.errors import cut, shorten
+from sb3_iq.demonstrations.errors import check_integer, cut, path_of, shorten
 from sb3_iq.demonstrations.storage import chunks, is_mapped
 from sb3_iq.demonstrations.trajectory import Trajectory
 
@@ -51,7 +50,10 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
     """
     import datasets
 
-    path = Path(path)
+    path = path_of("path", path)
+    text = None if card is None else _card(card)
+    if not isinstance(trajectories, Sized) or not all(isinstance(trajectory, Trajectory) for trajectory in trajectories):
+        raise TypeError(f"trajectories={shorten(trajectories)}: expected a list of Trajectory")
     if not len(trajectories):
         raise ValueError("trajectories is empty: expected at least one episode")
     with_rewards = [trajectory.rews is not None for trajectory in trajectories]
@@ -76,8 +78,9 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
                 table.to_parquet(str(path), batch_size=_ROWS_AT_A_TIME)
             else:
                 table.save_to_disk(str(path))
-        if card is not None:
-            _write_card(path.with_suffix(".card.json") if path.suffix == ".parquet" else path / "card.json", card)
+        if text is not None:
+            beside = path.with_suffix(".card.json") if path.suffix == ".parquet" else path / "card.json"
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ValueError(f"path={shorten(path)}: cannot be written ({error}). Give a folder that can be") from error
     finally:
@@ -85,10 +88,17 @@ def save_trajectories(trajectories: Sequence[Trajectory], path: str | Path, card
             datasets.enable_progress_bars()
 
 
-def _write_card(path: Path, card: Mapping[str, Any]) -> None:
-    """Write one entry a line: lists of returns and seeds are long."""
-    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in card.items())
-    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+def _card(card: Mapping[str, Any]) -> str:
+    """Return a card as JSON, one entry a line: lists of returns and seeds are long."""
+    if not isinstance(card, Mapping):
+        raise TypeError(f"card={shorten(card)}: expected a dictionary")
+    if card.get("max_episode_steps") is not None:
+        check_integer("card['max_episode_steps']", card["max_episode_steps"], 1)
+    try:
+        lines = ",\n".join(f"  {json.dumps(str(key))}: {json.dumps(value, allow_nan=False)}" for key, value in card.items())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"card: cannot be written as JSON ({error}). Give texts, numbers, lists and dictionaries") from error
+    return f"{{\n{lines}\n}}\n"
 
 
 def _table(pieces: list[list[Trajectory]], folder: Path) -> "datasets.Dataset":
@@ -170,9 +180,4 @@ def _in_memory(array: np.ndarray) -> np.ndarray:
 
 def _infos(trajectory: Trajectory) -> list[str]:
     """Return plain JSON infos. The last one of an episode that ended tells how, so that no length has to decide later."""
-    infos: list[dict[str, bool]] = [{} for _ in range(len(trajectory))]
-    if not trajectory.starts_at_reset:
-        infos[0][STARTS_AT_RESET] = False
-    if trajectory.ending not in ("open", "assumed"):
-        infos[-1][TIME_LIMIT] = trajectory.truncated
-    return [json.dumps(info) if info else "{}" for info in infos]
+    return [json.dumps(info) if info else "{}" for info in trajectory.infos]

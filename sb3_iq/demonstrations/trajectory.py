@@ -4,11 +4,11 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sb3_iq.demonstrations.endings import TIME_LIMIT, flag_of_info
+from sb3_iq.demonstrations.endings import TIME_LIMIT, flag_of_info, infos_of_flags
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.storage import chunks, is_mapped
 
@@ -74,6 +74,8 @@ class Trajectory:
             if not isinstance(value, (bool, np.bool_)):
                 raise ValueError(f"{flag}={shorten(value)}: expected True or False")
             set_field(self, flag, bool(value))
+        if self.ending not in get_args(Ending):
+            raise ValueError(f"ending={shorten(self.ending)}: expected one of {', '.join(get_args(Ending))}")
         if self.terminated and self.truncated:
             raise ValueError("terminated and truncated are both True: a terminal state at the time limit is terminated only")
         if not (self.terminated or self.truncated):
@@ -93,6 +95,12 @@ class Trajectory:
         """
         obs = next(iter(self.obs.values())) if isinstance(self.obs, dict) else self.obs
         return len(obs) - 1
+
+    @property
+    def infos(self) -> list[dict[str, bool]]:
+        """Infos of the steps, which tell what imitation's columns can't: a time limit, and a start that is no reset."""
+        known = self.ending not in ("open", "assumed")
+        return infos_of_flags(len(self), self.starts_at_reset, self.truncated if known else None)
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_iq.demonstrations.errors import check_flag
 from sb3_iq.iq_learn import replay, spaces_env
 from sb3_iq.iq_learn.normalized_algorithm import NormalizedAlgorithm
 from sb3_iq.iq_learn.optimization import one_thread
@@ -145,6 +146,8 @@ class OfflineAlgorithm(NormalizedAlgorithm):
             raise ValueError(f"`log_interval` is {log_interval[:80]!r}: give a number, 'auto', or None for no log.")
         if log_interval == 0:
             raise ValueError("`log_interval` is 0: give a positive number, 'auto', or None for no log.")
+        if offline is not None:
+            check_flag("offline", offline)
         of_model, automatic = self.offline, log_interval == "auto"
         self.offline = of_model if offline is None else offline
         self._log_steps = AUTO_LOG_STEPS * automatic

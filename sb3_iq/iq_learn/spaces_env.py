@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import load_demonstrations
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import check_flag, shorten
 from sb3_iq.demonstrations.reference import SCHEMES
 from sb3_iq.iq_learn.policies import check_observation_space
 
@@ -164,12 +164,13 @@ def make_env(env: GymEnv | str | None, offline: bool, verbose: int, expert_data:
         its observations
     :raises TypeError: if it is no environment
     """
+    check_flag("offline", offline)
+    check_env(env)
     if offline and expert_data is None:
         raise ValueError(
             "`expert_data` is None, and offline=True: there is nothing to learn from. Give IQLearn(policy, env, expert_data, "
             "offline=True) the demonstrations."
         )
-    check_env(env)
     if env is None:
         env = _spaces_of_data(expert_data)
         if not offline:

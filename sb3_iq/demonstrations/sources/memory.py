@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_iq.demonstrations.endings import info_at
+from sb3_iq.demonstrations.endings import STARTS_AT_RESET, flag_of_info, info_at
 from sb3_iq.demonstrations.errors import cut, shorten
 from sb3_iq.demonstrations.sources import Loaded, Request, Select
 from sb3_iq.demonstrations.sources.flat import FLAGS, OF_SINGLE_STEPS, plain_observations, read_flat
@@ -244,7 +244,9 @@ def _read_single(arrays: dict[str, Any], limit: int | None) -> Trajectory:
     obs, acts, rews = plain_observations(arrays["obs"]), arrays.get("acts"), arrays.get("rews")
     if arrays.get("terminated") is not None or arrays.get("truncated") is not None:
         return Trajectory(obs, acts, rews, flags["terminated"], flags["truncated"] and not flags["terminated"])
-    return make_trajectory(obs, acts, rews, flags["terminal"] or flags["dones"], info_at(-1, arrays.get("infos"), 1), limit)
+    infos = arrays.get("infos")
+    at_reset = flag_of_info(STARTS_AT_RESET, info_at(0, infos, 1)) is not False
+    return make_trajectory(obs, acts, rews, flags["terminal"] or flags["dones"], info_at(-1, infos, 1), limit, at_reset)
 
 
 def _last_flag(name: str, flag: Any, n_obs: int | None) -> Any:
