@@ -159,6 +159,12 @@ def test_demonstrations_in_the_environment_s_place_offline_too():
             IQLearn("MlpPolicy", wrong, offline=True)
 
 
+def test_no_environment_to_step_with_its_name_in_the_cure():
+    model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", offline=True, device="cpu")
+    with pytest.raises(ValueError, match=r"set_env\(gymnasium.make\('CartPole-v1'\)\)"):
+        model.learn(1, offline=False)
+
+
 class Unseen(gym.Env):
     """An environment that draws nothing."""
 

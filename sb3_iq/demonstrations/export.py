@@ -1,6 +1,7 @@
 """Episodes as the objects of other libraries: imitation's trajectories, and Minari's data sets."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,8 @@ def to_minari(
     observation_space, action_space = known_spaces if made is None else (made.observation_space, made.action_space)
     if observation_space is None or action_space is None:
         raise ValueError("env=None: the demonstrations don't carry their spaces, which Minari needs. Give the environment")
+    if not all(trajectory.starts_at_reset for trajectory in trajectories):
+        warnings.warn("Some episodes don't start at a reset, which Minari can't tell: read again, they are taken to.")
     buffers = []
     for index, trajectory in enumerate(trajectories):
         if trajectory.rews is None or trajectory.acts is None:

@@ -110,8 +110,11 @@ class OfflineAlgorithm(NormalizedAlgorithm):
             self.set_env(self._env_aside)
         if self.env is None or spaces_env.is_spaces_env(self.env):
             what = "None" if self.env is None else "only a pair of spaces"
+            known = self._env_spec.env_id
+            example = f", e.g. model.set_env(gymnasium.make({known!r}))" if known else ""
             raise ValueError(
-                f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by set_env()."
+                f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by "
+                f"set_env(){example}."
             )
 
     def _record_means(self) -> None:
