@@ -38,8 +38,8 @@ CLONING_AVERAGE = 2e-3
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
 ENOUGH = 0.4
-# So is a clone that falls: where no demonstration ends in a terminal state, its episodes have less than this of their steps. What
-# is held to it falls with it (Hopper-v5)
+# So is a clone that falls: where no demonstration ends in a terminal state, its episodes have less than this of their steps.
+# What is held to it falls with it (Hopper-v5)
 ALIVE = 0.9
 # Nothing holds a policy whose episodes earn so much more than the demonstrations: there the prior tells it what to do. A
 # policy between its own values and a reference's actions would do neither (Hopper-v5: it falls where each alone does not)
