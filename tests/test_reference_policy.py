@@ -19,7 +19,6 @@ from sb3_iq.iq_learn.reference_policy import (
     EPISODES,
     JUDGED,
     PLAYS,
-    TRAINED_PLAYS,
     UNSET,
     ReferencePolicy,
     share_of_demonstrations,
@@ -249,24 +248,12 @@ def test_what_was_trained_offline_is_the_reference():
     assert int(model.reference.stage) == UNSET
 
 
-def test_what_was_trained_offline_is_kept_though_it_falls(monkeypatch, losses):
-    """The user has seen what it returns: it is no clone that was made unasked."""
-    monkeypatch.setattr(reference_policy, "share_of_demonstrations", lambda *args: (0.7, ALIVE - 0.01))
-    model = line_model()
-    model.learn(30, offline=True)
-    model.learn(110)
-    assert float(model.reference.share) == pytest.approx(0.7) and model.reference.holds
-    model._actor_waits_until = 0
-    model.learn(1, reset_num_timesteps=False)
-    assert losses
-
-
 def test_an_actor_of_the_users_own_is_kept():
     model = line_model()
     with th.no_grad():
         model.policy.actor.mu.bias.fill_(0.7)
     model.learn(20)
-    assert same(model.reference.actor, model.policy.actor) and int(model.reference.stage) == TRAINED_PLAYS
+    assert same(model.reference.actor, model.policy.actor) and int(model.reference.stage) == PLAYS
 
 
 def test_other_demonstrations_are_another_reference():

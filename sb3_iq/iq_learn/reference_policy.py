@@ -38,16 +38,16 @@ CLONING_AVERAGE = 2e-3
 EPISODES = 5
 # One that earns less of the demonstrations' rewards than this is given up at once
 ENOUGH = 0.4
-# So is a clone that falls: where no demonstration ends in a terminal state, its episodes have less than this of their steps.
-# What is held to it falls with it (Hopper-v5)
+# So is one that falls: where no demonstration ends in a terminal state, its episodes have less than this of their steps. What
+# is held to it falls with it (Hopper-v5)
 ALIVE = 0.9
 # Nothing holds a policy whose episodes earn so much more than the demonstrations: there the prior tells it what to do. A
 # policy between its own values and a reference's actions would do neither (Hopper-v5: it falls where each alone does not)
 MORE = 0.1
 # Steps of the environments between two looks at these episodes
 EVERY = 1_000
-# A clone plays before it is known whether the policy starts from it. What offline training has made is kept even if it falls
-UNSET, CLONE_PLAYS, PLAYS, JUDGED, TRAINED_PLAYS = range(5)
+# A clone plays before it is known whether the policy starts from it
+UNSET, CLONE_PLAYS, PLAYS, JUDGED = range(4)
 
 
 class ReferencePolicy(nn.Module):
@@ -83,7 +83,7 @@ class ReferencePolicy(nn.Module):
     @property
     def plays(self) -> bool:
         """Whether it is still to be judged, and acts in the policy's place."""
-        return int(self.stage) in (CLONE_PLAYS, PLAYS, TRAINED_PLAYS)
+        return int(self.stage) in (CLONE_PLAYS, PLAYS)
 
     @property
     def is_set(self) -> bool:
@@ -115,7 +115,7 @@ class ReferencePolicy(nn.Module):
             self.stage.fill_(CLONE_PLAYS)
         else:
             self._copy(policy.averaged_actor if n_updates > 0 else policy.actor)
-            self.stage.fill_(TRAINED_PLAYS)
+            self.stage.fill_(PLAYS)
         self._n_episodes = -1
 
     def _clone(
@@ -167,7 +167,7 @@ class ReferencePolicy(nn.Module):
             return
         self._n_episodes = n_episodes
         share, alive = share_of_demonstrations(buffer, rows, sampler)
-        falls = alive < ALIVE and not sampler.expert_buffer.terminates and int(self.stage) != TRAINED_PLAYS
+        falls = alive < ALIVE and not sampler.expert_buffer.terminates
         self.share.fill_(0.0 if falls else share)
         self.share_of_policy.fill_(share)
         if int(self.stage) == CLONE_PLAYS and self.is_good:
