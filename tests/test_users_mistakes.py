@@ -94,6 +94,31 @@ def test_what_are_no_episodes(demonstrations, tmp_path):
         demonstrations.split(-0.1)
 
 
+def test_what_is_no_index(demonstrations):
+    with pytest.raises(TypeError, match="index True"):
+        demonstrations[True]
+    assert len(demonstrations[[True, False]]) == 1
+
+
+@pytest.mark.parametrize("wrong", [["--split", "0.2", "--seed", "-1"], ["--save", "."], ["--save", ""]])
+def test_arguments_of_the_report(wrong, capsys):
+    from sb3_iq.demonstrations.__main__ import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["bundled:CartPole-v1", *wrong])
+    assert stopped.value.code == 2 and wrong[-2] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"), [(dict(total_timesteps=-5), "total_timesteps=-5"), (dict(log_interval=-1), "`log_interval` is -1")]
+)
+def test_arguments_of_learn(kwargs, message):
+    env = RandomEnv(BOX, DISCRETE)
+    model = IQLearn("MlpPolicy", env, random_trajectories(env), offline=True, device="cpu")
+    with pytest.raises(ValueError, match=message):
+        model.learn(**{"total_timesteps": 1, **kwargs})
+
+
 def test_minari_gets_the_environment_of_the_episodes(demonstrations):
     pytest.importorskip("minari")
     known = (spaces.Box(-1, 1, (4,)), spaces.Discrete(2))

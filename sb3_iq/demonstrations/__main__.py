@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.seed is not None and args.split is None:
         parser.error("--seed is for --split only")
+    if args.seed is not None and args.seed < 0:
+        parser.error(f"--seed {args.seed}: expected 0 or more")
+    if args.save is not None and not args.save.name:
+        parser.error(f"--save {args.save}: expected the name of a new folder or .parquet file")
     if args.split is not None and not 0 < args.split < 1:
         parser.error(f"--split {args.split:g}: expected a number between 0 and 1, e.g. 0.2")
 

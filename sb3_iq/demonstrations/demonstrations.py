@@ -103,14 +103,14 @@ class Demonstrations:
         """
         if isinstance(index, slice):
             return self._with(self.trajectories[index], f"[{index}]")
-        if np.ndim(index) == 0:
+        if np.ndim(index) == 0 and not isinstance(index, (bool, np.bool_)):
             try:
                 return self.trajectories[operator.index(index)]
             except IndexError:
                 raise IndexError(f"there is no episode {index}: there are {len(self)}") from None
             except TypeError:
                 pass
-        elif np.ndim(index) == 1:
+        if np.ndim(index) == 1:
             numbers = np.asarray(index)
             if numbers.dtype.kind == "b" and len(numbers) == len(self):
                 numbers = np.flatnonzero(numbers)

@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_iq.demonstrations.errors import check_flag
+from sb3_iq.demonstrations.errors import check_flag, check_number
 from sb3_iq.iq_learn import replay, spaces_env
 from sb3_iq.iq_learn.normalized_algorithm import NormalizedAlgorithm
 from sb3_iq.iq_learn.optimization import one_thread
@@ -147,8 +147,9 @@ class OfflineAlgorithm(NormalizedAlgorithm):
         """
         if isinstance(log_interval, str) and log_interval != "auto":
             raise ValueError(f"`log_interval` is {log_interval[:80]!r}: give a number, 'auto', or None for no log.")
-        if log_interval == 0:
-            raise ValueError("`log_interval` is 0: give a positive number, 'auto', or None for no log.")
+        if not isinstance(log_interval, str) and log_interval is not None and log_interval <= 0:
+            raise ValueError(f"`log_interval` is {log_interval}: give a positive number, 'auto', or None for no log.")
+        check_number("total_timesteps", total_timesteps, 0)
         if offline is not None:
             check_flag("offline", offline)
         of_model, automatic = self.offline, log_interval == "auto"
