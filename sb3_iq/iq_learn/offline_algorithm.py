@@ -110,7 +110,7 @@ class OfflineAlgorithm(NormalizedAlgorithm):
             self.set_env(self._env_aside)
         if self.env is None or spaces_env.is_spaces_env(self.env):
             what = "None" if self.env is None else "only a pair of spaces"
-            known = self._env_spec.env_id
+            known = self._env_spec[0]
             example = f", e.g. model.set_env(gymnasium.make({known!r}))" if known else ""
             raise ValueError(
                 f"`env` is {what}, and offline=False: give load(..., env=...) the environment, or the model by "
