@@ -167,6 +167,16 @@ def test_a_folder_that_is_a_file(tmp_path):
         model.learn(1, HeldOutCallback(trajectories, log_path=str(tmp_path / "file")))
 
 
+def test_the_working_folder_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = RandomEnv(BOX, DISCRETE)
+    trajectories = random_trajectories(env)
+    model = IQLearn("MlpPolicy", env, trajectories, offline=True, device="cpu")
+    with pytest.warns(UserWarning, match="among the demonstrations"):
+        model.learn(1, HeldOutCallback(trajectories, eval_freq=1, best_model_save_path=".", log_path="./", verbose=0))
+    assert {"best_model.zip", "held_out.npz"} <= {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("offline", ["False", "yes", [], 1])
 def test_offline_is_true_or_false(offline):
     env = RandomEnv(BOX, DISCRETE)

@@ -236,7 +236,8 @@ def _naming(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, FileNotFoundError) as error:
-        raise type(error)(f"{what}: {error}") from error
+        kind = next(kind for kind in (FileNotFoundError, TypeError, ValueError) if isinstance(error, kind))
+        raise kind(f"{what}: {error}") from error
 
 
 class _Player:

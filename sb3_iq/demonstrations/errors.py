@@ -87,17 +87,17 @@ def path_of(name: str, value: object) -> Path:
     :param value: what the user passed
     :return: the path, with the home folder in the place of ``~``
     :raises TypeError: if it is none
-    :raises ValueError: if it is empty, or the system can't have it
+    :raises ValueError: if the system can't have it
     """
     if not isinstance(value, (str, Path)):
         raise TypeError(f"{name}={shorten(value)}: expected a path")
     try:
         path = Path(value).expanduser()
+        if "\0" in path.name:
+            raise ValueError("null character")
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}={shorten(value)}: is no path ({first_words(error)}). Give another") from error
-    if not path.name or "\0" in path.name:
-        raise ValueError(f"{name}={shorten(value)}: is no name of a file. Give a path like demos")
     return path
 
 
