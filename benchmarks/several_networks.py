@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from published import N_EVAL_EPISODES
 
 from sb3_iq import IQLearn, load_demonstrations
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.evaluation import returns_of
-
-N_EPISODES = 20
 
 
 class Mean:
@@ -51,8 +50,8 @@ def main() -> None:
             IQLearn("MlpPolicy", args.env, expert, seed=seed + 100 * k, offline=True, device="cpu").learn(args.timesteps)
             for k in range(args.networks)
         ]
-        each = [round(float(returns_of(model, environment, N_EPISODES).mean())) for model in models]
-        together = round(float(returns_of(Mean(models), environment, N_EPISODES).mean()))
+        each = [round(float(returns_of(model, environment, N_EVAL_EPISODES).mean())) for model in models]
+        together = round(float(returns_of(Mean(models), environment, N_EVAL_EPISODES).mean()))
         print(f"seed {seed}: {each}, mean {np.mean(each):.0f}; of their mean {together}", flush=True)
 
 

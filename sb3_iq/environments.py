@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from sb3_iq.demonstrations.errors import first_words
+from sb3_iq.demonstrations.errors import first_words, shorten
 
 
 def split_id(env_id: str) -> tuple[str | None, str]:
@@ -71,6 +71,19 @@ def make_env(env_id: str, packages: Iterable[str] = (), **kwargs: Any) -> gym.En
         return gym.make(env_id, **kwargs)
     except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
         raise ValueError(not_made(env_id, error)) from error
+
+
+def make_given(name: str, env_id: str) -> gym.Env:
+    """
+    :param name: the argument's name, for the message
+    :param env_id: the id of an environment, which the user gave in its place
+    :return: the environment
+    :raises ValueError: if it can't be made
+    """
+    try:
+        return gym.make(env_id)
+    except Exception as error:  # whatever registering, importing and making it raises
+        raise ValueError(f"{name}={shorten(env_id)}: can't be made ({first_words(error)}). Check the id") from error
 
 
 def env_kwargs_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -325,7 +325,7 @@ def test_the_command_splits_saves_and_plots(tmp_path, capsys):
     for image in ("plot.nothing", "a_file/plot.png"):
         assert main([CARTPOLE, "--plot", str(tmp_path / image)]) == 2
         error = capsys.readouterr().err
-        assert f"{image}': " in error and "Give a path like demos.png" in error
+        assert f"{image}': cannot be written (" in error and "Give a path like demos.png" in error
     for wrong, message in ((["--split", "2"], "--split 2: expected a number"), (["--seed", "1"], "for --split only")):
         with pytest.raises(SystemExit):
             main([CARTPOLE, *wrong])

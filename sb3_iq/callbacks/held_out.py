@@ -16,8 +16,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
-from sb3_iq.demonstrations.errors import check_integer, cut, first_words, path_of, shorten
+from sb3_iq.demonstrations.errors import check_integer, cut, path_of, shorten
 from sb3_iq.demonstrations.expert_data import read_expert_data
+from sb3_iq.environments import make_given
 from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.rng import kept_rng_states
 from sb3_iq.iq_learn.updates import recovered_reward
@@ -309,10 +310,7 @@ def _as_vec_env(env: gym.Env | VecEnv | str) -> VecEnv:
     """Return an environment with raw observations, which is wrapped as SB3 wraps it."""
     if not isinstance(env, (str, gym.Env, VecEnv)):
         raise TypeError(f"eval_env={shorten(env)}: expected an environment, or its id")
-    try:
-        made = gym.make(env) if isinstance(env, str) else env
-    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-        raise ValueError(f"eval_env={shorten(env)}: can't be made ({first_words(error)}). Check the id") from error
+    made = make_given("eval_env", env) if isinstance(env, str) else env
     vec_env = BaseAlgorithm._wrap_env(made.venv if isinstance(made, VecNormalize) else made, 0)
     if unwrap_vec_normalize(vec_env) is not None:
         raise ValueError("eval_env has a VecNormalize below other wrappers: give it without. Observations are normalised here")

@@ -258,9 +258,9 @@ class Demonstrations:
         written = None if path is None else path_of("path", path)
         figure = plot_trajectories(self.trajectories, self.describe())
         if written is not None:
-            if written.suffix.removeprefix(".").lower() not in figure.canvas.get_supported_filetypes():
-                raise ValueError(f"path={shorten(path)}: has no ending of an image. Give a path like demos.png")
             try:
+                if written.suffix.removeprefix(".").lower() not in figure.canvas.get_supported_filetypes():
+                    raise ValueError("its name has no ending of an image")
                 written.parent.mkdir(parents=True, exist_ok=True)
                 figure.savefig(written)
             except (OSError, ValueError) as error:

@@ -19,21 +19,6 @@ _TRUE_OBSERVATIONS = ("terminal_observation", "final_obs", "final_observation") 
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def infos_of_flags(n_steps: int, starts_at_reset: bool, truncated: bool | None) -> list[dict[str, bool]]:
-    """
-    :param n_steps: the length of an episode
-    :param starts_at_reset: whether it starts at a reset
-    :param truncated: whether its end is a time limit; None if it has none, or nothing is known of it
-    :return: infos that tell so
-    """
-    infos: list[dict[str, bool]] = [{} for _ in range(n_steps)]
-    if not starts_at_reset:
-        infos[0][STARTS_AT_RESET] = False
-    if truncated is not None:
-        infos[-1][TIME_LIMIT] = truncated
-    return infos
-
-
 def flag_of_info(name: str, info: object) -> bool | None:
     """
     Read a flag without decoding anything but plain JSON (jsonpickle would run code from the data).

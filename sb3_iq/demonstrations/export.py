@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from sb3_iq.demonstrations.errors import cut, first_words, how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
+from sb3_iq.environments import make_given
 
 
 def to_imitation(trajectories: Sequence[Trajectory]) -> list[Any]:
@@ -109,10 +110,7 @@ def _made(env: Any) -> gym.Env | None:
         return env
     if not isinstance(env, str):
         raise TypeError(f"env={shorten(env)}: expected an environment of gymnasium, its id, or None")
-    try:
-        return gym.make(env)
-    except Exception as error:  # an id that is unknown or deprecated, a package that is missing, the environment itself
-        raise ValueError(f"env={shorten(env)}: can't be made ({first_words(error)}). Check the id") from error
+    return make_given("env", env)
 
 
 def _fits(values: Any, space: spaces.Space) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sb3_iq.demonstrations.endings import TIME_LIMIT, flag_of_info, infos_of_flags
+from sb3_iq.demonstrations.endings import STARTS_AT_RESET, TIME_LIMIT, flag_of_info
 from sb3_iq.demonstrations.errors import check_integer, shorten
 from sb3_iq.demonstrations.storage import chunks, is_mapped
 
@@ -99,8 +99,12 @@ class Trajectory:
     @property
     def infos(self) -> list[dict[str, bool]]:
         """Infos of the steps, which tell what imitation's columns can't: a time limit, and a start that is no reset."""
-        known = self.ending not in ("open", "assumed")
-        return infos_of_flags(len(self), self.starts_at_reset, self.truncated if known else None)
+        infos: list[dict[str, bool]] = [{} for _ in range(len(self))]
+        if not self.starts_at_reset:
+            infos[0][STARTS_AT_RESET] = False
+        if self.ending not in ("open", "assumed"):
+            infos[-1][TIME_LIMIT] = self.truncated
+        return infos
 
     @property
     def nbytes(self) -> int:
