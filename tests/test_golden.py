@@ -60,15 +60,19 @@ def with_form(**form):
 SMALL_PENALTY = dict(penalty_coef=0.5)
 WITHOUT_PRIOR = dict(reward_prior=0.0, **SMALL_PENALTY)
 WARM = dict(ent_coef=0.01)
+SMALL_NETWORKS = dict(policy_kwargs=dict(net_arch=[64, 64]))
 CASES = {
-    "discrete-online": (DISCRETE, WITHOUT_PRIOR),
-    "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY)),
+    "discrete-online": (DISCRETE, {**WITHOUT_PRIOR, **SMALL_NETWORKS}),
+    "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY, **SMALL_NETWORKS)),
     "box-online": (WIDE_BOX, {}),
     "box-offline": (WIDE_BOX, dict(offline=True, penalty_coef=32.0, **WARM)),
     "paper-discrete-offline": (DISCRETE, dict(offline=True, preset="paper")),
     "paper-box-online": (WIDE_BOX, dict(preset="paper")),
     "ls-iq-box-online": (WIDE_BOX, dict(preset="ls-iq")),
-    "auto-temp-discrete": (DISCRETE, {**with_form(gradient_penalty=1.0, occupancy_term="start_states"), **WITHOUT_PRIOR}),
+    "auto-temp-discrete": (
+        DISCRETE,
+        {**with_form(gradient_penalty=1.0, occupancy_term="start_states"), **WITHOUT_PRIOR, **SMALL_NETWORKS},
+    ),
 }
 
 

@@ -175,7 +175,7 @@ def test_is_frozen_and_keeps_nothing_of_the_training():
 
 
 def test_the_file_holds_json_and_tensors_only(tmp_path):
-    LearnedReward(make()).save(tmp_path / "reward.zip")
+    LearnedReward(make(policy_kwargs=dict(net_arch=[64, 64]))).save(tmp_path / "reward.zip")
     with zipfile.ZipFile(tmp_path / "reward.zip") as archive:
         assert sorted(archive.namelist()) == ["reward.json", "tensors.pth"]
         assert "optimizer" not in archive.read("reward.json").decode()
@@ -337,7 +337,7 @@ def test_bounded_form(action_space, tmp_path):
     batch = batch_of(BOX, action_space)
     bounded = LearnedReward(model, form="bounded")
     advantages, rewards = bounded.with_form("advantage")(*batch), bounded(*batch)
-    within = np.abs(rewards - 1) < 0.99
+    within = (np.abs(rewards - 1) < 0.99) & (np.abs(rewards - 1) > 0.1)  # beyond the clip, or of a few digits, it tells less
     unit = (advantages[within] / (rewards[within] - 1)).mean()
     assert unit > 0 and rewards == pytest.approx(1 + np.clip(advantages / unit, -1, 1), abs=1e-3)
     bounded.save(tmp_path / "reward.zip")

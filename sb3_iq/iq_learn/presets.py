@@ -79,7 +79,11 @@ DEFAULT = {
             "critic_bound": "clip",
             "reward_prior": 1.0,
             "bc_coef": 0.1,
+            # What a network makes of states beyond the demonstrations depends on its initial weights, with SB3's two layers
+            # of 64 much more than with these
+            "policy_kwargs": {"net_arch": [256, 256]},
         },
+        images={"policy_kwargs": {}},
         # Where nothing can be cloned there is no prior
         state_only={"bc_coef": 0.0, "reward_prior": 0.0},
     ),
