@@ -8,6 +8,7 @@ parameters), and that of the mean of their Q-values, each without its mean over 
 """
 
 import argparse
+import json
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,16 @@ def main() -> None:
     parser.add_argument("--n-trajectories", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 11, 14, 0, 10], help="of the choice of demonstrations")
     parser.add_argument("--networks", type=int, default=5)
+    parser.add_argument("--policy-kwargs", type=json.loads, default={}, metavar="JSON", help='e.g. {"net_arch": [64, 64]}')
     parser.add_argument("--timesteps", type=int, default=6_000, help="gradient steps")
     args = parser.parse_args()
     th.set_num_threads(1)
     environment = Environment(args.env)
+    settings: dict[str, Any] = {"offline": True, "device": "cpu", "policy_kwargs": args.policy_kwargs}
     for seed in args.seeds:
         expert = load_demonstrations(f"demos:{args.env}", args.n_trajectories, seed=seed)
         models = [
-            IQLearn("MlpPolicy", args.env, expert, seed=seed + 100 * k, offline=True, device="cpu").learn(args.timesteps)
+            IQLearn("MlpPolicy", args.env, expert, seed=seed + 100 * k, **settings).learn(args.timesteps)
             for k in range(args.networks)
         ]
         each = [round(float(returns_of(model, environment, N_EVAL_EPISODES).mean())) for model in models]
