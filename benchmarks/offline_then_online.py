@@ -51,12 +51,13 @@ def learn(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """:return: lines of results as a Markdown table"""
-    lines = ["| environment | demonstrations | seed | offline | online, least | last |", "|---|---|---|---|---|---|"]
-    for row in rows:
+    """:return: lines of results as a Markdown table, of the same seed the latest"""
+    lines = ["| environment | demonstrations | seed | offline | online, lowest | last | commit |", "|---|---|---|---|---|---|---|"]
+    latest = {(row["env"], row["n_trajectories"], row["seed"]): row for row in rows}
+    for row in latest.values():
         numbers = f"{row['offline']:.0f} | {min(row['returns']):.0f} | {row['returns'][-1]:.0f}"
         note = "" if row.get("actor_waits", True) else ", the actor does not wait"
-        lines.append(f"| {row['env']}{note} | {row['n_trajectories']} | {row['seed']} | {numbers} |")
+        lines.append(f"| {row['env']}{note} | {row['n_trajectories']} | {row['seed']} | {numbers} | {row['commit'][:7]} |")
     return "\n".join(lines)
 
 

@@ -121,7 +121,8 @@ def figure(
     """
     Write a figure.
 
-    :param rows: of panels, equally many in each; those of a column share their horizontal axis
+    :param rows: of panels, equally many in each. A row whose panels have no titles shows more of what is above it, and shares
+        its horizontal axes
     :param xlabel: label of the horizontal axis
     :param path: the image to write
     :param xlim: the end of the horizontal axis, which starts at 0; by default that of the longest curve
@@ -131,11 +132,13 @@ def figure(
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     labels = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
-    heights = [3.4] + [2.2] * (len(rows) - 1)
+    shared = any(not row[0].title for row in rows[1:])
+    heights = [3.4] + [2.2 if shared else 3.4] * (len(rows) - 1)
     figure: Figure = Figure(figsize=(3.6 * len(rows[0]) + 2.2, sum(heights)), layout="constrained")
-    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col", height_ratios=heights)
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col" if shared else False, height_ratios=heights)
     for axes_row, row in zip(grid, rows, strict=True):
         for axes, panel in zip(axes_row, row, strict=True):
+            axes.set_visible(bool(panel.curves))
             draw(axes, panel.curves, labels)
             draw_levels(axes, panel.levels)
             axes.set(title=panel.title, ylabel=panel.ylabel, xscale=xscale)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def _points(row: Row, key: str) -> tuple[list[float], list[float]]:
 
 def plot_suites(lines: Sequence[Line], logs: Sequence[str], out: Path) -> None:
     """
-    Write a figure, one panel an environment.
+    Write a figure, one panel an environment: without logs in rows of two or three.
 
     :param lines: runs, see :mod:`sb3_iq.compare.suites`
     :param logs: names of what was logged at each evaluation (``train`` in the lines), a row of panels each
@@ -53,4 +54,11 @@ def plot_suites(lines: Sequence[Line], logs: Sequence[str], out: Path) -> None:
             present = {name: curve for name, curve in curves.items() if curve is not None}
             ylabel = "" if column else "return" if index == 0 else key
             panels[index].append(Panel("" if index else env, present, {} if index else levels, ylabel))
-    figure(panels, "environment steps", out)
+    figure(panels if logs else _folded(panels[0]), "environment steps", out)
+
+
+def _folded(panels: Sequence[Panel]) -> list[list[Panel]]:
+    width = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+    filled = [*panels, *[Panel("", {})] * (-len(panels) % width)]
+    rows = [filled[start : start + width] for start in range(0, len(filled), width)]
+    return [[replace(panel, ylabel="" if column else "return") for column, panel in enumerate(row)] for row in rows]
