@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sb3_iq.plots import COLORS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -19,14 +21,17 @@ def figure_of(report: Any) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(12, 8), layout="constrained")
     axes: Any = figure.subplots(2, 2)
     colors = _colors([row["actor"] for row in report.actors])
     _scatter_of_episodes(axes[0, 0], report, colors)
     _scatter_of_steps(axes[0, 1], report, colors)
     best, worst = int(report.returns.argmax()), int(report.returns.argmin())
-    _along(axes[1, 0], report, best, "best")
+    twin = _along(axes[1, 0], report, best, "best")
     _along(axes[1, 1], report, worst, "worst")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    figure.legend(handles=axes[1, 0].get_lines() + twin.get_lines(), loc="outside right lower", frameon=False)
     figure.suptitle(f"{report.env}: recovered and true reward, {len(report.episodes)} episodes")
     return figure
 
@@ -34,14 +39,16 @@ def figure_of(report: Any) -> "Figure":
 def _colors(names: list[str]) -> dict[str, Any]:
     from matplotlib import colormaps
 
-    return {name: colormaps["viridis_r"](0.05 + 0.9 * index / max(1, len(names) - 1)) for index, name in enumerate(names)}
+    # Without the yellow end, which is faint on white
+    return {name: colormaps["viridis"](0.85 * index / max(1, len(names) - 1)) for index, name in enumerate(names)}
 
 
 def _scatter_of_episodes(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
     for name, color in colors.items():
         index = [i for i, episode in enumerate(report.episodes) if episode.actor == name]
         sums = report.recovered_returns[index] + report.left[index]
-        axes.scatter(report.returns[index], sums, s=22, color=color, label=name, alpha=0.8)
+        marker = "^" if name.startswith("checkpoint") else "o"
+        axes.scatter(report.returns[index], sums, s=22, color=color, label=name, alpha=0.8, marker=marker)
     name = "pearson, absorbing until the time limit"
     limited = name in report.per_episode
     name = name if limited else "pearson"
@@ -50,7 +57,6 @@ def _scatter_of_episodes(axes: "Axes", report: Any, colors: dict[str, Any]) -> N
     )
     removed = report.per_episode[f"{name}, length removed"]
     axes.set_title(f"episodes: r = {report.per_episode[name]}\nlength removed: {removed}", fontsize=10)
-    axes.legend(fontsize=8)
 
 
 def _scatter_of_steps(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
@@ -69,15 +75,16 @@ def _scatter_of_steps(axes: "Axes", report: Any, colors: dict[str, Any]) -> None
     axes.set_title(f"steps: r = {report.per_step['pearson']}\nwith ends paid for ever: {ends} (99 % shown)", fontsize=10)
 
 
-def _along(axes: "Axes", report: Any, index: int, which: str) -> None:
+def _along(axes: "Axes", report: Any, index: int, which: str) -> "Axes":
+    """Draw both rewards along an episode; return the axes of the true one."""
     episode, recovered = report.episodes[index], report.recovered[index]
     twin = axes.twinx()
-    (true_line,) = twin.plot(episode.rewards, color="tab:gray", linewidth=1, alpha=0.7, label="true (right)")
-    (line,) = axes.plot(recovered, color="tab:blue", linewidth=1, label="recovered (left)")
+    twin.plot(episode.rewards, color=COLORS[1], linewidth=1, alpha=0.7, label="true (right)")
+    axes.plot(recovered, color=COLORS[0], linewidth=1, label="recovered (left)")
     axes.set(xlabel="step", ylabel="recovered reward")
     twin.set_ylabel("true reward")
     end = "terminal state" if episode.terminated[-1] else "time limit"
     axes.set_title(
         f"{which} episode ({episode.actor}): {report.returns[index]:.0f} in {len(episode)} steps, {end}", fontsize=10
     )
-    axes.legend(handles=[line, true_line], fontsize=8)
+    return twin
