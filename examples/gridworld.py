@@ -149,7 +149,7 @@ def draw(maps: dict[str, np.ndarray], path: Path) -> None:
         image = panel.imshow(values.reshape(SIZE, SIZE), cmap="viridis", vmin=shown.min(), vmax=shown.max())
         for cell, value in enumerate(values):
             color = "black" if value > (shown.min() + shown.max()) / 2 else "white"
-            panel.text(cell % SIZE, cell // SIZE, f"{value:.1f}", ha="center", va="center", color=color)
+            panel.text(cell % SIZE, cell // SIZE, f"{round(value, 1) + 0:.1f}", ha="center", va="center", color=color)
         panel.set(title=title, xticks=[], yticks=[])
         figure.colorbar(image, ax=panel, shrink=0.8)
     path.parent.mkdir(parents=True, exist_ok=True)
