@@ -142,7 +142,13 @@ def _random_return(environment: Environment, n_episodes: int, stored: Protocol |
     """Return the one that the folder's comparison has, so that both stacks agree; of another environment it says nothing."""
     if stored is not None and stored.env.env_id == environment.env_id:
         return stored.random_return
-    return random_return(environment, n_episodes)
+    try:
+        return random_return(environment, n_episodes)
+    except Exception as error:  # of the environment, or of a version of NumPy that it was not written for
+        raise ValueError(
+            f"env={shorten(environment.env_id)}: this environment fails with random actions ({first_words(error)}). Look at "
+            "its step and reset, and at the versions of its packages"
+        ) from error
 
 
 def make_runs(
