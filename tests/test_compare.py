@@ -41,6 +41,7 @@ def test_words_and_settings():
         (["iq:"], None),
         (["iq:preset"], "expected NAME:KEY=VALUE"),
         (["iq:gamma=0.9,gamma=0.8"], "expected NAME:KEY=VALUE"),
+        (["iq:gamma={[1]: 2}"], "gamma cannot be read"),
         (["gail:gamma=0.9"], "stands for sb3/gail and imitation/gail, name the one"),
         (["sb3/bc:timesteps=0"], "timesteps=0: expected an integer at least 1"),
         (["sb3/gail:budget=2"], "budget=2, which only imitation's algorithms have. Give timesteps="),
@@ -109,6 +110,16 @@ def test_baselines_file(tmp_path):
             read(path)
     with pytest.raises(ValueError, match="cannot be read"):
         read(tmp_path / "none.yml")
+
+
+@pytest.mark.parametrize(
+    ("budget", "error"), [("0", ValueError), ("-1", ValueError), (".inf", ValueError), ("10x", TypeError)]
+)
+def test_budget_in_the_file_of_baselines(tmp_path, budget, error):
+    path = tmp_path / "mine.yml"
+    path.write_text(BASELINES.read_text().replace("budget: 10", f"budget: {budget}", 1))
+    with pytest.raises(error, match="gail: default: budget=.*expected a number"):
+        read(path)
 
 
 @pytest.mark.parametrize("expert_return", [20.0, float("nan"), float("inf")])

@@ -158,6 +158,8 @@ def parse_settings(text: str, settings: str) -> dict[str, Any]:
     for keyword in call.keywords:
         try:
             values[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except TypeError as error:  # a key or a member that cannot be one
+            raise ValueError(f"algos: {shorten(text)}: {keyword.arg} cannot be read ({error})") from error
         except ValueError:
             values[str(keyword.arg)] = ast.get_source_segment(source, keyword.value)
     return values

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sb3_iq.compare.comparison import digest
-from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.demonstrations.errors import check_number, shorten
 
 BASELINES = Path(str(files("sb3_iq"))) / "imitation" / "baselines.yml"
 ALGORITHMS = ("gail", "airl", "sqil", "bc")
@@ -41,6 +41,7 @@ def read(path: str | Path | None = None) -> Baselines:
     :param path: the file; None for the one of this package
     :return: its settings
     :raises ValueError: if it is not of the form of this package's
+    :raises TypeError: if a budget is no number
     """
     file = BASELINES if path is None else Path(path)
     try:
@@ -59,4 +60,12 @@ def read(path: str | Path | None = None) -> Baselines:
             raise ValueError(
                 f"baselines_file={shorten(file)}: expected settings below {name}: default:. Start from a copy of {BASELINES}"
             )
+        for key, entry in entries.items():
+            _check_budget(f"baselines_file={shorten(file)}: {name}: {key}: budget", entry.get("budget", 1))
     return Baselines(content, digest(json.dumps(content, sort_keys=True)))
+
+
+def _check_budget(name: str, budget: Any) -> None:
+    cure = "It is a multiple of --timesteps"
+    if not 0 < check_number(name, budget, 0, cure) < float("inf"):
+        raise ValueError(f"{name}={shorten(budget)}: expected a number above 0. {cure}")
