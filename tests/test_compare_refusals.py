@@ -1,9 +1,14 @@
 """What a comparison refuses before its first run, in the words of the argument that does not fit."""
 
+import pickle
+import subprocess
+import sys
+
 import gymnasium as gym
 import pytest
 
 from sb3_iq.compare import compare
+from sb3_iq.compare.environment import Environment
 from tests.utils import BOX, RandomEnv
 
 DEMOS = "bundled:CartPole-v1"
@@ -25,3 +30,29 @@ def test_environment_that_breaks_with_random_actions(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=message):
         compare("Broken-v0", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_environment_that_only_this_process_has(tmp_path, monkeypatch):
+    """Its class cannot be found by the process of a run."""
+    spec = gym.envs.registration.EnvSpec("Mine-v0", lambda: RandomEnv(gym.spaces.Box(-1, 1, (4,)), gym.spaces.Discrete(2)))
+    monkeypatch.setitem(gym.registry, "Mine-v0", spec)
+    with pytest.raises(ValueError, match="env='Mine-v0': this environment is defined in a script.* gym_packages"):
+        compare("Mine-v0", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_packages_may_be_one_name(tmp_path):
+    with pytest.raises(ValueError, match="No module named 'no_such_package'"):
+        compare("CartPole-v1", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", gym_packages="no_such_package")
+
+
+def test_environment_that_this_process_registered_is_known_to_another(monkeypatch):
+    """Without the module that registered it."""
+    entry_point = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    monkeypatch.setitem(gym.registry, "Mine-v0", gym.envs.registration.EnvSpec("Mine-v0", entry_point, max_episode_steps=7))
+    environment = Environment("Mine-v0")
+    environment.check_portable()
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).make().spec.max_episode_steps)"
+    run = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(environment), capture_output=True, check=True)
+    assert run.stdout.split() == [b"7"]
+    assert pickle.loads(pickle.dumps(environment)) == environment

@@ -93,10 +93,13 @@ def compare(
     dispatcher = _dispatcher(n_jobs, ray_address, retries)
     settings = baselines.read(baselines_file)
     check_portable("env_kwargs", dict(env_kwargs or {}))
-    environment = Environment(env, dict(env_kwargs or {}), tuple(gym_packages))
+    packages = (gym_packages,) if isinstance(gym_packages, str) else tuple(gym_packages)
+    environment = Environment(env, dict(env_kwargs or {}), packages)
     results = Results(Path(out), shard)
     stored = results.read_protocol()
     demonstrations = load_all(demos, environment)
+    if isinstance(dispatcher, (Local, Ray)):  # runs are processes of their own
+        environment.check_portable()
     counts = check_counts(n_demos, len(demonstrations.trajectories))
     n_eval_episodes = check_integer("n_eval_episodes", n_eval_episodes, 1)
     protocol = Protocol(

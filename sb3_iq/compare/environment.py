@@ -1,6 +1,7 @@
 """The environment of a comparison, by name, so that a worker anywhere can make it."""
 
 import importlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,25 @@ class Environment:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """:return: the fields, and what this process registered by this id, which another one may not have"""
+        spec = None if self.packages else gym.registry.get(self.env_id)
+        return {**self.__dict__, "spec": spec if is_portable(spec) else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        spec = state.pop("spec", None)
+        self.__dict__.update(state)
+        if spec is not None:
+            gym.registry.setdefault(self.env_id, spec)
+
+    def check_portable(self) -> None:
+        """:raises ValueError: if it is registered in this process in a way that another process cannot repeat"""
+        if not self.packages and not is_portable(gym.registry.get(self.env_id)):
+            raise ValueError(
+                f"env={shorten(self.env_id)}: this environment is defined in a script or a notebook, where the process of a "
+                "run cannot find it. Define it in a module of its own, which registers it, and name that with gym_packages"
+            )
+
     def make(self) -> gym.Env:
         """
         :return: a new one
@@ -54,6 +74,18 @@ class Environment:
         :return: new ones, side by side, wrapped as SB3's algorithms wrap them (images: channels first)
         """
         return BaseAlgorithm._wrap_env(DummyVecEnv([lambda: Monitor(self.make())] * n_envs), 0)
+
+
+def is_portable(value: Any) -> bool:
+    """
+    :param value: what a process of its own, which does a run, is given
+    :return: whether another process can read it
+    """
+    try:
+        # By its name alone, which stands for something else in another process
+        return b"__main__" not in pickle.dumps(value)
+    except Exception:  # pickle raises several kinds
+        return False
 
 
 def policy_name(observation_space: spaces.Space) -> str:

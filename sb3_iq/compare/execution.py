@@ -1,6 +1,5 @@
 """One run, from demonstrations to a row: the same function in this process, in a worker and on a cluster."""
 
-import pickle
 import shlex
 import time
 import traceback
@@ -15,6 +14,7 @@ from sb3_iq.compare.baselines import bc, gail, iq, iq_bc, sqil
 from sb3_iq.compare.baselines.task import Task, Train
 from sb3_iq.compare.comparison import Protocol, Run
 from sb3_iq.compare.details import details_of
+from sb3_iq.compare.environment import is_portable
 from sb3_iq.compare.evaluation import Evaluations, Point
 from sb3_iq.compare.provenance import git_commit, versions
 from sb3_iq.compare.results import Row
@@ -65,12 +65,7 @@ def check_portable(name: str, value: Any) -> None:
     :param value: what a process of its own, which does the run, is given
     :raises TypeError: if another process cannot read it
     """
-    try:
-        # By its name alone, which stands for something else in another process
-        portable = b"__main__" not in pickle.dumps(value)
-    except Exception:  # pickle raises several kinds
-        portable = False
-    if not portable:
+    if not is_portable(value):
         raise TypeError(
             f"{name}={cut(plain(value), 120)} cannot be sent to the process of a run. Lambdas, "
             "and functions and classes of a script or a notebook, have to be defined in a module of their own, and imported"
