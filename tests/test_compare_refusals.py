@@ -56,3 +56,17 @@ def test_environment_that_this_process_registered_is_known_to_another(monkeypatc
     run = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(environment), capture_output=True, check=True)
     assert run.stdout.split() == [b"7"]
     assert pickle.loads(pickle.dumps(environment)) == environment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"expert_return": "best"}, "expert_return='best': expected a number"),
+        ({"shard": 3}, "shard='3': expected two integers"),
+        ({"shard": ("1", "2")}, "expected two integers"),
+    ],
+)
+def test_arguments_of_a_wrong_type(tmp_path, changes, message):
+    with pytest.raises(TypeError, match=message):
+        compare("CartPole-v1", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1, **changes)
+    assert not (tmp_path / "out").exists()

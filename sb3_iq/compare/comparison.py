@@ -9,7 +9,7 @@ from typing import Any
 from sb3_iq.compare.algorithms import Algorithm
 from sb3_iq.compare.environment import Environment
 from sb3_iq.demonstrations import Demonstrations
-from sb3_iq.demonstrations.errors import check_integer, shorten
+from sb3_iq.demonstrations.errors import check_integer, check_number, shorten
 
 N_EVAL_EPISODES = 50
 # Evaluations of one run, where their frequency is not given
@@ -128,9 +128,10 @@ def expert_return_of(demonstrations: Demonstrations, given: float | None) -> flo
     :param given: by the user, or None
     :return: their mean return
     :raises ValueError: if they hold no rewards, and none is given
+    :raises TypeError: if what is given is no number
     """
     if given is not None:
-        return float(given)
+        return check_number("expert_return", given, float("-inf"))
     returns = demonstrations.episode_returns
     if returns is None:
         raise ValueError("demos hold no rewards, so that the expert's return is not known: give it by expert_return")

@@ -209,7 +209,9 @@ def _checked(runs: Sequence[Run], protocol: Protocol, demonstrations: Demonstrat
 def _check_shard(shard: tuple[int, int] | None) -> None:
     if shard is None:
         return
-    if not (len(shard) == 2 and 1 <= shard[0] <= shard[1]):
+    if not isinstance(shard, (tuple, list)) or len(shard) != 2 or not all(type(part) is int for part in shard):
+        raise TypeError(f"shard={shorten(str(shard))}: expected two integers, (i, n)")
+    if not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"shard={shorten(str(shard))}: expected (i, n) with 1 <= i <= n")
 
 
