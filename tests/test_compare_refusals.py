@@ -70,3 +70,20 @@ def test_arguments_of_a_wrong_type(tmp_path, changes, message):
     with pytest.raises(TypeError, match=message):
         compare("CartPole-v1", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1, **changes)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.both_stacks
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("imitation/gail:ppo={'n_step': 16}", "imitation/gail: ppo: 'n_step': PPO has no such argument"),
+        ("imitation/airl:trainer={'demos': 16}", "imitation/airl: trainer: 'demos': AIRL has no such argument"),
+        ("imitation/sqil:dqn=7", "imitation/sqil: dqn is 7: expected settings"),
+        ("imitation/bc:trainer={'lr': 0.1}", "imitation/bc: trainer: 'lr': BC has no such argument"),
+    ],
+)
+def test_sections_of_the_file_of_baselines(tmp_path, setting, message):
+    pytest.importorskip("imitation")
+    with pytest.raises(ValueError, match=message):
+        compare("CartPole-v1", DEMOS, [setting], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """imitation's own GAIL, AIRL, SQIL and BC, for :mod:`sb3_iq.compare`, with the settings of ``baselines.yml``."""
 
+import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ def check(name: str, task: Task, given: Mapping[str, Any]) -> None:
     missing = [key for key in SECTIONS[name] if key not in given]
     if missing:
         raise ValueError(f"the file of baselines lacks {', '.join(missing)} of {name}. Start from a copy of this package's")
+    trainers = (KINDS[name].trainer, AdversarialTrainer) if name in KINDS else (BC,)
+    for section, classes in {"trainer": trainers, "ppo": (PPO,), "sac": (SAC,), "dqn": (DQN,)}.items():
+        if section in SECTIONS[name]:
+            _check_section(f"{name}: {section}", given[section], *classes)
     env = task.venv()
     if isinstance(env.observation_space, spaces.Dict):
         raise UnsuitedError(f"algos: {name} takes no dictionaries as observations. Leave it out")
@@ -71,6 +76,16 @@ def check(name: str, task: Task, given: Mapping[str, Any]) -> None:
         learner_class(env.action_space)
     transitions(task, env)
     env.close()
+
+
+def _check_section(name: str, settings: Any, *classes: type) -> None:
+    """Refuse what every run would fail with, as an argument of these classes that there is none of."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"algos: {name} is {settings!r}: expected settings. Start from a copy of this package's file")
+    known = {key for cls in classes for key in inspect.signature(cls.__init__).parameters}  # type: ignore[misc]
+    unknown = [key for key in settings if key not in known - {"self", "kwargs"}]
+    if unknown:
+        raise ValueError(f"algos: {name}: {', '.join(map(repr, unknown))}: {classes[0].__name__} has no such argument")
 
 
 def transitions(task: Task, env: VecEnv) -> Transitions:
@@ -132,7 +147,7 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
         net = NormalizedRewardNet(net, RunningNorm)
     settings = dict(given["trainer"])
     # What imitation refuses: batches larger than the demonstrations
-    settings["demo_batch_size"] = min(settings["demo_batch_size"], len(demonstrations))
+    settings["demo_batch_size"] = min(settings.get("demo_batch_size", 1024), len(demonstrations))
     trainer = kind.trainer(
         demonstrations=demonstrations,
         venv=env,
@@ -199,7 +214,7 @@ def train_bc(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> 
     )
     demonstrations = transitions(task, env)
     settings = dict(given["trainer"])
-    settings["batch_size"] = min(settings["batch_size"], len(demonstrations))
+    settings["batch_size"] = min(settings.get("batch_size", 64), len(demonstrations))
     trainer = BC(
         observation_space=env.observation_space,
         action_space=env.action_space,
