@@ -46,6 +46,7 @@ def test_words_and_settings():
         (["sb3/bc:timesteps=0"], "timesteps=0: expected an integer at least 1"),
         (["sb3/gail:budget=2"], "budget=2, which only imitation's algorithms have. Give timesteps="),
         (["imitation/gail:budget=2,timesteps=9"], "budget=2, beside timesteps. Give timesteps="),
+        (["iq:seed=3"], "seed=3: a run has the seed of its demonstrations. Give --seeds and --first-seed"),
         (["imitation/gail:budget=0"], "budget=0: expected a number above 0"),
         ([], "expected a list"),
         ("iq", "expected a list"),

@@ -55,6 +55,11 @@ class Algorithm:
         if self.name not in NAMES:
             raise ValueError(f"algos: {shorten(self.name)} is not known. Choose among {', '.join([*WORDS, *NAMES[1:]])}")
         object.__setattr__(self, "settings", dict(self.settings))
+        if "seed" in self.settings:
+            raise ValueError(
+                f"algos: {self.name}: seed={shorten(self.settings['seed'])}: a run has the seed of its demonstrations. Give "
+                "--seeds and --first-seed"
+            )
         if "timesteps" in self.settings:
             check_integer(f"algos: {self.name}: timesteps", self.settings["timesteps"], 1)
         if "budget" in self.settings:

@@ -178,6 +178,8 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
     """
     env = _seeded_env(task, 1)
     cls, settings = (SAC, given["sac"]) if isinstance(env.action_space, spaces.Box) else (DQN, given["dqn"])
+    # A short run is to learn, too
+    first = min(settings.get("learning_starts", 100), task.timesteps // 4)
     trainer = SQIL(
         venv=env,
         demonstrations=transitions(task, env),
@@ -189,6 +191,7 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
             "seed": task.seed,
             "device": "cpu",
             **settings,
+            "learning_starts": first,
         },
         custom_logger=_quiet(),
     )
