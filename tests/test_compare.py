@@ -119,7 +119,7 @@ def test_baselines_file(tmp_path):
 def test_budget_in_the_file_of_baselines(tmp_path, budget, error):
     path = tmp_path / "mine.yml"
     path.write_text(BASELINES.read_text().replace("budget: 10", f"budget: {budget}", 1))
-    with pytest.raises(error, match="gail: default: budget=.*expected a number"):
+    with pytest.raises(error, match=r"gail: default: budget=.*expected a number"):
         read(path)
 
 

@@ -36,7 +36,7 @@ def test_environment_that_only_this_process_has(tmp_path, monkeypatch):
     """Its class cannot be found by the process of a run."""
     spec = gym.envs.registration.EnvSpec("Mine-v0", lambda: RandomEnv(gym.spaces.Box(-1, 1, (4,)), gym.spaces.Discrete(2)))
     monkeypatch.setitem(gym.registry, "Mine-v0", spec)
-    with pytest.raises(ValueError, match="env='Mine-v0': this environment is defined in a script.* gym_packages"):
+    with pytest.raises(ValueError, match=r"env='Mine-v0': this environment is defined in a script.* gym_packages"):
         compare("Mine-v0", DEMOS, ["iq"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
     assert not (tmp_path / "out").exists()
 
