@@ -5,6 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Row
@@ -24,6 +26,7 @@ HEADER = (
     "seconds to 90 %",
     "P(first is better)",
 )
+SCORE = HEADER.index("score, IQM [95 %]")
 
 
 def cells(summary: Summary, protocol: Protocol) -> list[str]:
@@ -117,10 +120,18 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, runs: Sequence[Ro
     :param summaries: of one comparison
     :param protocol: of the comparison
     :param runs: their rows, of which some algorithms' may all have failed
-    :return: title, table, steps against the best of the others, and notes
+    :return: title, table with the best scores in bold, steps against the best of the others, and notes
     """
     rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
-    rows += ["| " + " | ".join(cells(summary, protocol)) + " |" for summary in summaries]
+    best: dict[int, float] = {}
+    for summary in summaries:
+        best[summary.n_demos] = max(best.get(summary.n_demos, -np.inf), round(summary.score_at_budget.value, 2))
+    for summary in summaries:
+        texts = cells(summary, protocol)
+        if round(summary.score_at_budget.value, 2) == best[summary.n_demos]:
+            value, _, interval = texts[SCORE].partition(" ")
+            texts[SCORE] = f"**{value}** {interval}".rstrip()
+        rows.append("| " + " | ".join(texts) + " |")
     merits = [f"- {text}" for text in merit_lines(summaries)]
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
     if merits:
