@@ -52,7 +52,10 @@ def learn(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """:return: lines of results as a Markdown table, of the same seed the latest"""
-    lines = ["| environment | demonstrations | seed | offline | online, lowest | last | commit |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| environment | demonstrations | seed | offline | online, lowest | last | commit |",
+        "|---|---|---|---|---|---|---|",
+    ]
     latest = {(row["env"], row["n_trajectories"], row["seed"]): row for row in rows}
     for row in latest.values():
         numbers = f"{row['offline']:.0f} | {min(row['returns']):.0f} | {row['returns'][-1]:.0f}"

@@ -4,8 +4,8 @@ What LearnedRewardVecEnv adds to a step of 8 environments: one line of ``results
 The environments replay random numbers of Hopper-v5's size (11 observations, 3 actions), of which one in a hundred ends an
 episode, and cost next to nothing; their own time is taken off. Networks are untrained, which changes nothing: small ones of
 discrete actions (64, 64), the default ones (256, 256), and the default ones of continuous actions (256, 256, LayerNorm, 16
-draws of the policy's noise for each V). Beside each is a pass of its network for 8 rows, by PyTorch. Times are CPU times of one
-thread, the best of many short turns: other processes on the machine still slow them down, by the caches.
+draws of the policy's noise for each V). Beside each is a pass of its network for 8 rows, by PyTorch. Times are CPU times of
+one thread, the best of many short turns: other processes on the machine still slow them down, by the caches.
 
     OMP_NUM_THREADS=1 python benchmarks/reward_speed.py
 """

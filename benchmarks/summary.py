@@ -8,16 +8,15 @@ The table and the figure of the README and of the documentation's front page, fr
 import argparse
 from pathlib import Path
 
-from sb3_iq.compare.suites import read_runs, side_by_side
+from sb3_iq.compare.suites import read_comparison, read_runs, side_by_side
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-# The suites, and which of their tasks: environment, number of demonstrations. Change these when the results change
-OFFLINE = {"offline-demos": [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3)]}
-OFFLINE["offline-continuous"] = [("BipedalWalker-v3", 5)]
+# The comparisons and suites, and which of their tasks: environment, number of demonstrations. Change these when the results do
+COMPARED = [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3), ("LunarLander-v3", 10)]
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
-LABELS = ["IQ-Learn", "cloning"]
+LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL"]
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
 
 
@@ -31,12 +30,16 @@ def runs_of(suites: dict) -> list[dict]:
     return [run for task, run in each if (run["env"], run["n_trajectories"]) == task]
 
 
+def compared() -> list[dict]:
+    """:return: the runs of the comparisons, in the order of the tasks; the clones to convergence are the table's"""
+    lines = {env: read_comparison(RESULTS / "compare" / env) for env, _ in COMPARED}
+    runs = [run for env, count in COMPARED for run in lines[env] if run["n_trajectories"] == count]
+    return [{**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run for run in runs]
+
+
 def summary() -> str:
-    """:return: the table: first the tasks that are learned offline, then those that are learned online"""
-    offline, online = (side_by_side(runs_of(suites), LABELS).splitlines() for suites in (OFFLINE, ONLINE))
-    head = [offline[0].replace("| environment |", "| environment | trained |"), offline[1] + "---|"]
-    rows = [(row, "offline") for row in offline[2:]] + [(row, "online") for row in online[2:]]
-    return "\n".join([*head, *(row.replace(" | ", f" | {how} | ", 1) for row, how in rows)])
+    """:return: the table: first the tasks of comparisons, then those of suites"""
+    return side_by_side(compared() + runs_of(ONLINE), LABELS)
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def with_form(**form):
 SMALL_PENALTY = dict(penalty_coef=0.5)
 WITHOUT_PRIOR = dict(reward_prior=0.0, **SMALL_PENALTY)
 WARM = dict(ent_coef=0.01)
-SMALL_NETWORKS = dict(policy_kwargs=dict(net_arch=[64, 64]))
+SMALL_NETWORKS = dict(policy_kwargs=dict(net_arch=[64, 64]), learning_rate=5e-4)
 CASES = {
     "discrete-online": (DISCRETE, {**WITHOUT_PRIOR, **SMALL_NETWORKS}),
     "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY, **SMALL_NETWORKS)),

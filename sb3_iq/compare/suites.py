@@ -5,6 +5,7 @@ A line is a row of a comparison (see :mod:`sb3_iq.compare.execution`) with the d
 evaluations, which the rows of one comparison share. :func:`as_rows` makes rows of lines.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy.stats import trim_mean
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.results import Row, read_lines
-from sb3_iq.compare.statistics import Censored, median, to_goal
+from sb3_iq.compare.statistics import Censored, at_budget, median, to_goal
 
 Line = dict[str, Any]
 
@@ -277,6 +278,24 @@ def _env_steps(line: Line) -> int:
     """Return the field, or in lines from before it, or of a run that diverged: the steps, unless they are gradient steps."""
     found = line.get("env_steps")
     return found if found is not None else 0 if line["offline"] or line["algo"] == "bc" else line["timesteps"]
+
+
+def read_comparison(folder: Path) -> list[Line]:
+    """
+    :param folder: of a comparison
+    :return: its runs that ended well as lines: ``final`` is the return at the budget that all algorithms share
+    """
+    protocol = json.loads((folder / "comparison.json").read_text())
+    return [
+        {
+            **row,
+            "n_trajectories": row["n_demos"],
+            "expert_return": row.get("demos_return") or protocol["expert_return"],
+            "final": at_budget(row, protocol["timesteps"]),
+        }
+        for row in read_lines(folder / "results.jsonl")
+        if row["error"] is None
+    ]
 
 
 def read_runs(path: Path) -> list[Line]:

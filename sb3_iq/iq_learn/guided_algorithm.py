@@ -28,7 +28,6 @@ class GuidedAlgorithm(ImitationAlgorithm):
     policy: SoftQPolicy | SACPolicy
     settings: Settings
     ent_coef_optimizer: th.optim.Adam | None
-    penalty_coef: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +46,7 @@ class GuidedAlgorithm(ImitationAlgorithm):
             return
         ent_coef = float(self.policy.ent_coef) if self.ent_coef_optimizer is None else OFFLINE_ENT_COEF
         sampler, seed = self.sampler, self.seed or 0
-        numbers = self.settings.reward_prior, self.gamma, self.penalty_coef, ent_coef, self.batch_size, seed, self.verbose
+        numbers = self.settings.reward_prior, self.gamma, ent_coef, self.batch_size, seed, self.verbose
         inputs = PriorInputs(
             sampler.expert_buffer, sampler.env, self.policy, self._reads_actions, *numbers, policy_kwargs=self.policy_kwargs
         )

@@ -21,7 +21,7 @@ from sb3_iq.iq_learn.guided_algorithm import GuidedAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
 from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
-from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class, to_tensors
+from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class, policy_kwargs_for, to_tensors
 from sb3_iq.iq_learn.presets import Preset
 from sb3_iq.iq_learn.sampling import Sampler
 from sb3_iq.iq_learn.terminal_value import terminal_value
@@ -151,6 +151,7 @@ class IQLearn(GuidedAlgorithm):
             resolved = settings.resolve(context, chosen, objective_kwargs)
             chosen = {name: getattr(resolved, name) for name in settings.ARGUMENTS}
             policy = policy_class(policy, *env_spaces, action_noise, policy_kwargs)
+            chosen["policy_kwargs"] = policy_kwargs_for(policy, chosen["policy_kwargs"], policy_kwargs)
 
         super().__init__(
             policy,

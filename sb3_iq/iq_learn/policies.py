@@ -187,6 +187,17 @@ def policy_class(
     return policy
 
 
+def policy_kwargs_for(policy: type[BasePolicy], chosen: dict[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    :param policy: the policy's class
+    :param chosen: the user's arguments of the policy and, where there are none, the preset's
+    :param given: the user's alone
+    :return: what the policy is made with: a class of the user's, which may fix its networks, does not get the preset's
+    """
+    ours = any(policy in row.aliases.values() for row in POLICIES.values())
+    return {name: value for name, value in chosen.items() if ours or name != "net_arch" or name in (given or {})}
+
+
 def check_images(policy: str, observation_space: spaces.Space) -> None:
     """:raises ValueError: if SB3's network for images can't take them, with the wrapper that cures it"""
     for key, space in images_of(observation_space).items():

@@ -72,9 +72,11 @@ DEFAULT = {
     "discrete": PresetRow(
         {
             **BASE,
-            "learning_rate": 5e-4,
+            "learning_rate": LinearDecay(5e-4),
             "batch_size": 256,
-            "penalty_coef": 8.0,
+            # What is learned of the policy's own steps moves rewards by up to 1/c from the prior. With a smaller c the critic
+            # tells the few transitions of the expert from the policy's ever more sharply
+            "penalty_coef": 32.0,
             "terminal_value": "absorbing",
             "critic_bound": "clip",
             "reward_prior": 1.0,
@@ -84,8 +86,9 @@ DEFAULT = {
             "policy_kwargs": {"net_arch": [256, 256]},
         },
         images={"policy_kwargs": {}},
+        offline={**OFFLINE, "learning_rate": 5e-4, "penalty_coef": 8.0},
         # Where nothing can be cloned there is no prior
-        state_only={"bc_coef": 0.0, "reward_prior": 0.0},
+        state_only={"bc_coef": 0.0, "reward_prior": 0.0, "penalty_coef": 8.0},
     ),
     "continuous": PresetRow(
         {

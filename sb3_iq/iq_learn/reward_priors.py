@@ -42,6 +42,7 @@ MIN_ACTION_STD = 0.05
 # Offline training
 OFFLINE_STEPS = 3_000
 OFFLINE_RATE = 5e-4
+OFFLINE_PENALTY = 8.0
 OFFLINE_TAU = 0.005
 OFFLINE_ENT_COEF = 0.01  # where the temperature is learned
 # The demonstrations' own rewards are within 1/c; where nothing was learned they are whatever the network makes of it
@@ -63,7 +64,6 @@ class PriorInputs:
     :param expert_actions_given: whether the expert's actions are read
     :param coefficient: ``reward_prior``, the size of the rewards
     :param gamma: the discount factor
-    :param penalty_coef: c of the objective
     :param ent_coef: the temperature alpha
     :param batch_size: the number of the expert's transitions in a gradient step
     :param seed: seed of what is random in it
@@ -77,7 +77,6 @@ class PriorInputs:
     expert_actions_given: bool
     coefficient: float
     gamma: float
-    penalty_coef: float
     ent_coef: float
     batch_size: int
     seed: int
@@ -204,7 +203,7 @@ class SolutionPrior:
         assert isinstance(inputs.policy, SoftQPolicy)  # as the table says
         self.weight, self.gamma, expert_buffer = inputs.coefficient, inputs.gamma, inputs.expert_buffer
         objective = Objective(
-            inputs.gamma, occupancy_term="expert", penalty="expert", penalty_coef=inputs.penalty_coef, critic_bound="clip"
+            inputs.gamma, occupancy_term="expert", penalty="expert", penalty_coef=OFFLINE_PENALTY, critic_bound="clip"
         )
         terminal_v = terminal_value(replace(objective, terminal_value="absorbing"), True, expert_buffer.terminates)
         objective = replace(objective, terminal_v=terminal_v)
