@@ -1,8 +1,8 @@
 """
 Gradient steps per second of IQLearn beside SB3's SAC and DQN, and how much of the machine they use. A table, never a test.
 
-Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks and settings are the defaults, so that
-online the prior of rewards is part of each step. Replay buffer and demonstrations are random numbers: no environment is
+Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks and settings are the defaults, but for DQN's
+networks, which are those of IQ-Learn, so that online the prior of rewards is part of each step. Replay buffer and demonstrations are random numbers: no environment is
 stepped, but as many transitions count as new before each gradient step as ``train_freq`` says. The rows of a block take turns
 of 10 steps, so that whatever else the machine does meets all of them alike; a ratio is the median of those within the blocks.
 With one thread, seconds are those of computing, which other processes hardly change; with more, those of the clock. A line
@@ -136,6 +136,8 @@ def make_model(row: Row, buffer: ReplayBuffer) -> OffPolicyAlgorithm:
     kwargs: dict[str, Any] = {}
     if row.algorithm is IQLearn:
         kwargs = {"expert_data": random_demonstrations(row.actions, np.random.default_rng(0)), "offline": row.offline}
+    elif row.algorithm is DQN:
+        kwargs = {"policy_kwargs": {"net_arch": [256, 256]}}  # as IQ-Learn's, its own are 64 wide
     action_space = ACTIONS[row.actions]
     env: Any = SpacesEnv(OBSERVATIONS, action_space) if row.offline else StandStill(action_space)
     model = row.algorithm("MlpPolicy", env, buffer_size=BUFFER_SIZE if row.offline else 1, seed=0, device="cpu", **kwargs)
