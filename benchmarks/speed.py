@@ -1,12 +1,13 @@
 """
 Gradient steps per second of IQLearn beside SB3's SAC and DQN, and how much of the machine they use. A table, never a test.
 
-Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions), networks and settings are the defaults, but for DQN's
-networks, which are those of IQ-Learn, so that online the prior of rewards is part of each step. Replay buffer and demonstrations are random numbers: no environment is
-stepped, but as many transitions count as new before each gradient step as ``train_freq`` says. The rows of a block take turns
-of 10 steps, so that whatever else the machine does meets all of them alike; a ratio is the median of those within the blocks.
-With one thread, seconds are those of computing, which other processes hardly change; with more, those of the clock. A line
-of JSON for each number of threads is appended to ``results/speed.jsonl``.
+Continuous actions have the sizes of Hopper-v5 (11 observations, 3 actions). Settings are the defaults, so that online the
+prior of rewards is part of each step; so are the networks, but DQN's, which are those of IQ-Learn. Replay buffer and
+demonstrations are random numbers: no environment is stepped, but as many transitions count as new before each gradient step as
+``train_freq`` says. The rows of a block take turns of 10 steps, so that whatever else the machine does meets all of them
+alike; a ratio is the median of those within the blocks. With one thread, seconds are those of computing, which other
+processes hardly change; with more, those of the clock. A line of JSON for each number of threads is appended to
+``results/speed.jsonl``.
 
     python benchmarks/speed.py --threads 1 --blocks 5 --steps 200
 """

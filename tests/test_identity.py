@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from sb3_iq import IQLearn, load_demonstrations
+from sb3_iq.iq_learn import reward_priors
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,8 @@ def roll_out(env, n_episodes, act):
 @pytest.mark.parametrize("policy", OBSERVATIONS)
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("offline", [False, True])
-def test_identity(policy, continuous, offline):
+def test_identity(policy, continuous, offline, monkeypatch):
+    monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 150)
     env = Identity(policy, continuous)
     score, columns = roll_out(env, 8, lambda obs: env.right_action)
     assert score == 0

@@ -63,6 +63,7 @@ def learned_q_values(env, demonstration, terminal_value, occupancy_term="policy_
         batch_size=64,
         tau=0.05,
         policy_kwargs=dict(net_arch=[32]),
+        learning_rate=5e-4,
         **{"bc_coef": 0.0, "reward_prior": 0.0, "penalty_coef": 0.5, **kwargs},  # the objective alone
     ).learn(n_steps)
     with th.no_grad():
