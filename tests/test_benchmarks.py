@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sb3_iq.compare import suites
+from sb3_iq.compare import curves, suites
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,34 @@ def test_curves_of_a_suite(tmp_path):
     logs = ("--log", "expert_reward", "ep_rew_mean")
     run("curves.py", "cartpole-online", "offline-discrete", *logs, "--out", str(tmp_path / "curves.png"))
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("n_environments, width, n_blank", [(3, 3, 0), (4, 2, 0), (5, 3, 1)])
+def test_many_environments_are_in_several_rows(monkeypatch, tmp_path, n_environments, width, n_blank):
+    drawn = []
+    monkeypatch.setattr("sb3_iq.compare.curves.figure", lambda rows, *_: drawn.append(rows))
+    names = [f"Env{index}-v0" for index in range(n_environments)]
+    evaluations = [{"step": step, "mean": 1.0} for step in (10, 20)]
+    run = dict(n_trajectories=1, algo="iq", settings={}, expert_return=1.0, final=1.0, evaluations=evaluations, env_steps=20)
+    curves.plot_suites([{**run, "env": name} for name in names], [], tmp_path / "curves.png")
+    (rows,) = drawn
+    assert {len(row) for row in rows} == {width}
+    titles = [panel.title for row in rows for panel in row]
+    assert titles == names + [""] * n_blank
+    assert [row[0].ylabel for row in rows] == ["return"] * len(rows) and rows[0][1].ylabel == ""
+
+
+def test_runs_of_a_comparison_as_lines(tmp_path):
+    (tmp_path / "comparison.json").write_text(json.dumps({"timesteps": 100, "expert_return": 9.0}))
+    curve = [{"step": step, "mean": float(step)} for step in (50, 120, 1_000)]
+    row = dict(env="Env-v0", n_demos=3, seed=0, algo="iq", settings={}, error=None, curve=curve)
+    rows = [row, {**row, "seed": 1, "demos_return": 7.0}, {**row, "seed": 2, "error": "RuntimeError: lost"}]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    lines = suites.read_comparison(tmp_path)
+    assert [(each["n_trajectories"], each["expert_return"], each["final"]) for each in lines] == [
+        (3, 9.0, 120.0),
+        (3, 7.0, 120.0),
+    ]
 
 
 def test_steps_to_the_goal():
