@@ -6,6 +6,7 @@ The table and the figure of the README and of the documentation's front page, fr
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from sb3_iq.compare.suites import read_comparison, read_runs, side_by_side
@@ -13,27 +14,29 @@ from sb3_iq.compare.suites import read_comparison, read_runs, side_by_side
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # The comparisons and suites, and which of their tasks: environment, number of demonstrations. Change these when the results do
-COMPARED = [("CartPole-v1", 1), ("LunarLander-v3", 1), ("LunarLander-v3", 3), ("LunarLander-v3", 10)]
+COMPARED = {env: [(env, n) for n in numbers] for env, numbers in {"CartPole-v1": [1], "LunarLander-v3": [1, 3, 10]}.items()}
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
 LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL"]
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
 
 
-def runs_of(suites: dict) -> list[dict]:
+def runs_of(
+    suites: dict, read: Callable[[str], list[dict]] = lambda suite: read_runs(RESULTS / f"{suite}.jsonl")
+) -> list[dict]:
     """
     :param suites: the tasks of each
+    :param read: what reads the runs of one
     :return: their runs, in the order of the tasks
     """
-    lines = {suite: read_runs(RESULTS / f"{suite}.jsonl") for suite in suites}
+    lines = {suite: read(suite) for suite in suites}
     each = [(task, run) for suite, tasks in suites.items() for task in tasks for run in lines[suite]]
     return [run for task, run in each if (run["env"], run["n_trajectories"]) == task]
 
 
 def compared() -> list[dict]:
     """:return: the runs of the comparisons, in the order of the tasks; the clones to convergence are the table's"""
-    lines = {env: read_comparison(RESULTS / "compare" / env) for env, _ in COMPARED}
-    runs = [run for env, count in COMPARED for run in lines[env] if run["n_trajectories"] == count]
+    runs = runs_of(COMPARED, lambda env: read_comparison(RESULTS / "compare" / env))
     return [{**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run for run in runs]
 
 

@@ -18,6 +18,7 @@ from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.results import Row, read_lines
 from sb3_iq.compare.statistics import Censored, at_budget, median, to_goal
+from sb3_iq.compare.tables import in_bold
 
 Line = dict[str, Any]
 
@@ -112,8 +113,7 @@ def side_by_side(lines: list[Line], labels: list[str] | None = None, last_five: 
         cells = []
         for column in values.values():
             text = estimate(column) if column else ""
-            value, _, rest = text.partition(" ")
-            cells.append(f"**{value}** {rest}".rstrip() if column and round(trim_mean(column, 0.25)) == best else text)
+            cells.append(in_bold(text) if column and round(trim_mean(column, 0.25)) == best else text)
         random = f"{RANDOM[env]:.0f}" if env in RANDOM else ""
         count = n_trajectories or "all"
         rows.append(f"| {env} | {count} | {' | '.join(cells)} | {expert_return(runs):.0f} | {random} |")

@@ -5,8 +5,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Row
@@ -53,6 +51,12 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         str(summary.seconds),
         "" if summary.improvement is None else str(summary.improvement),
     ]
+
+
+def in_bold(text: str) -> str:
+    """:return: a cell whose first word, the value, is bold"""
+    value, _, interval = text.partition(" ")
+    return f"**{value}** {interval}".rstrip()
 
 
 def _steps(steps: Censored) -> str:
@@ -123,14 +127,12 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, runs: Sequence[Ro
     :return: title, table with the best scores in bold, steps against the best of the others, and notes
     """
     rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
-    best: dict[int, float] = {}
-    for summary in summaries:
-        best[summary.n_demos] = max(best.get(summary.n_demos, -np.inf), round(summary.score_at_budget.value, 2))
-    for summary in summaries:
+    scores = [(summary.n_demos, round(summary.score_at_budget.value, 2)) for summary in summaries]
+    best = dict(sorted(scores))  # of each number of demonstrations the last, which is the highest
+    for summary, (n_demos, score) in zip(summaries, scores, strict=True):
         texts = cells(summary, protocol)
-        if round(summary.score_at_budget.value, 2) == best[summary.n_demos]:
-            value, _, interval = texts[SCORE].partition(" ")
-            texts[SCORE] = f"**{value}** {interval}".rstrip()
+        if score == best[n_demos]:
+            texts[SCORE] = in_bold(texts[SCORE])
         rows.append("| " + " | ".join(texts) + " |")
     merits = [f"- {text}" for text in merit_lines(summaries)]
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
