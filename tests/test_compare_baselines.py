@@ -1,6 +1,7 @@
 """The baselines of a comparison: what they learn from, and that each learns in the budget that it is given."""
 
 import copy
+import tempfile
 from dataclasses import replace
 
 import gymnasium as gym
@@ -256,7 +257,7 @@ def test_imitation_learns_from_the_same_transitions(monkeypatch, space, action_s
 @pytest.mark.both_stacks
 @pytest.mark.parametrize("space", [IMAGE, FLOATS], ids=["images", "floats"])
 @pytest.mark.parametrize("name", ["gail", "airl", "sqil", "bc"])
-def test_images_by_imitation(monkeypatch, name, space):
+def test_images_by_imitation(monkeypatch, tmp_path, name, space):
     pytest.importorskip("imitation")
     from sb3_iq.imitation.baselines import BASELINES, SECTIONS, check
 
@@ -265,9 +266,11 @@ def test_images_by_imitation(monkeypatch, name, space):
     given["ppo"] = dict(n_steps=8, batch_size=8, n_epochs=1)
     given = {key: value for key, value in given.items() if key in SECTIONS[f"imitation/{name}"]}
     check(f"imitation/{name}", task, given)
-    done = evaluations(task)
+    done, folder = evaluations(task), tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     BASELINES[f"imitation/{name}"](task, given, done)
-    assert done.points
+    assert done.points and not list(folder.glob("sb3-iq-*"))
 
 
 @pytest.mark.both_stacks

@@ -337,6 +337,20 @@ gym.register("OddGoal-v0", lambda **_: OddGoal())
 
 
 @pytest.mark.both_stacks
+def test_longer_runs_are_evaluated_at_the_common_budget_and_less_often_from_there_on():
+    """In rounds of seven steps, as on-policy algorithms have them."""
+    runs = [(dict(), range(7, 211, 7)), (dict(common_budget=60, own_budget=210), range(7, 211, 7))]
+    found = []
+    for budgets, steps in runs:
+        evaluations = Evaluations(Environment("CartPole-v1"), 1, 20, lambda point: None, **budgets)
+        for step in steps:
+            if evaluations.is_due(step):
+                evaluations.points.append({"step": step})
+        found.append([point["step"] for point in evaluations.points])
+    assert found == [[21, 42, 63, 84, 105, 126, 140, 161, 182, 203], [21, 42, 63, 126, 182]]
+
+
+@pytest.mark.both_stacks
 def test_an_evaluation_tells_how_many_episodes_succeed():
     class Idle:
         def predict(self, obs, **_):

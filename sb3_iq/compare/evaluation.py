@@ -26,6 +26,9 @@ class Evaluations:
     :param n_episodes: episodes of each evaluation
     :param frequency: steps between two evaluations
     :param on_point: called with each new point
+    :param common_budget: the steps that all algorithms have. There a longer run is evaluated in any case, and less often from
+        there on; None: it is the same throughout
+    :param own_budget: the steps of this run
     :param details: of a policy, and of what plays by another one: what to add to its points
     """
 
@@ -34,6 +37,8 @@ class Evaluations:
     frequency: int
     on_point: Callable[[Point], None]
     details: Callable[[Any, Callable[[Any], np.ndarray]], dict[str, Any]] | None = None
+    common_budget: int | None = None
+    own_budget: int = 0
 
     def __post_init__(self) -> None:
         self.points: list[Point] = []
@@ -72,10 +77,15 @@ class Evaluations:
     def is_due(self, step: int) -> bool:
         """
         :param step: the present one
-        :return: whether a multiple of the frequency lies between the latest evaluation and this step
+        :return: whether a multiple of the frequency lies between the latest evaluation and this step. Beyond the common budget
+            the frequency is as much lower as the run is longer, so that most of its time is not spent on evaluations
         """
-        last = int(self.points[-1]["step"]) if self.points else 0
-        return step // self.frequency > last // self.frequency
+        last, frequency = int(self.points[-1]["step"]) if self.points else 0, self.frequency
+        if self.common_budget is not None and step >= self.common_budget:
+            if last < self.common_budget:
+                return True
+            frequency *= max(1, self.own_budget // self.common_budget)
+        return step // frequency > last // frequency
 
     def finish(self, policy: BasePolicy | BaseAlgorithm, step: int) -> None:
         """

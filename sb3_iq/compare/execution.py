@@ -148,7 +148,15 @@ def execute(
         held_out = choose_held_out(run, demonstrations, chosen)
         task = Task(protocol.env, chosen, run.timesteps, run.seed, held_out)
         details = details_of if run.detailed and run.algorithm.name == "iq" else None
-        evaluations = Evaluations(protocol.env, protocol.n_eval_episodes, protocol.eval_freq, on_point, details)
+        evaluations = Evaluations(
+            protocol.env,
+            protocol.n_eval_episodes,
+            protocol.eval_freq,
+            on_point,
+            details,
+            common_budget=protocol.timesteps,
+            own_budget=run.timesteps,
+        )
         train_function(run.algorithm.name)(task, _settings(run), evaluations)
     except Exception as error:  # of the user's environment, of a library, or a loss that is not finite
         row["error"] = f"{type(error).__name__}: {error}"[:2_000]

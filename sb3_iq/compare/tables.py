@@ -79,7 +79,7 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
         "All algorithms have the same demonstrations, another choice for each seed, and the same budget of "
         f"{protocol.timesteps:,} environment steps, or the one in the column of their own. Evaluations are "
         f"{protocol.n_eval_episodes} deterministic episodes from the same starts, of the environment's own reward, every "
-        f"{protocol.eval_freq:,} steps.",
+        f"{protocol.eval_freq:,} steps; beyond the common budget less often, by as much as a run is longer.",
         f"Return: the mean over seeds at {protocol.timesteps:,} steps; where a longer run has no evaluation there, at its "
         f"next one. Score: 0 is random actions ({protocol.random_return:.1f}), 1 the demonstrations "
         f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable) "

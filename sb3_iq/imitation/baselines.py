@@ -4,6 +4,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from imitation.algorithms.sqil import SQIL
 from imitation.data.types import Transitions
 from imitation.policies.base import NormalizeFeaturesExtractor
 from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet, NormalizedRewardNet, RewardNet
-from imitation.util import logger
+from imitation.util.logger import HierarchicalLogger, configure
 from imitation.util.networks import RunningNorm
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -128,7 +129,9 @@ def policy_kwargs(settings: Mapping[str, Any], observation_space: spaces.Space) 
     return kwargs
 
 
-def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
+def train_adversarial(
+    name: str, task: Task, given: Mapping[str, Any], evaluations: Evaluations, quiet: HierarchicalLogger
+) -> None:
     """
     GAIL or AIRL on PPO.
 
@@ -136,6 +139,7 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
     :param task: what to imitate
     :param given: all its settings
     :param evaluations: what to add to
+    :param quiet: what it logs to
     """
     kind, env = KINDS[name], _seeded_env(task, given["n_envs"])
     demonstrations = transitions(task, env)
@@ -153,8 +157,8 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
         venv=env,
         gen_algo=learner,
         reward_net=net,
-        log_dir=tempfile.mkdtemp(),
-        custom_logger=_quiet(),
+        log_dir=quiet.get_dir(),
+        custom_logger=quiet,
         allow_variable_horizon=given["allow_variable_horizon"],
         **settings,
     )
@@ -170,11 +174,12 @@ def train_adversarial(name: str, task: Task, given: Mapping[str, Any], evaluatio
     env.close()
 
 
-def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
+def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations, quiet: HierarchicalLogger) -> None:
     """
     :param task: what to imitate
     :param given: all its settings
     :param evaluations: what to add to
+    :param quiet: what it logs to
     """
     env = _seeded_env(task, 1)
     cls, settings = (SAC, given["sac"]) if isinstance(env.action_space, spaces.Box) else (DQN, given["dqn"])
@@ -193,7 +198,7 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
             **settings,
             "learning_starts": first,
         },
-        custom_logger=_quiet(),
+        custom_logger=quiet,
     )
     trainer.train(total_timesteps=task.timesteps, callback=EvaluationCallback(evaluations))
     model = trainer.rl_algo
@@ -202,11 +207,12 @@ def train_sqil(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -
     env.close()
 
 
-def train_bc(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
+def train_bc(task: Task, given: Mapping[str, Any], evaluations: Evaluations, quiet: HierarchicalLogger) -> None:
     """
     :param task: what to imitate
     :param given: all its settings
     :param evaluations: what to add to
+    :param quiet: what it logs to
     """
     env = _seeded_env(task, 1)
     policy = ActorCriticPolicy(
@@ -226,7 +232,7 @@ def train_bc(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> 
         demonstrations=demonstrations,
         optimizer_kwargs={"lr": given["learning_rate"]},
         device="cpu",
-        custom_logger=_quiet(),
+        custom_logger=quiet,
         **settings,
     )
     trainer.train(n_batches=given["n_batches"], progress_bar=False)
@@ -243,16 +249,18 @@ def _seeded_env(task: Task, n_envs: int) -> VecEnv:
     return env
 
 
-def _quiet() -> logger.HierarchicalLogger:
-    return logger.configure(tempfile.mkdtemp(), format_strs=[])
+def _quietly(train: Callable[..., None]) -> Train:
+    """:return: the same, given a logger that writes nothing, in a folder that goes with the run"""
+
+    def run(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
+        with tempfile.TemporaryDirectory(prefix="sb3-iq-") as folder:
+            train(task, given, evaluations, configure(folder, format_strs=[]))
+
+    return run
 
 
-def _adversarial(name: str) -> Train:
-    return lambda task, given, evaluations: train_adversarial(name, task, given, evaluations)
-
-
-BASELINES: dict[str, Callable[..., None]] = {
-    **{name: _adversarial(name) for name in KINDS},
-    "imitation/sqil": train_sqil,
-    "imitation/bc": train_bc,
+BASELINES: dict[str, Train] = {
+    **{name: _quietly(partial(train_adversarial, name)) for name in KINDS},
+    "imitation/sqil": _quietly(train_sqil),
+    "imitation/bc": _quietly(train_bc),
 }
