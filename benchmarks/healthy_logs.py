@@ -25,7 +25,8 @@ RUNS = (
     ("Pendulum-v1", 5, 20_000, False),
 )
 TRAIN_KEYS = (
-    *("critic_loss", "expert_term", "value_term", "penalty_term", "bc_loss", "expert_reward", "policy_reward"),
+    *("critic_loss", "expert_term", "value_term", "penalty_term", "bc_loss", "reference_loss"),
+    *("expert_reward", "policy_reward", "expert_prior", "policy_prior"),
     *("q_expert", "q_policy", "critic_grad_norm", "actor_loss", "entropy", "expert_log_likelihood", "bc_action_error"),
 )
 KEYS = ("rollout/ep_rew_mean", *(f"train/{key}" for key in TRAIN_KEYS))

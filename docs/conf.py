@@ -129,6 +129,6 @@ lines = {
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
 myst_substitutions["offline_then_online"] = offline_then_online.table(lines["offline-then-online"])
-myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"])
+myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"][-1:])
 myst_substitutions["reward_retraining"] = reward_retraining.table(lines["reward-retraining"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())
