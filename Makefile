@@ -71,10 +71,12 @@ test-distributed: $(SETUP)
 	scripts/test_distributed.sh $(BIN)/python
 	$(BIN)/python scripts/test_ray.py
 
-# Stable-Baselines3's own tests with IQLearn in the place of SAC and DQN, on both stacks. They are downloaded, and take a while
+# Stable-Baselines3's own tests with IQLearn in the place of SAC and DQN, on both stacks, and imitation's own tests of SQIL with
+# IQLearnTrainer in its place. They are downloaded, and take a while
 test-sb3: $(SETUP) $(SETUP_IMITATION)
 	$(BIN)/python scripts/test_sb3.py
 	$(VENV_IMITATION)/bin/python scripts/test_sb3.py
+	$(VENV_IMITATION)/bin/python scripts/test_imitation.py
 
 # The source distribution and the wheel, in dist/, checked as a package index would
 package: $(SETUP)

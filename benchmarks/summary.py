@@ -2,7 +2,7 @@
 The table and the figure of the README and of the documentation's front page, from the results.
 
     python benchmarks/summary.py            # prints the table
-    python benchmarks/summary.py --write    # puts it into README.md, and the figure into docs/_static/curves.png
+    python benchmarks/summary.py --write    # puts it into README.md, and the figures into docs/_static
 """
 
 import argparse
@@ -18,6 +18,8 @@ COMPARED = {env: [(env, n) for n in numbers] for env, numbers in {"CartPole-v1":
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
 LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL"]
+# The figure on light and on dark pages, by matplotlib's style
+FIGURES = {"curves.png": "default", "curves-dark.png": "dark_background"}
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
 
 
@@ -55,10 +57,14 @@ def main() -> None:
     before, _, rest = readme.read_text().partition(START)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{START}\n{summary()}\n\n{END}{after}")
+    from matplotlib import style
+
     from sb3_iq.compare.curves import plot_suites
 
     interesting = [run for run in runs_of(ONLINE) if not run["settings"]]
-    plot_suites(interesting, [], ROOT / "docs" / "_static" / "curves.png")
+    for name, look in FIGURES.items():
+        with style.context(look):
+            plot_suites(interesting, [], ROOT / "docs" / "_static" / name)
 
 
 if __name__ == "__main__":

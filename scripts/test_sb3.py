@@ -21,23 +21,25 @@ import stable_baselines3
 SCRIPTS = Path(__file__).resolve().parent
 
 
-def download_tests(version: str, folder: Path) -> Path:
+def download_tests(package: str, version: str, folder: Path) -> Path:
     """
-    :param version: a version of Stable-Baselines3
+    :param package: the name of a package
+    :param version: which version of it
     :param folder: where to put what is downloaded
-    :return: a folder with ``tests`` and the settings of pytest, and without Stable-Baselines3's code
+    :return: a folder with ``tests`` and the settings of pytest, and without the package's code
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", "stable-baselines3", "--dest", str(folder), f"stable-baselines3=={version}"]
-    if subprocess.run(command).returncode:
-        sys.exit(f"The source distribution of stable-baselines3 {version} can't be downloaded, see above.")
+    command += ["--no-binary", package, "--dest", str(folder), f"{package}=={version}"]
+    # imitation's version is otherwise told by a Git history, which the distribution lacks
+    if subprocess.run(command, env={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": version}).returncode:
+        sys.exit(f"The source distribution of {package} {version} can't be downloaded, see above.")
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as distribution:
         wanted = [member for member in distribution if re.match(r"[^/]+/(tests/|pyproject\.toml$)", member.name)]
         distribution.extractall(folder, wanted, filter="data")
     root = folder / wanted[0].name.split("/")[0] if wanted else folder
     if not (root / "tests").is_dir():
-        sys.exit(f"{archive.name} holds no tests: Stable-Baselines3 {version} publishes them elsewhere.")
+        sys.exit(f"{archive.name} holds no tests: {package} {version} publishes them elsewhere.")
     return root
 
 
@@ -61,7 +63,7 @@ def main() -> None:
     options = parser.parse_args().options
     version = stable_baselines3.__version__
     with tempfile.TemporaryDirectory() as folder:
-        root = download_tests(version, Path(folder))
+        root = download_tests("stable-baselines3", version, Path(folder))
         files = []
         for path in sorted((root / "tests").glob("test_*.py")):
             if not re.search(r"\b(SAC|DQN)\b", path.read_text()):
