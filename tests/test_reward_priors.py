@@ -283,6 +283,64 @@ def test_an_untrained_model_from_a_file_starts_as_if_it_had_not_been_saved(tmp_p
         assert th.equal(mine, solution)
 
 
+class Falling(RandomEnv):
+    """Its episodes end after two steps, whatever is done."""
+
+    def step(self, action):
+        obs, reward, _, _, info = super().step(action)
+        self.n_steps = getattr(self, "n_steps", 0) + 1
+        return obs, reward, self.n_steps % 2 == 0, False, info
+
+
+def standing(terminated=False, length=20):
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(-1, 1, (length + 1, 3)).astype(np.float32)
+    return Trajectory(obs, rng.integers(3, size=length), None, terminated, not terminated)
+
+
+def make_falling(demonstrations=None, **kwargs):
+    options = dict(learning_starts=8, batch_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
+    env = Falling(OBSERVATIONS["MlpPolicy"][0], DISCRETE)
+    return IQLearn("MlpPolicy", env, demonstrations or [standing()], **{**options, **kwargs})
+
+
+def test_a_solution_that_fails_is_given_up(tmp_path, capsys):
+    """Nothing holds the policy to it from then on, in a loaded model either; with other demonstrations it is judged anew."""
+    model = make_falling(verbose=1)
+    assert (model.reward_prior, model.penalty_coef, model.solution_fails) == (1.0, 32.0, None)
+    model.learn(20)
+    assert (model.reward_prior, model.penalty_coef, model.solution_fails) == (0.0, 0.5, True)
+    assert model.prior is None and model.objective.penalty_coef == 0.5 and model.terminal_v == pytest.approx(-100)
+    assert "have 10 % of the demonstrations' steps: the reward of the offline solution is given up" in capsys.readouterr().out
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", expert_data=[standing()], env=model.get_env())
+    loaded.learn(10, reset_num_timesteps=False)
+    assert (loaded.prior, loaded.penalty_coef, loaded.solution_fails) == (None, 0.5, True)
+    model.set_expert_data([standing(length=30)])
+    assert model.solution_fails is None
+
+
+@pytest.mark.parametrize(
+    ("demonstrations", "kwargs", "expected"),
+    [
+        ([standing(terminated=True)], {}, (1.0, 32.0)),
+        ([standing(length=4)], {}, (1.0, 32.0)),
+        (None, {"penalty_coef": 4.0}, (0.0, 4.0)),
+        (None, {"reward_prior": 2.0}, (2.0, 0.5)),
+    ],
+    ids=["demonstrations end", "half as long is enough", "penalty of the user's", "prior of the user's"],
+)
+def test_what_a_solution_that_ends_early_keeps(demonstrations, kwargs, expected):
+    model = make_falling(demonstrations, **kwargs).learn(20)
+    assert (model.reward_prior, model.penalty_coef) == expected
+    assert (model.prior is None) == (expected[0] == 0)
+
+
+def test_recordings_without_the_ends_of_episodes_are_as_long_as_an_episode_can_be():
+    episode = Trajectory(np.zeros((1_201, 4), np.float32), np.zeros(1_200, int), None, False, False)
+    assert IQLearn("MlpPolicy", "CartPole-v1", [episode]).expert_buffer.mean_length == 500
+
+
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_what_takes_time_is_said(verbose, monkeypatch, capsys):
     monkeypatch.setattr(reward_priors, "OFFLINE_STEPS", 50)

@@ -1,5 +1,6 @@
 """An imitation algorithm that is told something before it learns: a prior of rewards, and a policy to begin with."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from sb3_iq.iq_learn import migration
 from sb3_iq.iq_learn.imitation_algorithm import ImitationAlgorithm
 from sb3_iq.iq_learn.policies import SACPolicy, SoftQPolicy
-from sb3_iq.iq_learn.reference_policy import ReferencePolicy
-from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, prior_class
+from sb3_iq.iq_learn.reference_policy import ENOUGH, EPISODES, ReferencePolicy, share_of_demonstrations
+from sb3_iq.iq_learn.replay import newest_rows
+from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, SolutionPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
-from sb3_iq.iq_learn.settings import Settings
+from sb3_iq.iq_learn.settings import Context, Settings, where_solution_fails
 from sb3_iq.observations import has_distance
 
 
@@ -28,12 +30,15 @@ class GuidedAlgorithm(ImitationAlgorithm):
     policy: SoftQPolicy | SACPolicy
     settings: Settings
     ent_coef_optimizer: th.optim.Adam | None
+    _context: Callable[[], Context]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sampler: Sampler | None = None
         self.reference: ReferencePolicy | None = None
         self._made_prior: tuple[PriorInputs | None, Any] = None, None
+        # Whether the policy that the offline solution makes fails, None as long as that is not known
+        self.solution_fails: bool | None = None
 
     @property
     def prior(self) -> RewardPrior | None:
@@ -56,6 +61,29 @@ class GuidedAlgorithm(ImitationAlgorithm):
         sampler.set_prior(self._made_prior[1])
         self._start_trained(self._made_prior[1].start, self.policy.critic_networks()[0])
 
+    def _judge_solution(self) -> None:
+        """
+        Where the first episodes of a policy that began with the offline solution end long before any demonstration does, give
+        the solution up: its reward would hold the policy to it.
+        """
+        sampler, buffer = self.sampler, self.replay_buffer
+        if self.solution_fails is not None or self.offline or sampler is None or buffer is None:
+            return
+        if not isinstance(sampler.prior, SolutionPrior) or sampler.expert_buffer.terminates:
+            return
+        rows = newest_rows(buffer, buffer.size())
+        if buffer.dones[rows].sum() < EPISODES and len(rows) * buffer.n_envs < EPISODES * sampler.expert_buffer.mean_length:
+            return
+        alive = share_of_demonstrations(buffer, rows, sampler)[1]
+        self.solution_fails = bool(alive < ENOUGH)
+        if self.solution_fails:
+            if self.verbose >= 1:
+                steps = f"{100 * alive:.0f} % of the demonstrations' steps"
+                print(f"The policy's first episodes have {steps}: the reward of the offline solution is given up.")
+            for name, value in where_solution_fails(self._context(), vars(self)).items():
+                setattr(self, name, value)
+            self._setup_imitation(sampler.expert_buffer)
+
     def _make_reference(self) -> None:
         if isinstance(self.policy, SACPolicy) and has_distance(self.observation_space):
             self.reference = ReferencePolicy(self.policy)
@@ -63,8 +91,10 @@ class GuidedAlgorithm(ImitationAlgorithm):
     def set_expert_data(self, expert_data: Any) -> None:
         before = self.expert_content_hash
         super().set_expert_data(expert_data)
-        if self.reference is not None and before not in (None, self.expert_content_hash):
-            self.reference.forget()
+        if before not in (None, self.expert_content_hash):
+            self.solution_fails = None
+            if self.reference is not None:
+                self.reference.forget()
 
     def _begin_with_reference(self) -> None:
         """Where online training begins, and demonstrations are cloned, begin with the policy that there is, or a clone."""

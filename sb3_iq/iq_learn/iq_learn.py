@@ -299,6 +299,7 @@ class IQLearn(GuidedAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         assert self.sampler is not None  # made by learn()
+        self._judge_solution()
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
         critic_optimizer = self.policy.critic_networks()[2]

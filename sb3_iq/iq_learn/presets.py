@@ -39,6 +39,8 @@ class PresetRow:
     :param images: observations with images in them, whose distance does not say how alike they are
     :param families: environments, by the name of the id without version
     :param offline: training offline
+    :param solution_fails: online, in place of the preset's own values, once the policy that the demonstrations alone give has
+        failed
     :param state_only: demonstrations whose actions are not read
     """
 
@@ -46,6 +48,7 @@ class PresetRow:
     images: Named = field(default_factory=dict)
     families: dict[str, Named] = field(default_factory=dict)
     offline: Named = field(default_factory=lambda: OFFLINE)
+    solution_fails: Named = field(default_factory=dict)
     state_only: Named = field(default_factory=lambda: {"bc_coef": 0.0})
 
 
@@ -87,6 +90,8 @@ DEFAULT = {
         },
         images={"policy_kwargs": {}},
         offline={**OFFLINE, "learning_rate": 5e-4, "penalty_coef": 8.0},
+        # What is held to a solution that fails can't leave it
+        solution_fails={"reward_prior": 0.0, "penalty_coef": 0.5},
         # Where nothing can be cloned there is no prior
         state_only={"bc_coef": 0.0, "reward_prior": 0.0, "penalty_coef": 8.0},
     ),

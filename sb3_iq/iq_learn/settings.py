@@ -112,6 +112,17 @@ def of_preset(context: Context) -> Named:
     }
 
 
+def where_solution_fails(context: Context, current: Mapping[str, Any]) -> Named:
+    """
+    :param context: what the preset's values depend on
+    :param current: the values of arguments that are in force
+    :return: what changes online where the offline solution fails: what the user has set otherwise than the preset stays
+    """
+    presets = [of_preset(replace(context, offline=offline)) for offline in (True, False)]
+    row = PRESETS[context.preset]["continuous" if context.continuous else "discrete"]
+    return {name: value for name, value in row.solution_fails.items() if current[name] in [preset[name] for preset in presets]}
+
+
 def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mapping[str, Any] | None) -> Settings:
     """
     :param context: preset, spaces, online or offline
