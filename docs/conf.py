@@ -86,6 +86,7 @@ def special_presets_table() -> str:
             "observations hold an image": row.images,
             **{f"environments `{family}`": named for family, named in row.families.items()},
             "`offline=True`": row.offline,
+            "the offline solution fails": row.solution_fails,
             "state-only demonstrations": row.state_only,
         }
         for where, named in cases.items():

@@ -1,6 +1,8 @@
 """Demonstrations as a container: what a user does with a set of episodes before learning from it."""
 
 import sys
+from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 
 import datasets
@@ -267,13 +269,14 @@ def test_to_minari_and_back(tmp_path, monkeypatch, observation_space, action_spa
     demonstrations = load_demonstrations(random_trajectories(env))
     with pytest.raises(ValueError, match="env=None: the demonstrations don't carry their spaces"):
         demonstrations.to_minari("my/random-v0")
-    dataset = Demonstrations(
-        demonstrations.trajectories, observation_space=observation_space, action_space=action_space
-    ).to_minari("my/random-v0", description="random")
+    exact = observation_space is not DICT or "jpeg_encoding" in signature(minari.create_dataset_from_buffers).parameters
+    known = Demonstrations(demonstrations.trajectories, observation_space=observation_space, action_space=action_space)
+    with nullcontext() if exact else pytest.warns(UserWarning, match="stores images as JPEG, which changes them"):
+        dataset = known.to_minari("my/random-v0", description="random")
     assert isinstance(dataset, minari.MinariDataset)
     for source in (dataset, "minari:my/random-v0"):
         loaded = load_demonstrations(source)
-        assert loaded.content_hash == demonstrations.content_hash
+        assert (loaded.content_hash == demonstrations.content_hash) == exact
         assert (loaded.observation_space, loaded.action_space) == (observation_space, action_space)
     assert len(load_demonstrations(dataset.filter_episodes(lambda e: e.id > 0))) == 2
     with pytest.raises(ValueError, match=r"Minari refuses the data \(.*exist"):

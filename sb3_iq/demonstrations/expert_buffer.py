@@ -102,7 +102,7 @@ class ExpertBuffer:
 
         lengths = np.array([len(trajectory) for trajectory in trajectories])
         # A recording without the ends of its episodes is longer than an episode can be
-        self.mean_length = float(lengths.clip(max=demonstrations.max_episode_steps).mean())
+        self.mean_length = float(np.minimum(lengths, demonstrations.max_episode_steps or lengths).mean())
         """The mean number of steps of a demonstration, also of those that subsampling leaves out."""
         self._terminated = np.array([trajectory.terminated for trajectory in trajectories])
         self._places = _Places.of(lengths, self._freq, self._terminated)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from sb3_iq.demonstrations.errors import cut, first_words, how_to_install, shorten
 from sb3_iq.demonstrations.trajectory import Trajectory
 from sb3_iq.environments import make_given
+from sb3_iq.observations import images_of
 
 
 def to_imitation(trajectories: Sequence[Trajectory]) -> list[Any]:
@@ -97,6 +98,8 @@ def to_minari(
         )
     if "jpeg_encoding" in inspect.signature(minari.create_dataset_from_buffers).parameters:
         kwargs.setdefault("jpeg_encoding", False)  # else images come back changed
+    elif images_of(observation_space):
+        warnings.warn("This Minari stores images as JPEG, which changes them. Use 0.5.4 or newer, which needs Python 3.11.")
     stored_env = env if _can_be_stored(made) else None
     known = {"env": stored_env, "observation_space": observation_space, "action_space": action_space}
     try:
