@@ -17,7 +17,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 COMPARED = {env: [(env, n) for n in numbers] for env, numbers in {"CartPole-v1": [1], "LunarLander-v3": [1, 3, 10]}.items()}
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
-LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL"]
+# The algorithms of the comparisons by the names of the table; what is on-policy has ten times the steps, all of which count here
+ON_POLICY = {"imitation/airl": "AIRL, 10x"}
+LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL", *ON_POLICY.values()]
 # The figure on light and on dark pages, by matplotlib's style
 FIGURES = {"curves.png": "default", "curves-dark.png": "dark_background"}
 START, END = "<!-- table of benchmarks/summary.py -->\n", "<!-- end of the table -->\n"
@@ -39,7 +41,14 @@ def runs_of(
 def compared() -> list[dict]:
     """:return: the runs of the comparisons, in the order of the tasks; the clones to convergence are the table's"""
     runs = runs_of(COMPARED, lambda env: read_comparison(RESULTS / "compare" / env))
-    return [{**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run for run in runs]
+    named = []
+    for run in runs:
+        if run["algo"] in ON_POLICY:
+            # Its settings are those of the file that comes with the package
+            named.append({**run, "algo": ON_POLICY[run["algo"]], "settings": {}, "final": run["return_mean"]})
+        else:
+            named.append({**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run)
+    return named
 
 
 def summary() -> str:

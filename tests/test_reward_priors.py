@@ -336,6 +336,13 @@ def test_what_a_solution_that_ends_early_keeps(demonstrations, kwargs, expected)
     assert (model.prior is None) == (expected[0] == 0)
 
 
+@pytest.mark.parametrize(("training", "expected"), [(True, 1.0), (False, 0.0)])
+def test_a_solution_is_not_judged_while_statistics_change(training, expected):
+    env = VecNormalize(DummyVecEnv([lambda: Falling(OBSERVATIONS["MlpPolicy"][0], DISCRETE)]), training=training)
+    options = dict(learning_starts=8, batch_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
+    assert IQLearn("MlpPolicy", env, [standing()], **options).learn(20).reward_prior == expected
+
+
 def test_recordings_without_the_ends_of_episodes_are_as_long_as_an_episode_can_be():
     episode = Trajectory(np.zeros((1_201, 4), np.float32), np.zeros(1_200, int), None, False, False)
     assert IQLearn("MlpPolicy", "CartPole-v1", [episode]).expert_buffer.mean_length == 500

@@ -48,7 +48,10 @@ class Estimate:
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        numbers = [self.value] if self.low is None or self.high is None else [self.value, self.low, self.high]
+        # Zero has no sign
+        value, *interval = (f"{round(number, 2) + 0.0:.2f}" for number in numbers)
+        return f"{value} [{', '.join(interval)}]" if interval else value
 
 
 @dataclass(frozen=True)

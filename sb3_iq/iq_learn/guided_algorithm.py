@@ -64,12 +64,13 @@ class GuidedAlgorithm(ImitationAlgorithm):
     def _judge_solution(self) -> None:
         """
         Where the first episodes of a policy that began with the offline solution end long before any demonstration does, give
-        the solution up: its reward would hold the policy to it.
+        the solution up: its reward would hold the policy to it. It is not judged where it is made anew with the statistics of
+        VecNormalize.
         """
         sampler, buffer = self.sampler, self.replay_buffer
         if self.solution_fails is not None or self.offline or sampler is None or buffer is None:
             return
-        if not isinstance(sampler.prior, SolutionPrior) or sampler.expert_buffer.terminates:
+        if not isinstance(sampler.prior, SolutionPrior) or sampler.expert_buffer.terminates or sampler.statistics_change:
             return
         rows = newest_rows(buffer, buffer.size())
         if buffer.dones[rows].sum() < EPISODES and len(rows) * buffer.n_envs < EPISODES * sampler.expert_buffer.mean_length:

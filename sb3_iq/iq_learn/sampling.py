@@ -68,13 +68,17 @@ class Sampler:
         fixed = self.env is None and self.replay_buffer is not None
         self.stored_prior = StoredPrior(self.replay_buffer, prior) if fixed else None  # type: ignore[arg-type]
 
+    @property
+    def statistics_change(self) -> bool:
+        """Whether observations are normalised by statistics of ``VecNormalize`` that change."""
+        return self.env is not None and self.env.training
+
     def prior_is_outdated(self, n_updates: int) -> bool:
         """
         :param n_updates: the number of gradient steps so far
         :return: whether there is a prior that VecNormalize's statistics, which have changed, are to be followed by
         """
-        changes = self.env is not None and self.env.training
-        return changes and self.prior is not None and n_updates > 0 and self.prior.follows_statistics(n_updates)
+        return self.statistics_change and self.prior is not None and n_updates > 0 and self.prior.follows_statistics(n_updates)
 
     def sample(self, batch_size: int, n_added: int, actions_of_expert: ActionsOfExpert) -> Batch:
         """
