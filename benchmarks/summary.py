@@ -18,7 +18,7 @@ COMPARED = {env: [(env, n) for n in numbers] for env, numbers in {"CartPole-v1":
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
 # The algorithms of the comparisons by the names of the table; what is on-policy has ten times the steps, all of which count here
-ON_POLICY = {"imitation/airl": "AIRL, 10x"}
+ON_POLICY = {"imitation/gail": "GAIL, 10x", "imitation/airl": "AIRL, 10x"}
 LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL", *ON_POLICY.values()]
 # The figure on light and on dark pages, by matplotlib's style
 FIGURES = {"curves.png": "default", "curves-dark.png": "dark_background"}

@@ -32,9 +32,9 @@ def test_methods_side_by_side():
 
     lines = [*runs("bc", [100.0]), *runs("iq", [300.0, 400.0, 500.0]), *runs("iq", [7.0, 9.0], preset="paper")]
     header, _, row = suites.side_by_side(lines, ["IQ-Learn", "cloning", "IQ-Learn preset=paper"]).splitlines()
-    assert header == "| environment | demonstrations | IQ-Learn | cloning | IQ-Learn preset=paper | expert | random |"
+    assert header == "| environment | demonstrations | IQ-Learn | cloning | IQ-Learn preset=paper | expert (random) |"
     # the interval of three runs: the mean of each draw of three of them
-    assert row == "| CartPole-v1 | 1 | **400** [300, 500] | 100 (n = 1) | 8 (n = 2) | 500 | 21 |"
+    assert row == "| CartPole-v1 | 1 | **400** [300, 500] | 100 (n = 1) | 8 (n = 2) | 500 (21) |"
     assert "**399**" in suites.side_by_side(lines, last_five=True)
     assert suites.by_setting(lines).splitlines()[-1] == "| IQ-Learn preset=paper | 7 (9) |"
 

@@ -103,7 +103,7 @@ def side_by_side(lines: list[Line], labels: list[str] | None = None, last_five: 
     """
     lines = of_interest(lines, labels)
     columns = labels or list(dict.fromkeys(map(label, lines)))
-    rows = [f"| environment | demonstrations | {' | '.join(columns)} | expert | random |", "|---" * (len(columns) + 4) + "|"]
+    rows = [f"| environment | demonstrations | {' | '.join(columns)} | expert (random) |", "|---" * (len(columns) + 3) + "|"]
     tasks = dict.fromkeys((line["env"], line["n_trajectories"]) for line in lines)
     for env, n_trajectories in tasks:
         runs = [line for line in lines if (line["env"], line["n_trajectories"]) == (env, n_trajectories)]
@@ -114,9 +114,9 @@ def side_by_side(lines: list[Line], labels: list[str] | None = None, last_five: 
         for column in values.values():
             text = estimate(column) if column else ""
             cells.append(in_bold(text) if column and round(trim_mean(column, 0.25)) == best else text)
-        random = f"{RANDOM[env]:.0f}" if env in RANDOM else ""
+        random = f" ({RANDOM[env]:.0f})" if env in RANDOM else ""
         count = n_trajectories or "all"
-        rows.append(f"| {env} | {count} | {' | '.join(cells)} | {expert_return(runs):.0f} | {random} |")
+        rows.append(f"| {env} | {count} | {' | '.join(cells)} | {expert_return(runs):.0f}{random} |")
     return "\n".join(rows)
 
 
