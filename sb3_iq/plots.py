@@ -117,6 +117,7 @@ def figure(
     path: Path | str,
     xlim: float | None = None,
     xscale: str = "linear",
+    known: Sequence[str] = (),
 ) -> None:
     """
     Write a figure.
@@ -127,11 +128,13 @@ def figure(
     :param path: the image to write
     :param xlim: the end of the horizontal axis, which starts at 0; by default that of the longest curve
     :param xscale: ``"linear"`` or ``"log"``
+    :param known: labels that have the same colours in all figures, whether or not they are in this one
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    labels = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
+    shown = list(dict.fromkeys(label for row in rows for panel in row for label in panel.curves))
+    labels = list(dict.fromkeys([*known, *shown]))
     shared = any(not row[0].title for row in rows[1:])
     heights = [3.4] + [2.2 if shared else 3.4] * (len(rows) - 1)
     figure: Figure = Figure(figsize=(3.6 * len(rows[0]) + 2.2, sum(heights)), layout="constrained")
@@ -156,5 +159,5 @@ def figure(
     for axes in grid[-1]:
         axes.set_xlabel(xlabel)
     lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
-    figure.legend([lines[label] for label in labels], labels, loc="outside right upper", frameon=False)
+    figure.legend([lines[label] for label in shown], shown, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=120)

@@ -276,7 +276,7 @@ def test_report(tmp_path, monkeypatch):
 def test_curves_of_longer_runs(tmp_path, monkeypatch, timesteps, expected):
     """Those of ten times the budget do not press the others together."""
     drawn = []
-    monkeypatch.setattr("sb3_iq.plots.figure", lambda rows, xlabel, path, xlim, xscale: drawn.append((xlim, xscale)))
+    monkeypatch.setattr("sb3_iq.plots.figure", lambda rows, xlabel, path, xlim, xscale, known: drawn.append((xlim, xscale)))
     write_curves([make_row("iq", 0, UP), make_row("imitation/gail", 0, UP, timesteps=timesteps)], PROTOCOL, tmp_path)
     assert drawn == [expected]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sb3_iq import load_demonstrations
+from sb3_iq import load_demonstrations, plots
 from sb3_iq.plots import COLORS, Curve, Panel, figure
 from tests.utils import BOX, RandomEnv, random_trajectories
 
@@ -56,3 +56,19 @@ def test_curves(style, tmp_path, monkeypatch):
 def test_demonstrations(style):
     with style_sheets.context(style):
         check(load_demonstrations(random_trajectories(RandomEnv(BOX, BOX))).plot(), dark=style != "default")
+
+
+def test_known_labels_have_their_colours_in_every_figure(tmp_path, monkeypatch):
+    drawn = {}
+
+    def note(axes, curves, labels):
+        drawn.update({label: COLORS[labels.index(label)] for label in curves})
+        draw(axes, curves, labels)
+
+    draw = plots.draw
+    monkeypatch.setattr(plots, "draw", note)
+    curve = Curve(np.arange(3), np.ones((2, 3)))
+    for labels in (["b", "other"], ["a", "b"]):
+        figure([[Panel("", {label: curve for label in labels})]], "steps", tmp_path / "figure.png", known=("a", "b"))
+        assert drawn["b"] == COLORS[1]
+    assert drawn == {"a": COLORS[0], "b": COLORS[1], "other": COLORS[2]}

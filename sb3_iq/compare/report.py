@@ -13,6 +13,9 @@ from sb3_iq.compare.results import Results, Row
 from sb3_iq.compare.statistics import groups, summarize
 from sb3_iq.demonstrations.errors import how_to_install
 
+# Those that most comparisons have: each has its colour in all figures
+COLORED = ("iq", "sb3/bc", "sb3/sqil", "sb3/gail", "imitation/gail", "imitation/airl")
+
 INSTALL = f"tables and plots need more packages. {how_to_install('compare')}; then python -m sb3_iq.compare --report"
 
 STYLE = """
@@ -83,7 +86,7 @@ def write_curves(rows: Sequence[Row], protocol: Protocol, path: Path) -> None:
     row = [plots.Panel(title, panels[title], levels, ylabel) for title, ylabel in zip(panels, ylabels, strict=True)]
     # Those that run for ten times the budget would press the others together at the left
     wide = longest > 2 * protocol.timesteps
-    plots.figure([row], "environment steps", path, None if wide else longest, "log" if wide else "linear")
+    plots.figure([row], "environment steps", path, None if wide else longest, "log" if wide else "linear", COLORED)
 
 
 def make_page(
