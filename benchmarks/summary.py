@@ -14,7 +14,8 @@ from sb3_iq.compare.suites import read_comparison, read_runs, side_by_side
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # The comparisons and suites, and which of their tasks: environment, number of demonstrations. Change these when the results do
-COMPARED = {env: [(env, n) for n in numbers] for env, numbers in {"CartPole-v1": [1], "LunarLander-v3": [1], "Pendulum-v1": [1, 3]}.items()}
+NUMBERS = {"CartPole-v1": [1], "LunarLander-v3": [1], "Pendulum-v1": [1, 3]}
+COMPARED = {env: [(env, n) for n in numbers] for env, numbers in NUMBERS.items()}
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
 # The algorithms of the comparisons by the names of the table; what is on-policy has ten times the steps, all of which count here
