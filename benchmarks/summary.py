@@ -18,7 +18,7 @@ NUMBERS = {"CartPole-v1": [1], "LunarLander-v3": [1], "Pendulum-v1": [1, 3]}
 COMPARED = {env: [(env, n) for n in numbers] for env, numbers in NUMBERS.items()}
 MUJOCO = [(f"{name}-v5", 1) for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant")]
 ONLINE = {"continuous": MUJOCO, "continuous-bc": MUJOCO}
-# The algorithms of the comparisons by the names of the table; what is on-policy has ten times the steps, all of which count here
+# The algorithms of the comparisons by the names of the table; what is on-policy has ten times the steps, and all count here
 ON_POLICY = {"imitation/gail": "GAIL, 10x", "imitation/airl": "AIRL, 10x"}
 LABELS = ["IQ-Learn", "cloning", "SQIL", "off-policy GAIL", *ON_POLICY.values()]
 # The figure on light and on dark pages, by matplotlib's style
