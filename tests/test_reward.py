@@ -118,6 +118,7 @@ def test_a_model_that_has_not_learned_warns(action_space, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.learns
 def test_tells_the_expert_from_random_actions():
     model = IQLearn("MlpPolicy", "CartPole-v1", "bundled:CartPole-v1", seed=0, device="cpu", learning_starts=300)
     model.learn(4_000)
