@@ -307,17 +307,20 @@ def make_falling(demonstrations=None, **kwargs):
 def test_a_solution_that_fails_is_given_up(tmp_path, capsys):
     """Nothing holds the policy to it from then on, in a loaded model either; with other demonstrations it is judged anew."""
     model = make_falling(verbose=1)
-    assert (model.reward_prior, model.penalty_coef, model.solution_fails) == (1.0, 32.0, None)
+    assert (model.settings.reward_prior, model.settings.objective.penalty_coef, model.solution_fails) == (1.0, 32.0, None)
     model.learn(20)
-    assert (model.reward_prior, model.penalty_coef, model.solution_fails) == (0.0, 0.5, True)
+    assert (model.settings.reward_prior, model.settings.objective.penalty_coef, model.solution_fails) == (0.0, 0.5, True)
     assert model.prior is None and model.objective.penalty_coef == 0.5 and model.terminal_v == pytest.approx(-100)
     assert "have 10 % of the demonstrations' steps: the reward of the offline solution is given up" in capsys.readouterr().out
     model.save(tmp_path / "model")
     loaded = IQLearn.load(tmp_path / "model", expert_data=[standing()], env=model.get_env())
     loaded.learn(10, reset_num_timesteps=False)
-    assert (loaded.prior, loaded.penalty_coef, loaded.solution_fails) == (None, 0.5, True)
-    model.set_expert_data([standing(length=30)])
+    assert (loaded.prior, loaded.settings.objective.penalty_coef, loaded.solution_fails) == (None, 0.5, True)
+    model.set_expert_data([standing(length=3)])
     assert model.solution_fails is None
+    model.learn(10, reset_num_timesteps=False)
+    assert (model.settings.reward_prior, model.settings.objective.penalty_coef, model.solution_fails) == (1.0, 32.0, False)
+    assert model.prior is not None
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ def test_a_solution_that_fails_is_given_up(tmp_path, capsys):
 )
 def test_what_a_solution_that_ends_early_keeps(demonstrations, kwargs, expected):
     model = make_falling(demonstrations, **kwargs).learn(20)
-    assert (model.reward_prior, model.penalty_coef) == expected
+    assert (model.settings.reward_prior, model.settings.objective.penalty_coef) == expected
     assert (model.prior is None) == (expected[0] == 0)
 
 
@@ -340,7 +343,7 @@ def test_what_a_solution_that_ends_early_keeps(demonstrations, kwargs, expected)
 def test_a_solution_is_not_judged_while_statistics_change(training, expected):
     env = VecNormalize(DummyVecEnv([lambda: Falling(OBSERVATIONS["MlpPolicy"][0], DISCRETE)]), training=training)
     options = dict(learning_starts=8, batch_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]))
-    assert IQLearn("MlpPolicy", env, [standing()], **options).learn(20).reward_prior == expected
+    assert IQLearn("MlpPolicy", env, [standing()], **options).learn(20).settings.reward_prior == expected
 
 
 def test_recordings_without_the_ends_of_episodes_are_as_long_as_an_episode_can_be():

@@ -1,6 +1,5 @@
 """An imitation algorithm that is told something before it learns: a prior of rewards, and a policy to begin with."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from sb3_iq.iq_learn.reference_policy import ENOUGH, EPISODES, ReferencePolicy, 
 from sb3_iq.iq_learn.replay import newest_rows
 from sb3_iq.iq_learn.reward_priors import OFFLINE_ENT_COEF, PriorInputs, RewardPrior, SolutionPrior, prior_class
 from sb3_iq.iq_learn.sampling import Sampler
-from sb3_iq.iq_learn.settings import Context, Settings, where_solution_fails
+from sb3_iq.iq_learn.settings import Settings
 from sb3_iq.observations import has_distance
 
 
@@ -30,7 +29,6 @@ class GuidedAlgorithm(ImitationAlgorithm):
     policy: SoftQPolicy | SACPolicy
     settings: Settings
     ent_coef_optimizer: th.optim.Adam | None
-    _context: Callable[[], Context]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,8 +79,6 @@ class GuidedAlgorithm(ImitationAlgorithm):
             if self.verbose >= 1:
                 steps = f"{100 * alive:.0f} % of the demonstrations' steps"
                 print(f"The policy's first episodes have {steps}: the reward of the offline solution is given up.")
-            for name, value in where_solution_fails(self._context(), vars(self)).items():
-                setattr(self, name, value)
             self._setup_imitation(sampler.expert_buffer)
 
     def _make_reference(self) -> None:

@@ -248,6 +248,7 @@ class IQLearn(GuidedAlgorithm):
     def _resolve_settings(self) -> None:
         """Find out what is in force: from what the user gave, online or offline."""
         given = {name: getattr(self, name) for name in settings.ARGUMENTS}
+        given |= settings.where_solution_fails(self._context(), given) if self.solution_fails and not self.offline else {}
         self.settings = settings.resolve(self._context(), given, self.objective_kwargs)
         self.objective = self.settings.objective
 
