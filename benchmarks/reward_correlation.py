@@ -23,7 +23,7 @@ from sb3_iq.rewards import LearnedReward, Report, report
 from sb3_iq.rewards.epic import TRUE_REWARDS
 from sb3_iq.rewards.parts import Form
 
-FORMS: tuple[Form, ...] = ("bellman", "advantage", "bounded")
+FORMS: tuple[Form, ...] = ("bellman", "advantage", "bounded", "occupancy")
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     for seed in args.seeds:
         path = trained(args.env, args.mode, seed)
         steps = sorted(path.parent.glob("checkpoint-*.zip"), key=lambda file: int(file.stem.split("-")[1]))
-        reward = LearnedReward(loaded(args.env, args.mode, seed))
+        reward = LearnedReward(loaded(args.env, args.mode, seed), form="occupancy")
         checkpoints = [LearnedReward(IQLearn.load(file, device="cpu")) for file in steps]
         first = report(reward, args.env, args.n_episodes, checkpoints, seed=20_000)
         for form in FORMS:

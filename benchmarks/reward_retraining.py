@@ -40,6 +40,7 @@ REWARDS = {
     "bellman-once": ("bellman", "once"),
     "advantage": ("advantage", "absorbing"),
     "bounded": ("bounded", "absorbing"),
+    "occupancy": ("occupancy", "absorbing"),
 }
 # How the bounded form of earlier lines took ends: V(s_T) compared with the values of typical states, as a fine for bad ends
 EARLIER = {"draws": ", ends by V, drawn states", "demonstrations": ", ends by V"}

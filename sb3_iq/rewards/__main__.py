@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+from typing import get_args
 
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -13,6 +14,7 @@ from sb3_iq.demonstrations.errors import first_words, shorten
 from sb3_iq.environments import env_kwargs_of, make_env
 from sb3_iq.recording import check_seed_and_out, positive
 from sb3_iq.rewards import LearnedReward, report
+from sb3_iq.rewards.parts import Form
 from sb3_iq.rewards.storage import is_reward
 
 
@@ -38,7 +40,7 @@ def main() -> int:
         metavar="PKL",
         help="statistics that VecNormalize.save wrote, if it was trained so",
     )
-    parser.add_argument("--form", choices=("bellman", "advantage", "bounded"), default="bounded")
+    parser.add_argument("--form", choices=get_args(Form), default="bounded")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     check_seed_and_out(parser, args)
@@ -49,7 +51,7 @@ def main() -> int:
     try:
         with make_env(args.env, args.gym_packages, **env_kwargs_of(args.env_kwargs)) as env:
             statistics = _statistics(args.vecnormalize, env, args.env)
-            reward = _read("--model", args.model, statistics, args.demos).with_form(args.form)
+            reward = _read("--model", args.model, statistics, args.demos, args.form)
             checkpoints = [_read("--checkpoints", path, statistics) for path in args.checkpoints]
             result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
     except (ValueError, FileNotFoundError) as error:
@@ -69,20 +71,25 @@ def _statistics(path: pathlib.Path | None, env: gym.Env, env_id: str) -> VecNorm
     return None if path is None else load_statistics(path, DummyVecEnv([lambda: env]), env_id)
 
 
-def _read(option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None) -> LearnedReward:
+def _read(
+    option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None, form: Form = "bellman"
+) -> LearnedReward:
     try:
         if is_reward(path):
-            return LearnedReward.load(path)
-        model = IQLearn.load(path)
+            loaded = LearnedReward.load(path)
+        else:
+            model = IQLearn.load(path)
     except Exception as error:  # whatever zipfile, pickle and torch raise, and SB3's asserts
         raise ValueError(
             f"{option} {shorten(path)}: cannot be loaded as a model of IQLearn or a LearnedReward ({first_words(error)}). "
             "Give what their save() wrote"
         ) from error
+    if is_reward(path):
+        return loaded.with_form(form)
     check_statistics(model, statistics)
     if demos is not None:
         model.set_expert_data(demos)
-    return LearnedReward(model, vec_normalize=statistics)
+    return LearnedReward(model, form, statistics)
 
 
 if __name__ == "__main__":

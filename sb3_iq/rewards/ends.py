@@ -35,7 +35,7 @@ class ExpertEnds:
         :param states: states of the demonstrations, raw, as ``terminal``
         :return: their ends
         """
-        ends, rows = _vectors(terminal), _vectors(states)
+        ends, rows = vectors(terminal), vectors(states)
         scale = rows.std(axis=0)
         scale = np.where(scale < MIN_STD, 1.0, scale)
         variance = (len(ends) * ends.var(axis=0) + scale**2) / (len(ends) + 1)
@@ -54,7 +54,7 @@ class ExpertEnds:
         """
         if len(self.mean) == 0:
             return np.zeros(batch_length(obs))
-        rows = _vectors(obs)
+        rows = vectors(obs)
         squares = np.mean(((rows - self.mean) / self.std) ** 2, axis=1)
         return np.minimum(1.0, WITHIN**2 / np.maximum(squares, WITHIN**2))
 
@@ -66,6 +66,10 @@ def are_vectors(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and len(space.shape) <= 1
 
 
-def _vectors(obs: Obs) -> np.ndarray:
+def vectors(obs: Obs) -> np.ndarray:
+    """
+    :param obs: observations that are vectors of numbers, or dictionaries of such, batch first
+    :return: all of their numbers, shape (batch, n_numbers), float64
+    """
     parts = [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
     return np.concatenate([part.reshape(len(part), -1).astype(np.float64) for part in parts], axis=1)

@@ -37,6 +37,8 @@ class Evaluator:
     def __init__(self, parts: RewardParts) -> None:
         self.parts = parts
         self.continuous = is_continuous(parts.policy)
+        # What Q says of a state is not enough for its reward: V is a mean over draws, or nothing is read off Q
+        self.reads_states = self.continuous or parts.form == "occupancy"
         self._device = parts.policy.device  # which a policy looks for among its parameters each time
         self._ent_coef = th.tensor(parts.ent_coef, device=self._device)
         self._typical = parts.typical
@@ -95,6 +97,8 @@ class Evaluator:
 
     def evaluate(self, rows: Obs, actions: np.ndarray, next_rows: Obs, over: np.ndarray) -> Evaluation:
         """:return: the rewards of transitions, of which those that are ``over`` end in terminal states"""
+        if self.parts.form == "occupancy":
+            return self._of_occupancy(rows, next_rows, over)
         bellman = self.parts.form == "bellman"
         if not self.continuous:
             outputs = self.outputs(rows)
@@ -106,6 +110,13 @@ class Evaluator:
             errors = samples.std(dim=0) / len(samples) ** 0.5
             v = samples.mean(dim=0)
         return self._combined(q.cpu().numpy(), v.cpu().numpy(), errors.cpu().numpy(), next_rows, over)
+
+    def _of_occupancy(self, rows: Obs, next_rows: Obs, over: np.ndarray) -> Evaluation:
+        occupancy, ends = self.parts.occupancy, self.parts.ends
+        assert occupancy is not None and ends is not None
+        rewards = occupancy.likeness(rows)
+        errors = np.zeros_like(rewards) if self.continuous else None
+        return Evaluation(rewards, ends.likeness(next_rows) * over, errors)
 
     def of_outputs(
         self, outputs: np.ndarray, actions: np.ndarray, next_outputs: np.ndarray, next_rows: Obs, over: np.ndarray

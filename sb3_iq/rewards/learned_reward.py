@@ -36,7 +36,8 @@ class Tail(NamedTuple):
 class LearnedReward:
     """
     The reward that a model has recovered from demonstrations, for batches of transitions. It keeps copies of the networks, of
-    the statistics of ``VecNormalize``, and of nothing else: no demonstrations, no optimiser, no environment.
+    the statistics of ``VecNormalize``, and of nothing else: no optimiser, no environment, and no demonstrations, except that
+    ``"occupancy"`` keeps up to 1,000 of their states.
 
     With the model's own discount factor gamma, temperature alpha and V(s) = E_{a~pi}[Q(s, a) - alpha log pi(a|s)], it is
 
@@ -48,14 +49,19 @@ class LearnedReward:
       A(s, a) / b is clipped to [-1, 1]: 1 for acting like the expert, 0 for what costs as much as a random action. The
       absorbing state after an end pays between 1, if the end is like those of the demonstrations, and 0, if it is unlike
       them or none of them ends. This is the form to train a fresh agent on
+    - ``form="occupancy"``: 1 + (log rho(s) - m) / u within [0, 2], where rho is the demonstrations' occupancy of states as a
+      kernel density, m the mean of its logarithm in their own states, and u four standard deviations of that: more than 1
+      where they spend most of their time, 0 where they never are. Nothing is read off Q. Ends are as in ``"bounded"``.
+      Observations must be vectors of numbers. With continuous actions, this is the form to compare whole episodes by
 
     It is deterministic: with continuous actions, V is a mean over fixed draws of the policy's noise.
 
     :param model: a trained model
-    :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
+    :param form: ``"bellman"``, ``"advantage"``, ``"bounded"`` or ``"occupancy"``
     :param vec_normalize: the ``VecNormalize`` that the model was trained with; None: the one of the model's environment,
         if any. Observations are given raw, never normalised
-    :raises ValueError: if the model has not learned, or if its ``VecNormalize`` is missing
+    :raises ValueError: if the model has not learned, if its ``VecNormalize`` is missing, or if the form needs demonstrations
+        or vectors that there are not
     """
 
     def __init__(self, model: "IQLearn", form: Form = "bellman", vec_normalize: VecNormalize | None = None) -> None:
@@ -98,8 +104,9 @@ class LearnedReward:
 
     def with_form(self, form: Form) -> "LearnedReward":
         """
-        :param form: ``"bellman"``, ``"advantage"`` or ``"bounded"``
+        :param form: ``"bellman"``, ``"advantage"``, ``"bounded"`` or, of a reward that was made in it, ``"occupancy"``
         :return: the reward in this form, of the same networks
+        :raises ValueError: if it is ``"occupancy"``, and this reward does not hold the demonstrations' states
         """
         return self._from_parts(replace(self._parts, form=form))
 
@@ -125,8 +132,8 @@ class LearnedReward:
     def with_tail(self, obs: Obs, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray) -> Tail:
         """
         Rewards, and what an absorbing state behind each transition would pay at each further step: (1 - gamma) V(s') with V of
-        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` has it is said above, and 0 where the
-        episode goes on.
+        a terminal state. As an advantage that is 0, r_T + gamma V - V; how ``"bounded"`` and ``"occupancy"`` have it is said
+        above, and 0 where the episode goes on.
 
         :param obs: as in a call, as are the others
         :param actions: actions

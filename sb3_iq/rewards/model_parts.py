@@ -12,6 +12,7 @@ from sb3_iq.iq_learn import IQLearn
 from sb3_iq.iq_learn.obs_statistics import named_rms
 from sb3_iq.observations import batch_length, map_obs
 from sb3_iq.rewards.ends import are_vectors
+from sb3_iq.rewards.occupancy import StateOccupancy
 from sb3_iq.rewards.parts import ExpertEnds, Form, Obs, ObsStatistics, RewardParts, Typical
 from sb3_iq.rewards.storage import copy_of_policy
 from sb3_iq.rewards.values import n_typical, q_values, typical
@@ -46,6 +47,7 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
     if normalizes and env is not None:
         _check_statistics(env, model.observation_space)
     networks = copy_of_policy(policy)
+    typical_states, ends = _of_demonstrations(model, networks, env if normalizes else None)
     return RewardParts(
         networks,
         float(model.gamma),
@@ -53,8 +55,18 @@ def parts_of(model: IQLearn, form: Form, vec_normalize: VecNormalize | None) -> 
         None if model.terminal_v is None else float(model.terminal_v),
         form,
         ObsStatistics.of(env) if normalizes and env is not None else None,
-        *_of_demonstrations(model, networks, env if normalizes else None),
+        typical_states,
+        ends,
+        _occupancy(model) if form == "occupancy" else None,
     )
+
+
+def _occupancy(model: IQLearn) -> StateOccupancy | None:
+    """Return how the states of the demonstrations are spread; None if these are not known, or no vectors of numbers."""
+    try:
+        return StateOccupancy.of(model.demonstrations) if are_vectors(model.observation_space) else None
+    except (ValueError, OSError):
+        return None
 
 
 def _check_statistics(env: VecNormalize, space: spaces.Space) -> None:

@@ -20,7 +20,7 @@ class Steps:
     def __init__(self, reward: LearnedReward) -> None:
         self._evaluator: Evaluator = reward._evaluator
         self._observation_space, self._action_space = reward.observation_space, reward.action_space
-        # Q(s, .) of discrete actions, s with continuous ones
+        # Q(s, .) of discrete actions; s with continuous ones, and where nothing is read off Q
         self._current: np.ndarray | Obs | None = None
 
     def reset(self, obs: Obs) -> None:
@@ -28,7 +28,7 @@ class Steps:
         :param obs: the first observations
         """
         rows = checks.checked_obs(obs, self._observation_space, "obs")
-        self._current = map_obs(np.copy, rows) if self._evaluator.continuous else self._evaluator.outputs(rows)
+        self._current = map_obs(np.copy, rows) if self._evaluator.reads_states else self._evaluator.outputs(rows)
 
     def step(self, actions: np.ndarray, next_obs: Obs, terminated: np.ndarray, obs: Obs, dones: np.ndarray) -> Tail:
         """
@@ -43,7 +43,7 @@ class Steps:
         action_rows = checks.checked_actions(actions, self._action_space)
         next_rows = checks.checked_obs(next_obs, self._observation_space, "next_obs")
         rows = checks.checked_obs(obs, self._observation_space, "obs") if dones.any() else next_rows
-        if self._evaluator.continuous:
+        if self._evaluator.reads_states:
             result = self._evaluator.evaluate(self._current, action_rows, next_rows, terminated)
             self._current = map_obs(np.copy, rows)
             return Tail(*result[:2])

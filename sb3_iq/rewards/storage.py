@@ -17,11 +17,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from sb3_iq.rewards.parts import ExpertEnds, ObsStatistics, RewardParts, Typical
+from sb3_iq.rewards.parts import ExpertEnds, ObsStatistics, RewardParts, StateOccupancy, Typical
 
 VERSION = 1
 # Only classes of these packages are looked up by their names
 TRUSTED = ("torch.nn", "stable_baselines3", "sb3_contrib", "sb3_iq")
+OCCUPANCY_ARRAYS = ("mean", "std", "states")
 # What only training needs
 LEFT_OUT = ("lr_schedule", "optimizer_class", "optimizer_kwargs")
 
@@ -70,6 +71,10 @@ def save(parts: RewardParts, path: pathlib.Path) -> None:
         for name in ("mean", "var"):
             arrays = getattr(parts.statistics, name)
             tensors |= {f"statistics.{name}.{key}": th.as_tensor(np.asarray(value)) for key, value in arrays.items()}
+    occupancy = None
+    if parts.occupancy is not None:
+        occupancy = {"typical": parts.occupancy.typical, "unit": parts.occupancy.unit}
+        tensors |= {f"occupancy.{name}": th.as_tensor(getattr(parts.occupancy, name)) for name in OCCUPANCY_ARRAYS}
     data = {
         "version": VERSION,
         "policy_class": _class_name(type(parts.policy)),
@@ -81,6 +86,7 @@ def save(parts: RewardParts, path: pathlib.Path) -> None:
         "statistics": statistics,
         "typical": parts.typical,
         "ends": None if parts.ends is None else {"mean": parts.ends.mean.tolist(), "std": parts.ends.std.tolist()},
+        "occupancy": occupancy,
     }
     path = path if path.suffix else path.with_suffix(".zip")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +144,12 @@ def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, 
         statistics = ObsStatistics(mean, var, **data["statistics"])
     typical = Typical(*data["typical"]) if data.get("typical") else None
     ends = ExpertEnds(np.array(data["ends"]["mean"]), np.array(data["ends"]["std"])) if data.get("ends") else None
-    return RewardParts(policy, data["gamma"], data["ent_coef"], data["terminal_v"], data["form"], statistics, typical, ends)
+    occupancy = None
+    if data.get("occupancy"):  # which older files lack
+        arrays: list[Any] = [_part(tensors, "occupancy.")[name].numpy() for name in OCCUPANCY_ARRAYS]
+        occupancy = StateOccupancy(*arrays, **data["occupancy"])
+    numbers = data["gamma"], data["ent_coef"], data["terminal_v"]
+    return RewardParts(policy, *numbers, data["form"], statistics, typical, ends, occupancy)
 
 
 def _part(tensors: dict[str, th.Tensor], prefix: str) -> dict[str, th.Tensor]:
