@@ -236,13 +236,21 @@ def test_runs_that_failed_are_censored(tmp_path, monkeypatch):
     assert (ours.seeds, ours.n_failed, ours.n_reached, ours.score_at_budget.value) == ((0, 1), 3, 2, 1.0)
     assert [str(value) for value in (ours.steps, ours.steps_to_stay, ours.seconds)] == ["> 1,000", "> 1,000", "> 7"]
     table = tables.markdown(list(summaries.values()), PROTOCOL, rows)
-    shown = "| 1 | iq:gamma=0.9 | 2, 3 failed (preliminary) | 500.0 | **1.00** |  |  | > 1,000 | > 1,000 | 2 (0) | > 7 |"
+    shown = "| 1 | iq:gamma=0.9 | 2, 3 failed (preliminary) | 500.0 | **1.00** | > 1,000 | > 1,000 | 2 (0) | > 7 |  |"
     assert shown in table
-    assert "| 1 | sb3/bc | 1, 1 failed (preliminary) | 500.0 | **1.00** |  |  | never | never |" in table
+    assert "| 1 | sb3/bc | 1, 1 failed (preliminary) | 500.0 | **1.00** | never | never |" in table
     assert "Not in the table, as no run ended well: sb3/sqil from 1 demonstrations, 1 failed." in table
     # By the first setting of IQ-Learn that takes steps
     assert "iq:gamma=0.9 took > 1,000 steps, more than 3.33 times those of sb3/gail, the best of the others" in table
     assert not tables.merit_lines([summaries[algo] for algo in ("iq:offline=True", "sb3/gail")])
+    # No run has a budget of its own, so that these columns would be empty
+    assert "own budget" not in table and "score there" not in table
+    longer = [replace(summaries["sb3/gail"], timesteps=2_000), ours]
+    assert "own budget" in tables.markdown(longer, PROTOCOL, rows)
+    # Before its first gradient step online nothing measures how fast it learns
+    said = "IQ-Learn takes no gradient step online before `learning_starts`"
+    assert said not in table
+    assert said in tables.markdown([replace(ours, steps=statistics.Censored(1_000, False))], PROTOCOL, rows)
 
 
 @pytest.mark.slow

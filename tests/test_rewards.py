@@ -330,6 +330,13 @@ def test_bad_dictionaries():
         reward.predict_value({"a": obs["a"], "b": obs["b"][:, :2]})
 
 
+def test_a_reward_is_no_model(tmp_path):
+    LearnedReward(make()).save(tmp_path / "reward")
+    for path in (tmp_path / "reward", tmp_path / "reward.zip", str(tmp_path / "reward")):
+        with pytest.raises(ValueError, match=r"is a saved reward and no model: use .*LearnedReward\.load"):
+            IQLearn.load(path)
+
+
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])
 def test_bounded_form(action_space, tmp_path):
     """1 for acting like the expert, and what the action costs, in units of what a random one costs."""

@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if args.shard is None:
         print(report(args.out))
+        print(f"Rows, tables, curves and page: {args.out}")
     failed = [row for row in rows if row["error"]]
     for row in failed:
         print(f"failed: {row['algo']}, {row['n_demos']} demonstrations, seed {row['seed']}: {row['error']}", file=sys.stderr)

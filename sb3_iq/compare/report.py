@@ -106,7 +106,8 @@ def make_page(
     :param rows: the runs
     :return: the page, which needs no other file
     """
-    head = "".join(f"<th>{_text(name)}</th>" for name in tables.HEADER)
+    header, body = tables.filled(body)
+    head = "".join(f"<th>{_text(name)}</th>" for name in header)
     lines, previous = [], ""
     for cells in body:
         start = ' class="first"' if cells[0] != previous else ""

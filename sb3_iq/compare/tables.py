@@ -25,6 +25,8 @@ HEADER = (
     "P(first is better)",
 )
 SCORE = HEADER.index("score, IQM [95 %]")
+# Environment steps before the first gradient step online, by default
+LEARNING_STARTS = 1_000
 
 
 def cells(summary: Summary, protocol: Protocol) -> list[str]:
@@ -51,6 +53,15 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
         str(summary.seconds),
         "" if summary.improvement is None else str(summary.improvement),
     ]
+
+
+def filled(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """
+    :param rows: of cells
+    :return: header and rows without the columns in which no row has anything
+    """
+    kept = [i for i in range(len(HEADER)) if any(row[i] for row in rows)]
+    return [HEADER[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def in_bold(text: str) -> str:
@@ -87,12 +98,20 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
         "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9; to stay there: of the "
         "first one from which on all are. `> N`: the median run "
         "did not get there within N; runs that did not count, as more than any that did. Steps are all interactions of "
-        "training with the environment, without those of evaluations. Seconds are training's alone, and depend on what else "
+        "training with the environment, without those of evaluations; a run ends with the rollout in which its budget does. "
+        "`never`: it takes no steps, and did not get there without. Seconds are training's alone, and depend on what else "
         "the machine did.",
         f"P(first is better): the probability that a run of {first} has a higher score than one of this algorithm; ties count "
         "half.",
         *(f"{name}: {DESCRIPTIONS[name]}." for name in names),
     ]
+    early = [summary.steps for summary in summaries if summary.algo.partition(":")[0] == "iq"]
+    if any(not steps.is_censored and 0 < steps.value <= LEARNING_STARTS for steps in early):
+        lines.append(
+            f"IQ-Learn takes no gradient step online before `learning_starts`, {LEARNING_STARTS:,} steps unless set. Steps to "
+            "90 % up to there do not measure how fast it learns from experience: it begins with what the demonstrations "
+            "alone have taught it."
+        )
     if any(summary.n_failed for summary in summaries):
         lines.append(
             "Runs that failed have no return and no score. In steps and seconds to 90 % they count as runs that did not get "
@@ -126,14 +145,16 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, runs: Sequence[Ro
     :param runs: their rows, of which some algorithms' may all have failed
     :return: title, table with the best scores in bold, steps against the best of the others, and notes
     """
-    rows = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    body = []
     scores = [(summary.n_demos, round(summary.score_at_budget.value, 2)) for summary in summaries]
     best = dict(sorted(scores))  # of each number of demonstrations the last, which is the highest
     for summary, (n_demos, score) in zip(summaries, scores, strict=True):
         texts = cells(summary, protocol)
         if score == best[n_demos]:
             texts[SCORE] = in_bold(texts[SCORE])
-        rows.append("| " + " | ".join(texts) + " |")
+        body.append(texts)
+    header, body = filled(body)
+    rows = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(row) + " |" for row in body)]
     merits = [f"- {text}" for text in merit_lines(summaries)]
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
     if merits:

@@ -19,7 +19,7 @@ from sb3_iq.iq_learn import migration, replay, rng, spaces_env
 from sb3_iq.iq_learn.networks import fingerprint
 from sb3_iq.iq_learn.obs_statistics import warn_if_far
 from sb3_iq.iq_learn.offline_algorithm import OfflineAlgorithm
-from sb3_iq.iq_learn.settings import check_changes
+from sb3_iq.iq_learn.settings import check_changes, check_file
 
 SelfImitationAlgorithm = TypeVar("SelfImitationAlgorithm", bound="ImitationAlgorithm")
 
@@ -225,6 +225,7 @@ class ImitationAlgorithm(OfflineAlgorithm):
         :raises ValueError: if an argument is unknown, or cannot be changed in a saved model
         """
         check_changes(kwargs, cls)
+        check_file(path)
         with migration.earlier_modules():
             model = super().load(path, None, device, custom_objects, print_system_info, force_reset, **kwargs)
         if kwargs.get("seed") is not None:

@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import pathlib
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -216,6 +218,21 @@ def check_changes(changes: Mapping[str, Any], algorithm: type) -> None:
     for name in changes:
         if name not in known:
             raise ValueError(f"`{name[:80]}` is no argument of {algorithm.__name__}: choose from {', '.join(known)}.")
+
+
+def check_file(path: Any) -> None:
+    """:raises ValueError: if a file that is to be loaded as a model is a saved reward"""
+    if not isinstance(path, (str, pathlib.Path)):
+        return
+    file = pathlib.Path(path)
+    file = file if file.suffix else file.with_suffix(".zip")
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if "reward.json" in archive.namelist():
+                raise ValueError(
+                    f"`path` is {str(path)[:80]!r}, which is a saved reward and no model: use "
+                    "sb3_iq.rewards.LearnedReward.load(path)."
+                )
 
 
 def _arguments(algorithm: type) -> list[str]:

@@ -1,4 +1,10 @@
-"""How much of their time the demonstrations spend near a state."""
+"""
+How much of their time the demonstrations spend near a state.
+
+For the divergence "reverse_kl", phi(r) = -exp(-(r + 1)), the reward that maximises E_expert[phi(r)] - E_policy[r] is
+log rho_E - log rho_pi - 1. What is computed here is its part log rho_E: the reward against a policy that visits all states
+alike.
+"""
 
 from dataclasses import dataclass
 
