@@ -12,12 +12,14 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_iq import IQLearn
+from sb3_iq.demonstrations import record
 from sb3_iq.rewards import LearnedReward, Report, epic_distance, heatmap, report
 from sb3_iq.rewards.__main__ import main
 from sb3_iq.rewards.epic import pendulum
 from sb3_iq.rewards.episodes import Actor, graded_actors, play, play_all
+from sb3_iq.rewards.reporting import reward_for_episodes
 from sb3_iq.rewards.statistics import bootstrap, partial_pearson, pearson, ranks, spearman
-from tests.utils import DICT, DISCRETE, RandomEnv, random_trajectories
+from tests.utils import BOX, DICT, DISCRETE, WIDE_BOX, RandomEnv, random_trajectories
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +138,30 @@ def test_report(model, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "data:image/png;base64" in page and "length removed" in page and "imitator" in page
     assert (tmp_path / "out" / "report.png").stat().st_size > 20_000
+
+
+def test_form_of_a_report(tmp_path, monkeypatch, capsys):
+    """With continuous actions Q hardly tells good episodes from bad ones; where the expert spends its time does."""
+    env = gym.make("Pendulum-v1")
+    trajectories = record(lambda obs: -2 * obs[1:2], env, n_episodes=2, seed=0)
+    model = IQLearn("MlpPolicy", env, trajectories, **SMALL).learn(5)
+    assert reward_for_episodes(model).form == "occupancy"
+    result = report(model, "Pendulum-v1", n_episodes=10)
+    assert result.as_dict()["form"] == "occupancy"
+    model.save(tmp_path / "model")
+    loaded = IQLearn.load(tmp_path / "model", device="cpu")  # of arrays that have no name to read them again by
+    with pytest.warns(UserWarning, match="demonstrations of this reward are not known"):
+        assert reward_for_episodes(loaded).form == "bounded"
+    LearnedReward(model, form="occupancy").save(tmp_path / "reward")
+    words = ["--env", "Pendulum-v1", "--out", str(tmp_path / "out"), "--n-episodes", "10"]
+    for given, form in ((), "occupancy"), (("--form", "advantage"), "advantage"):
+        monkeypatch.setattr(sys, "argv", ["rewards", *words, "--model", str(tmp_path / "reward.zip"), *given])
+        assert main() == 0
+        assert f"in the form {form}:" in capsys.readouterr().out
+        assert f"has the form {form}." in (tmp_path / "out" / "report.html").read_text()
+    for space, action_space in ((spaces.Discrete(3), WIDE_BOX), (BOX, DISCRETE)):
+        env = RandomEnv(space, action_space)
+        assert reward_for_episodes(IQLearn("MlpPolicy", env, random_trajectories(env), **SMALL).learn(5)).form == "bounded"
 
 
 def test_command(model, tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from sb3_iq.environments import env_kwargs_of, make_env
 from sb3_iq.recording import check_seed_and_out, positive
 from sb3_iq.rewards import LearnedReward, report
 from sb3_iq.rewards.parts import Form
+from sb3_iq.rewards.reporting import reward_for_episodes
 from sb3_iq.rewards.storage import is_reward
 
 
@@ -40,7 +41,11 @@ def main() -> int:
         metavar="PKL",
         help="statistics that VecNormalize.save wrote, if it was trained so",
     )
-    parser.add_argument("--form", choices=get_args(Form), default="bounded")
+    parser.add_argument(
+        "--form",
+        choices=get_args(Form),
+        help="how the reward is read (default: occupancy with continuous actions and vectors, else bounded)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     check_seed_and_out(parser, args)
@@ -52,12 +57,13 @@ def main() -> int:
         with make_env(args.env, args.gym_packages, **env_kwargs_of(args.env_kwargs)) as env:
             statistics = _statistics(args.vecnormalize, env, args.env)
             reward = _read("--model", args.model, statistics, args.demos, args.form)
-            checkpoints = [_read("--checkpoints", path, statistics) for path in args.checkpoints]
+            checkpoints = [_read("--checkpoints", path, statistics, form="bellman") for path in args.checkpoints]
             result = report(reward, env, args.n_episodes, checkpoints, seed=args.seed)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     result.save(args.out)
+    print(f"The reward in the form {result.form}:")
     for title, correlations in (("per episode", result.per_episode), ("per step", result.per_step)):
         for name, correlation in correlations.items():
             print(f"{title:<13}{name:<56}{correlation}")
@@ -72,7 +78,7 @@ def _statistics(path: pathlib.Path | None, env: gym.Env, env_id: str) -> VecNorm
 
 
 def _read(
-    option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None, form: Form = "bellman"
+    option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None, form: Form | None = None
 ) -> LearnedReward:
     try:
         if is_reward(path):
@@ -85,11 +91,11 @@ def _read(
             "Give what their save() wrote"
         ) from error
     if is_reward(path):
-        return loaded.with_form(form)
+        return loaded.with_form(form or ("occupancy" if loaded.form == "occupancy" else "bounded"))
     check_statistics(model, statistics)
     if demos is not None:
         model.set_expert_data(demos)
-    return LearnedReward(model, form, statistics)
+    return reward_for_episodes(model, statistics) if form is None else LearnedReward(model, form, statistics)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ def html_page(report: Any, png: bytes) -> str:
     return (
         f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Recovered reward: {name}</title>"
         f"<style>{STYLE}</style></head><body><h1>The recovered reward of {name}</h1>"
-        f"<p>{len(report.episodes)} episodes of policies from the imitator's to a random one. Intervals are 95 %, by "
-        "bootstrap "
-        "over episodes. Where length alone correlates as well as the recovered reward, read the line with length removed.</p>"
+        f"<p>The reward has the form {report.form}. {len(report.episodes)} episodes of policies from the imitator's to a "
+        "random one. Intervals are 95 %, by bootstrap over episodes. Where length alone correlates as well as the recovered reward, read the line with length removed.</p>"
         f"<img alt='Scatter plots, and rewards along the best and the worst episode' src='data:image/png;base64,"
         f"{base64.b64encode(png).decode()}'>"
         f"<h2>Sums over episodes</h2>{_table(['', 'correlation'], per_episode)}"

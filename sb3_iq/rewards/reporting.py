@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_iq.rewards import statistics
 from sb3_iq.rewards.epic import TRUE_REWARDS, RewardFunction, epic_distance
 from sb3_iq.rewards.episodes import Episode, Predicts, graded_actors, play_all
 from sb3_iq.rewards.learned_reward import LearnedReward
+from sb3_iq.rewards.parts import Form
 from sb3_iq.rewards.statistics import Correlation, bootstrap
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Report:
     :param epic: the EPIC distance; None where the true reward is not known as a function of any transition
     :param left: what the absorbing state adds to each episode's sum from its end until the time limit, shape (n_episodes,);
         zeros without a time limit
+    :param form: the form of the reward
     """
 
     env: str
@@ -41,6 +45,7 @@ class Report:
     per_step: dict[str, Correlation]
     epic: float | None
     left: np.ndarray
+    form: Form
 
     @classmethod
     def of(
@@ -93,7 +98,7 @@ class Report:
             ),
         }
         epic = None if true_reward is None else epic_distance(reward, true_reward, episodes, reward.gamma)
-        return cls(env, episodes, recovered, per_episode, per_step, epic, left)
+        return cls(env, episodes, recovered, per_episode, per_step, epic, left, reward.form)
 
     @property
     def returns(self) -> np.ndarray:
@@ -126,6 +131,7 @@ class Report:
         """:return: all numbers as JSON has them"""
         return {
             "env": self.env,
+            "form": self.form,
             "n_episodes": len(self.episodes),
             "n_steps": sum(map(len, self.episodes)),
             "per_episode": {name: correlation.as_dict() for name, correlation in self.per_episode.items()},
@@ -159,7 +165,8 @@ def report(
     """
     Compare a recovered with the true reward on episodes of policies from the imitator's to a random one.
 
-    :param model: a trained model, whose reward is read in the form bounded, or a reward in the form that is to be compared
+    :param model: a trained model, whose reward is read as :func:`reward_for_episodes` does, or a reward in the form that is to
+        be compared
     :param env: the environment or its id, raw, with the wrappers that the model was trained with
     :param n_episodes: the number of episodes, typically 60
     :param checkpoints: earlier states of the policy, in the order of training, which act as well: anything with ``predict``
@@ -171,7 +178,7 @@ def report(
     """
     if n_episodes < 10:
         raise ValueError(f"`n_episodes` is {n_episodes}: a correlation needs at least 10 episodes, 60 tell more.")
-    reward = model if isinstance(model, LearnedReward) else LearnedReward(model, form="bounded")
+    reward = model if isinstance(model, LearnedReward) else reward_for_episodes(model)
     if not isinstance(env, (str, gym.Env)):
         raise TypeError(
             f"`env` is a {type(env).__name__}: give a single environment of Gymnasium, gymnasium.make(ID), or its id."
@@ -184,6 +191,22 @@ def report(
     if isinstance(env, str):
         made.close()
     return Report.of(env_id, episodes, reward, limit, true_reward or TRUE_REWARDS.get(env_id))
+
+
+def reward_for_episodes(model: "IQLearn", vec_normalize: VecNormalize | None = None) -> LearnedReward:
+    """
+    :param model: a trained model
+    :param vec_normalize: the ``VecNormalize`` that it was trained with; None: the one of the model's environment, if any
+    :return: its reward in the form that tells good episodes from bad ones: with continuous actions, vectors for observations
+        and demonstrations that can be read ``"occupancy"``, else ``"bounded"``
+    :raises ValueError: as :class:`LearnedReward` does
+    """
+    if isinstance(getattr(model, "action_space", None), spaces.Box):
+        try:
+            return LearnedReward(model, "occupancy", vec_normalize)
+        except ValueError:
+            pass  # what is wrong in any form is raised below
+    return LearnedReward(model, "bounded", vec_normalize)
 
 
 def _check_env(env: gym.Env, reward: LearnedReward) -> None:
