@@ -32,15 +32,21 @@ def figure_of(report: Any) -> "Figure":
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     figure.legend(handles=axes[1, 0].get_lines() + twin.get_lines(), loc="outside right lower", frameon=False)
-    figure.suptitle(f"{report.env}: recovered and true reward, {len(report.episodes)} episodes")
+    figure.suptitle(f"{report.env}: recovered reward (form {report.form}) and true one, {len(report.episodes)} episodes")
     return figure
 
 
 def _colors(names: list[str]) -> dict[str, Any]:
     from matplotlib import colormaps
 
-    # Without the yellow end, which is faint on white
-    return {name: colormaps["viridis"](0.85 * index / max(1, len(names) - 1)) for index, name in enumerate(names)}
+    # Without the ends that are faint on white
+    checkpoints = [name for name in names if name.startswith("checkpoint")]
+    others = [name for name in names if name not in checkpoints]
+    found: dict[str, Any] = {}
+    for group, scale, first, last in ((others, "viridis", 0.0, 0.85), (checkpoints, "YlOrRd", 0.45, 0.9)):
+        shades = np.linspace(first, last, len(group))
+        found |= {name: colormaps[scale](shade) for name, shade in zip(group, shades, strict=True)}
+    return found
 
 
 def _scatter_of_episodes(axes: "Axes", report: Any, colors: dict[str, Any]) -> None:
