@@ -11,6 +11,7 @@ from sb3_iq import HeldOutCallback, IQLearn
 from sb3_iq.compare.baselines.task import Task
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
+from sb3_iq.iq_learn.settings import check_changes
 
 # Rollouts that are compared with demonstrations that are held out
 N_ROLLOUTS = 5
@@ -28,9 +29,10 @@ def make(task: Task, given: Mapping[str, Any], env: VecEnv) -> IQLearn:
     if not given.get("offline"):
         # SB3 allocates all of it. One row more than there will be: nothing is overwritten
         settings.setdefault("buffer_size", min(1_000_000, task.timesteps + 1))
+    check_changes({name: value for name, value in given.items() if name != "preset"}, IQLearn)
     try:
         return IQLearn(policy_name(env.observation_space), env, task.demonstrations, **settings)
-    except TypeError as error:  # an argument that there is none of
+    except TypeError as error:
         raise ValueError(f"algos: iq: {error}") from error
 
 
