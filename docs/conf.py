@@ -22,7 +22,7 @@ import sb3_iq  # noqa: E402
 from sb3_iq.compare.suites import by_setting, read_runs, side_by_side, steadiness, successes, table  # noqa: E402
 from sb3_iq.iq_learn import Objective  # noqa: E402
 from sb3_iq.iq_learn.presets import PRESETS  # noqa: E402
-from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS, SHARES  # noqa: E402
+from sb3_iq.iq_learn.settings import ARGUMENTS, OBJECTIVE_KWARGS, PRESET_ONLY  # noqa: E402
 
 project = "sb3-iq"
 author = "The sb3-iq developers"
@@ -73,7 +73,7 @@ def presets_table() -> str:
     defaults = {name: getattr(Objective, name) for name in OBJECTIVE_KWARGS}
     columns = [{**defaults, **row.settings} for row in PRESET_ROWS.values()]
     lines = ["| setting | " + " | ".join(PRESET_ROWS) + " |", "|---" * (1 + len(columns)) + "|"]
-    for name in (*ARGUMENTS, *SHARES, *OBJECTIVE_KWARGS):
+    for name in (*ARGUMENTS, *PRESET_ONLY, *OBJECTIVE_KWARGS):
         lines.append(f"| `{name}` | " + " | ".join(f"`{text(column[name])}`" for column in columns) + " |")
     return "\n".join(lines)
 

@@ -351,6 +351,8 @@ class IQLearn(GuidedAlgorithm):
                     actor_step = (actions_pi, log_prob, mean_actions, ent_coef, bc_coef)
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch, *actor_step)
                 info |= actor_info
+                if self.settings.input_lasso > 0:
+                    actor_loss = actor_loss + bc_coef * self.settings.input_lasso * self.policy.input_norm()
                 if reference is not None:
                     reference_loss = reference.loss(batch, mean_actions, self.sampler.expert_level)
                     info["reference_loss"] = reference_loss.detach()

@@ -40,6 +40,7 @@ class Settings:
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
     :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
     :param discounted_share: online, the share of transitions that are drawn by the discounted occupancy, the others uniformly
+    :param input_lasso: in the term of cloning, coefficient of :meth:`~sb3_iq.iq_learn.sac_policy.SACPolicy.input_norm`
     """
 
     learning_rate: float | Schedule
@@ -57,6 +58,7 @@ class Settings:
     q_bound: float
     expert_share: float
     discounted_share: float
+    input_lasso: float
 
     @property
     def clones(self) -> bool:
@@ -64,9 +66,9 @@ class Settings:
         return callable(self.bc_coef) or self.bc_coef > 0
 
 
-SHARES = ("expert_share", "discounted_share")
+PRESET_ONLY = ("expert_share", "discounted_share", "input_lasso")
 """What presets set and no argument does."""
-ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", *SHARES))
+ARGUMENTS = tuple(f.name for f in fields(Settings) if f.name not in ("objective", "q_bound", *PRESET_ONLY))
 """The arguments of IQLearn that a preset sets where they are left out."""
 
 
@@ -155,9 +157,11 @@ def resolve(context: Context, given: Mapping[str, Any], objective_kwargs: Mappin
     online = Objective(**own, prior_bound=prior_bound)
     # It has no part in offline training
     objective = replace(online, prior_bound=0.0) if context.offline else online
-    shares = {name: preset[name] for name in SHARES}
+    preset_only = {name: preset[name] for name in PRESET_ONLY}
+    if not has_distance(context.observation_space):
+        preset_only["input_lasso"] = 0.0  # the inputs are features, not numbers of the environment
     named = {name: values[name] for name in ARGUMENTS}
-    settings = Settings(**named, objective=objective, q_bound=online.value_bound, **shares)
+    settings = Settings(**named, objective=objective, q_bound=online.value_bound, **preset_only)
     for refused, reason in refusals(settings, context, has_prior=prior is not None):
         if refused:
             raise ValueError(reason)
