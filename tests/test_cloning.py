@@ -1,9 +1,14 @@
 """The term of behavioural cloning."""
 
+import numpy as np
 import pytest
+import torch as th
+from gymnasium import spaces
 
+from sb3_iq import IQLearn, SpacesEnv
 from sb3_iq.iq_learn import updates
-from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, make_model
+from sb3_iq.iq_learn.networks import input_norm
+from tests.utils import BOX, DISCRETE, IMAGE, WIDE_BOX, RandomEnv, make_model
 
 
 def make(observation_space=BOX, action_space=DISCRETE, policy="MlpPolicy", **kwargs):
@@ -74,3 +79,45 @@ def test_the_actor_follows_q_where_it_is_not_cloned(offline):
     for bc_coef, expected in ((0.0, losses), (2.0, losses if offline else losses[batch.n_expert :])):
         loss, _ = updates.actor_loss(policy, batch, actions, log_prob, means, alpha, bc_coef)
         assert loss.item() == pytest.approx((expected.mean() + bc_coef * cloning).item(), rel=1e-4, abs=1e-5)
+
+
+def test_input_norm():
+    """A group for each input: the weights by which it enters the first layer, whatever networks there are."""
+    for net_arch in ([16], []):
+        actor = make(action_space=WIDE_BOX, policy_kwargs=dict(net_arch=net_arch)).policy.actor
+        first = actor.latent_pi[0] if net_arch else actor.mu
+        expected = sum(first.weight[:, i].square().sum().sqrt() for i in range(BOX.shape[0]))
+        assert input_norm(actor).item() == pytest.approx(expected.item())
+    actor = make(action_space=WIDE_BOX, use_sde=True, policy_kwargs=dict(net_arch=[])).policy.actor
+    assert input_norm(actor).item() > 0
+    with th.no_grad():
+        actor.mu[0].weight.zero_()
+    input_norm(actor).backward()
+    assert (actor.mu[0].weight.grad == 0).all()  # and not NaN
+
+
+@pytest.mark.parametrize(
+    "observation_space, action_space, offline, expected",
+    [(BOX, WIDE_BOX, True, 3e-3), (BOX, WIDE_BOX, False, 0.0), (BOX, DISCRETE, True, 0.0), (IMAGE, WIDE_BOX, True, 0.0)],
+    ids=["offline", "online", "discrete", "images"],
+)
+def test_where_inputs_are_left_out(observation_space, action_space, offline, expected):
+    policy = "CnnPolicy" if observation_space is IMAGE else "MlpPolicy"
+    model = make_model(policy, observation_space, action_space, offline=offline)
+    assert model.settings.input_lasso == expected
+    if action_space is WIDE_BOX:
+        assert make_model(policy, observation_space, action_space, offline=offline, preset="paper").settings.input_lasso == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bc_coef, left_out", [(1.0, True), (0.0, False)])
+def test_numbers_that_actions_do_not_depend_on_are_left_out(bc_coef, left_out):
+    """From few transitions a network that reads all of them learns these by heart. Without cloning nothing is left out."""
+    rng = np.random.default_rng(0)
+    space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
+    obs = rng.normal(size=(201, 21)).astype(np.float32)
+    arrays = dict(obs=obs[:-1], acts=np.tanh(obs[:-1, :1]), next_obs=obs[1:], dones=np.arange(200) == 199)
+    env = SpacesEnv(space, spaces.Box(-1.0, 1.0, (1,)))
+    model = IQLearn("MlpPolicy", env, arrays, offline=True, bc_coef=bc_coef, seed=0, device="cpu").learn(1_000)
+    columns = model.actor.latent_pi[0].weight.norm(dim=0)
+    assert (columns[0] > 5 * columns[1:].mean()).item() == left_out

@@ -19,7 +19,7 @@ from sb3_iq.demonstrations import Demonstrations, ExpertBuffer
 from sb3_iq.iq_learn import diagnostics, migration, replay, settings, spaces_env, updates
 from sb3_iq.iq_learn.guided_algorithm import GuidedAlgorithm
 from sb3_iq.iq_learn.inverse_dynamics import InverseDynamics
-from sb3_iq.iq_learn.networks import fingerprint
+from sb3_iq.iq_learn.networks import fingerprint, input_norm
 from sb3_iq.iq_learn.optimization import parameters_of, polyak_update, scheduled, set_learning_rate, without_gradient
 from sb3_iq.iq_learn.policies import POLICIES, SACPolicy, SoftQPolicy, policy_class, policy_kwargs_for, to_tensors
 from sb3_iq.iq_learn.presets import Preset
@@ -352,7 +352,7 @@ class IQLearn(GuidedAlgorithm):
                     actor_loss, actor_info = functions.actor_loss(self.policy, batch, *actor_step)
                 info |= actor_info
                 if self.settings.input_lasso > 0:
-                    actor_loss = actor_loss + bc_coef * self.settings.input_lasso * self.policy.input_norm()
+                    actor_loss = actor_loss + bc_coef * self.settings.input_lasso * input_norm(self.policy.actor)
                 if reference is not None:
                     reference_loss = reference.loss(batch, mean_actions, self.sampler.expert_level)
                     info["reference_loss"] = reference_loss.detach()

@@ -121,3 +121,14 @@ class TreatedObservations(BaseModel):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = {"normalize_obs": self.normalize_obs, "random_shift": self.max_shift}
         return {**super()._get_constructor_parameters(), **own}
+
+
+def input_norm(actor: Actor) -> th.Tensor:
+    """
+    :param actor: an actor
+    :return: the norm of the weights by which each number of the features enters it, summed over these, a scalar: a group lasso
+        (Yuan and Lin, 2006), which leaves out those that it can do without
+    """
+    layers = [*actor.latent_pi.modules(), *actor.mu.modules()]
+    first = next(layer for layer in layers if isinstance(layer, nn.Linear))
+    return first.weight.norm(dim=0).sum()

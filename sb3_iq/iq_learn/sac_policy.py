@@ -272,15 +272,6 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
         """
         return (actions - expert_actions).square().sum(dim=1).mean()
 
-    def input_norm(self) -> th.Tensor:
-        """
-        :return: the norm of the weights by which each number of the features enters the actor, summed over these, a scalar: a
-            group lasso (Yuan and Lin, 2006), which leaves out those that the actor can do without
-        """
-        layers = [*self.actor.latent_pi.modules(), *self.actor.mu.modules()]
-        first = next(layer for layer in layers if isinstance(layer, nn.Linear))
-        return first.weight.norm(dim=0).sum()
-
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: observations, batch first
