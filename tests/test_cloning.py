@@ -63,7 +63,7 @@ def test_rate_of_the_actor_is_that_of_today(offline):
             model.set_env(RandomEnv(BOX, WIDE_BOX))
         model.learn(40, offline=mode)
         found[mode] = model.actor.optimizer.param_groups[0]["lr"] / 0.2
-    assert found == pytest.approx({False: 1e-4, True: 3e-4}, rel=0.2)
+    assert found == pytest.approx({False: 1e-4, True: 1e-3}, rel=0.2)
 
 
 @pytest.mark.parametrize("offline", [False, True])
@@ -116,7 +116,8 @@ def test_numbers_that_actions_do_not_depend_on_are_left_out(bc_coef, left_out):
     rng = np.random.default_rng(0)
     space = spaces.Box(-np.inf, np.inf, (21,), np.float32)
     obs = rng.normal(size=(201, 21)).astype(np.float32)
-    arrays = dict(obs=obs[:-1], acts=np.tanh(obs[:-1, :1]), next_obs=obs[1:], dones=np.arange(200) == 199)
+    arrays = dict(obs=obs[:-1], acts=np.tanh(obs[:-1, :1]), next_obs=obs[1:])
+    arrays |= dict(terminated=np.zeros(200, dtype=bool), truncated=np.arange(200) == 199)
     env = SpacesEnv(space, spaces.Box(-1.0, 1.0, (1,)))
     model = IQLearn("MlpPolicy", env, arrays, offline=True, bc_coef=bc_coef, seed=0, device="cpu").learn(1_000)
     columns = model.actor.latent_pi[0].weight.norm(dim=0)

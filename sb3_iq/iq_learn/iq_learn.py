@@ -78,7 +78,7 @@ class IQLearn(GuidedAlgorithm):
     :param bc_coef: coefficient of a term of behavioural cloning in the policy's loss, typically 0 to 10, or a function: the
         squared error of continuous actions, also to those of the reference policy, or the negative log-likelihood of discrete
         ones
-    :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 3e-4, or a function
+    :param actor_learning_rate: learning rate of the actor (continuous actions), typically 3e-5 to 1e-3, or a function
     :param expert_actions: ``"given"``; or for state-only demonstrations, drawn from the ``"policy"`` (section 5.4), or told
         from s and s' by a model of the ``"inverse_dynamics"``, learned from the replay buffer
     :param objective_kwargs: which form of the objective is maximised, by the names of
