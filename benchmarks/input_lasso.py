@@ -1,6 +1,6 @@
 """
-What a group lasso on the inputs does for a clone: a plain network of two layers of 256, the mean of its weights over the last steps,
-with and without the lasso. One line of ``results/input-lasso.jsonl`` for each run.
+What a group lasso on the inputs does for a clone: a plain network of two layers of 256, the mean of its weights over the last
+steps, with and without the lasso. One line of ``results/input-lasso.jsonl`` for each run.
 
     export SB3_IQ_DEMOS=... OMP_NUM_THREADS=1
     python benchmarks/input_lasso.py --env Hopper-v5 --n-demos 1 --seeds 0 10 11
