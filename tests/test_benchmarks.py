@@ -40,13 +40,15 @@ def test_methods_side_by_side():
 
 
 def test_successes_of_a_suite():
-    def run(seed, rate, algo="iq"):
-        return {"env": "Reach", "n_trajectories": 5, "settings": {}, "algo": algo, "seed": seed, "success_rate": rate}
+    def run(seed, rate, algo="iq", timesteps=9_000):
+        common = {"env": "Reach", "n_trajectories": 5, "timesteps": timesteps, "settings": {}}
+        return {**common, "algo": algo, "seed": seed, "success_rate": rate}
 
-    lines = [run(1, 0.9), run(0, 1.0), run(2, 0.95), run(0, 0.5, "bc")]
-    header, _, row = suites.successes(lines).splitlines()
-    assert header == "| environment | demonstrations | IQ-Learn | cloning |"
-    assert row == "| Reach | 5 | 95% (100%, 90%, 95%) | 50% (n = 1) |"
+    lines = [run(1, 0.9), run(0, 1.0), run(2, 0.95), run(0, 0.5, "bc"), run(0, 0.2, timesteps=100)]
+    header, _, row, shorter = suites.successes(lines).splitlines()
+    assert header == "| environment | demonstrations | steps | IQ-Learn | cloning |"
+    assert row == "| Reach | 5 | 9,000 | 95% (100%, 90%, 95%) | 50% (n = 1) |"
+    assert shorter == "| Reach | 5 | 100 | 20% (n = 1) |  |"
 
 
 def test_steadiness_of_a_suite():

@@ -123,18 +123,20 @@ def side_by_side(lines: list[Line], labels: list[str] | None = None, last_five: 
 def successes(lines: list[Line]) -> str:
     """
     :param lines: runs of environments that tell whether an episode succeeded
-    :return: a row for each environment and number of demonstrations: the share of the episodes that succeed, and each seed
+    :return: a row for each environment, number of demonstrations and budget: the share of the episodes that succeed, and each
+        seed
     """
     columns = list(dict.fromkeys(map(label, lines)))
-    rows = [f"| environment | demonstrations | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    for env, n_trajectories in dict.fromkeys((line["env"], line["n_trajectories"]) for line in lines):
+    rows = [f"| environment | demonstrations | steps | {' | '.join(columns)} |", "|---" * (len(columns) + 3) + "|"]
+    for key in dict.fromkeys((line["env"], line["n_trajectories"], line["timesteps"]) for line in lines):
         cells = []
         for name in columns:
-            runs = [run for run in lines if (run["env"], run["n_trajectories"], label(run)) == (env, n_trajectories, name)]
+            runs = [run for run in lines if (run["env"], run["n_trajectories"], run["timesteps"], label(run)) == (*key, name)]
             shares = [run["success_rate"] for run in sorted(runs, key=lambda run: run["seed"])]
             each = f"n = {len(shares)}" if len(shares) < 3 else ", ".join(f"{share:.0%}" for share in shares)
             cells.append(f"{np.mean(shares):.0%} ({each})" if shares else "")
-        rows.append(f"| {env} | {n_trajectories} | {' | '.join(cells)} |")
+        env, n_trajectories, timesteps = key
+        rows.append(f"| {env} | {n_trajectories} | {timesteps:,} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
