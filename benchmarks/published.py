@@ -140,7 +140,7 @@ def suites() -> dict[str, list[Run]]:
         ],
         # Offline, from the scripted players of examples/experts: dictionaries of vectors, and frames
         "robots": [
-            Run(env, f"demos:{env}", 50, 10_000, seed, algo, True, eval_freq=5_000, n_eval_episodes=100)
+            Run(env, f"demos:{env}", 50, 5_000, seed, algo, True, eval_freq=5_000, n_eval_episodes=100)
             for env, seed, algo in itertools.product(("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4"), seeds, algos)
         ],
         "frames": [
