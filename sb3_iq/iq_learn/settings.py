@@ -40,7 +40,7 @@ class Settings:
     :param q_bound: the bound of values online, which ``critic_bound="tanh"`` builds into the network
     :param expert_share: online, how many of the expert's transitions are drawn for each one of the policy
     :param discounted_share: online, the share of transitions that are drawn by the discounted occupancy, the others uniformly
-    :param input_lasso: in the term of cloning, coefficient of :func:`~sb3_iq.iq_learn.networks.input_norm`
+    :param input_lasso: in the term of cloning, coefficient of ``networks.input_norm``
     """
 
     learning_rate: float | Schedule
