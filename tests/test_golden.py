@@ -8,7 +8,7 @@ import pytest
 import torch as th
 
 from sb3_iq import IQLearn
-from sb3_iq.iq_learn.presets import DEFAULT
+from sb3_iq.iq_learn.presets import DEFAULT, LinearDecay
 from tests.utils import BOX, DISCRETE, WIDE_BOX, RandomEnv, assert_finite, parameters, random_trajectories
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -66,7 +66,10 @@ CASES = {
     "discrete-online": (DISCRETE, {**WITHOUT_PRIOR, **SMALL_NETWORKS}),
     "discrete-offline": (DISCRETE, dict(offline=True, **SMALL_PENALTY, **SMALL_NETWORKS)),
     "box-online": (WIDE_BOX, {}),
-    "box-offline": (WIDE_BOX, dict(offline=True, penalty_coef=32.0, **WARM)),
+    "box-offline": (
+        WIDE_BOX,
+        dict(offline=True, penalty_coef=32.0, actor_learning_rate=LinearDecay(3e-4), **WARM),
+    ),
     "paper-discrete-offline": (DISCRETE, dict(offline=True, preset="paper")),
     "paper-box-online": (WIDE_BOX, dict(preset="paper")),
     "ls-iq-box-online": (WIDE_BOX, dict(preset="ls-iq")),
