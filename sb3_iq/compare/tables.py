@@ -1,10 +1,12 @@
 """The summary of a comparison as Markdown and as CSV."""
 
 import csv
+import inspect
 import io
 from collections.abc import Sequence
 from typing import Any
 
+from sb3_iq import IQLearn
 from sb3_iq.compare.algorithms import DESCRIPTIONS
 from sb3_iq.compare.comparison import Protocol
 from sb3_iq.compare.results import Row
@@ -26,7 +28,7 @@ HEADER = (
 )
 SCORE = HEADER.index("score, IQM [95 %]")
 # Environment steps before the first gradient step online, by default
-LEARNING_STARTS = 1_000
+LEARNING_STARTS = inspect.signature(IQLearn).parameters["learning_starts"].default
 
 
 def cells(summary: Summary, protocol: Protocol) -> list[str]:

@@ -106,6 +106,18 @@ class RewardPrior(Protocol):
         """r_0 of transitions of the policy, shape (batch,)"""
 
 
+def near_in_time(expert_buffer: ExpertBuffer, at_most: int) -> np.ndarray:
+    """
+    :param expert_buffer: the demonstrations
+    :param at_most: with more transitions than this, only so many, as ``expert_buffer.all`` takes them
+    :return: for each two of these transitions whether they are of one episode or, where there is but one, at most
+        :data:`NEIGHBOURS` steps apart, shape (n, n)
+    """
+    episodes, steps = expert_buffer.places(at_most)
+    near = episodes[:, None] == episodes
+    return np.abs(steps[:, None] - steps) <= NEIGHBOURS if near.all() else near
+
+
 class DistancePrior:
     """
     r_0 = height / (1 + 5 d / sqrt(D)), for the distance d to the nearest transition of the expert in D numbers: observations
@@ -134,10 +146,7 @@ class DistancePrior:
         if inputs.expert_actions_given:
             self.action_std = expert.actions.std(dim=0, unbiased=False) + MIN_ACTION_STD
         self.expert = self._coordinates(expert)
-        episodes, steps = map(th.from_numpy, inputs.expert_buffer.places(MAX_TRANSITIONS))
-        near = episodes[:, None] == episodes
-        if near.all():
-            near = (steps[:, None] - steps).abs() <= NEIGHBOURS
+        near = th.from_numpy(near_in_time(inputs.expert_buffer, MAX_TRANSITIONS))
         distance = th.cdist(self.expert, self.expert).masked_fill(near.to(self.expert.device), th.inf).amin(dim=1)
         # A demonstration of a few steps has no others
         self.expert_rewards = self._reward(distance.where(distance.isfinite(), 0.0))

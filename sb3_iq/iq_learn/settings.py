@@ -230,13 +230,18 @@ def check_file(path: Any) -> None:
         return
     file = pathlib.Path(path)
     file = file if file.suffix else file.with_suffix(".zip")
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if "reward.json" in archive.namelist():
-                raise ValueError(
-                    f"`path` is {str(path)[:80]!r}, which is a saved reward and no model: use "
-                    "sb3_iq.rewards.LearnedReward.load(path)."
-                )
+    if is_reward(file):
+        raise ValueError(
+            f"`path` is {str(path)[:80]!r}, which is a saved reward and no model: use sb3_iq.rewards.LearnedReward.load(path)."
+        )
+
+
+def is_reward(path: pathlib.Path) -> bool:
+    """:return: whether a file is a saved reward, rather than a saved model"""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "reward.json" in archive.namelist()
 
 
 def _arguments(algorithm: type) -> list[str]:

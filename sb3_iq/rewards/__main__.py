@@ -12,11 +12,11 @@ from sb3_iq import IQLearn
 from sb3_iq.agents import check_statistics, load_statistics
 from sb3_iq.demonstrations.errors import first_words, shorten
 from sb3_iq.environments import env_kwargs_of, make_env
+from sb3_iq.iq_learn.settings import is_reward
 from sb3_iq.recording import check_seed_and_out, positive
 from sb3_iq.rewards import LearnedReward, report
 from sb3_iq.rewards.parts import Form
 from sb3_iq.rewards.reporting import reward_for_episodes
-from sb3_iq.rewards.storage import is_reward
 
 
 def main() -> int:
@@ -81,21 +81,18 @@ def _read(
     option: str, path: pathlib.Path, statistics: VecNormalize | None, demos: str | None = None, form: Form | None = None
 ) -> LearnedReward:
     try:
-        if is_reward(path):
-            loaded = LearnedReward.load(path)
-        else:
-            model = IQLearn.load(path)
+        loaded = LearnedReward.load(path) if is_reward(path) else IQLearn.load(path)
     except Exception as error:  # whatever zipfile, pickle and torch raise, and SB3's asserts
         raise ValueError(
             f"{option} {shorten(path)}: cannot be loaded as a model of IQLearn or a LearnedReward ({first_words(error)}). "
             "Give what their save() wrote"
         ) from error
-    if is_reward(path):
+    if isinstance(loaded, LearnedReward):
         return loaded.with_form(form or ("occupancy" if loaded.form == "occupancy" else "bounded"))
-    check_statistics(model, statistics)
+    check_statistics(loaded, statistics)
     if demos is not None:
-        model.set_expert_data(demos)
-    return reward_for_episodes(model, statistics) if form is None else LearnedReward(model, form, statistics)
+        loaded.set_expert_data(demos)
+    return reward_for_episodes(loaded, statistics) if form is None else LearnedReward(loaded, form, statistics)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from scipy.spatial.distance import cdist
 
 from sb3_iq.demonstrations import ExpertBuffer
 from sb3_iq.iq_learn.obs_statistics import Obs
+from sb3_iq.iq_learn.reward_priors import near_in_time
 from sb3_iq.observations import map_obs
 from sb3_iq.rewards.ends import vectors
 
 # So many states of the demonstrations are kept, evenly spread
 MAX_STATES = 1_000
-# What is this near in time does not tell how crowded a place is, nor does the rest of an episode, where there are others
-NEIGHBOURS = 5
 # A state so many standard deviations below the demonstrations' own mean of log rho is as good as never visited
 SPREAD = 4.0
 # What is constant in the demonstrations counts in its own units, and where log rho is, in nats
@@ -57,10 +56,7 @@ class StateOccupancy:
         mean, std = rows.mean(axis=0), rows.std(axis=0)
         std = np.where(std < MIN_STD, 1.0, std)
         states = ((rows - mean) / std).astype(np.float32)
-        episodes, steps = demonstrations.places(MAX_STATES)
-        near = episodes[:, None] == episodes
-        if near.all():
-            near = np.abs(steps[:, None] - steps) <= NEIGHBOURS
+        near = near_in_time(demonstrations, MAX_STATES)
         # A demonstration of a few steps has no others
         near &= ~near.all(axis=1, keepdims=True)
         own = _log_densities(states, states, near)

@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
+from sb3_iq.iq_learn.settings import is_reward
 from sb3_iq.rewards.parts import ExpertEnds, ObsStatistics, RewardParts, StateOccupancy, Typical
 
 VERSION = 1
@@ -95,14 +96,6 @@ def save(parts: RewardParts, path: pathlib.Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("reward.json", json.dumps(data, indent=1))
         archive.writestr("tensors.pth", buffer.getvalue())
-
-
-def is_reward(path: pathlib.Path) -> bool:
-    """:return: whether a file is a saved reward, rather than a saved model"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return "reward.json" in archive.namelist()
 
 
 def load(path: pathlib.Path, device: th.device | str, custom_objects: dict[str, Any]) -> RewardParts:
