@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import healthy_logs  # noqa: E402
 import held_out  # noqa: E402
 import offline_then_online  # noqa: E402
 import parallel_envs  # noqa: E402
@@ -123,13 +124,12 @@ FILMED = {
 myst_substitutions |= {f"row_{name}": side_by_side(runs_of(tasks), LABELS[:2]) for name, tasks in FILMED.items()}
 myst_substitutions["row_push"] = successes(runs_of({"robots": [("FetchPush-v4", 50)]}))
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
-lines = {
-    name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()]
-    for name in ("speed", "threads", "parallel-envs", "reward-speed", "reward-retraining", "offline-then-online")
-}
+OTHERS = ("speed", "threads", "parallel-envs", "healthy-logs", "reward-speed", "reward-retraining", "offline-then-online")
+lines = {name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in OTHERS}
 myst_substitutions |= {"speed": "\n\n".join(map(speed.table, lines["speed"])), "threads": threads.table(lines["threads"])}
 myst_substitutions["parallel_envs"] = parallel_envs.table(lines["parallel-envs"])
 myst_substitutions["offline_then_online"] = offline_then_online.table(lines["offline-then-online"])
 myst_substitutions["reward_speed"] = reward_speed.table(lines["reward-speed"][-1:])
 myst_substitutions["reward_retraining"] = reward_retraining.table(lines["reward-retraining"])
+myst_substitutions["healthy_logs"] = healthy_logs.table(lines["healthy-logs"])
 myst_substitutions["held_out"] = held_out.table(held_out.read())

@@ -98,7 +98,7 @@ def test_input_norm():
 
 @pytest.mark.parametrize(
     "observation_space, action_space, offline, expected",
-    [(BOX, WIDE_BOX, True, 3e-3), (BOX, WIDE_BOX, False, 0.0), (BOX, DISCRETE, True, 0.0), (IMAGE, WIDE_BOX, True, 0.0)],
+    [(BOX, WIDE_BOX, True, 1e-2), (BOX, WIDE_BOX, False, 0.0), (BOX, DISCRETE, True, 0.0), (IMAGE, WIDE_BOX, True, 0.0)],
     ids=["offline", "online", "discrete", "images"],
 )
 def test_where_inputs_are_left_out(observation_space, action_space, offline, expected):
