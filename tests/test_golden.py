@@ -83,7 +83,9 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_those_recorded(name, monkeypatch):
     """Of the first gradient steps, with some slack for another processor's rounding."""
-    monkeypatch.setitem(DEFAULT["continuous"].offline, "input_lasso", 0.0)  # which the default of then had not
+    # The default of then
+    for setting, value in (("input_lasso", 0.0), ("bc_coef", 1.0)):
+        monkeypatch.setitem(DEFAULT["continuous"].offline, setting, value)
     action_space, settings = CASES[name]
     env = RandomEnv(BOX, action_space)
     options = dict(learning_starts=20, buffer_size=2000, seed=0, device="cpu")

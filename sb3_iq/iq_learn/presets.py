@@ -118,7 +118,7 @@ DEFAULT = {
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
         images={"ent_coef": 0.01, "reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
         # Few demonstrations leave it open which of many numbers an action depends on (FetchPush)
-        offline={**OFFLINE, "bc_coef": 1.0, "actor_learning_rate": LinearDecay(1e-3), "input_lasso": 1e-2},
+        offline={**OFFLINE, "bc_coef": 10.0, "actor_learning_rate": LinearDecay(1e-3), "input_lasso": 1e-2},
     ),
 }
 
