@@ -133,6 +133,8 @@ def suites() -> dict[str, list[Run]]:
         "offline-continuous": [
             Run(env, f"demos:{env}", n, steps, seed, algo, True, eval_freq=eval_freq)
             for env, n, steps, eval_freq in (
+                ("Hopper-v5", 1, 5_000, 5_000),
+                ("HalfCheetah-v5", 10, 5_000, 5_000),
                 ("LunarLanderContinuous-v3", 10, 10_000, 1_000),
                 ("BipedalWalker-v3", 5, 15_000, 2_500),
             )
