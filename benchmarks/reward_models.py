@@ -44,8 +44,8 @@ SOURCES = {
     "Pendulum-v1": Source(5, 20_000, 2_000),
     "MountainCar-v0": Source(5, 15_000, 2_000),
     "Hopper-v5": Source(1, 60_000),
-    "Walker2d-v5": Source(10, 60_000),
-    "HalfCheetah-v5": Source(10, 60_000),
+    "Walker2d-v5": Source(1, 60_000),
+    "HalfCheetah-v5": Source(1, 60_000),
 }
 
 
