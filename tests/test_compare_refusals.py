@@ -1,13 +1,16 @@
 """What a comparison refuses before its first run, in the words of the argument that does not fit."""
 
+import contextlib
 import pickle
 import subprocess
 import sys
+import warnings
 
 import gymnasium as gym
 import pytest
 
 from sb3_iq.compare import compare
+from sb3_iq.compare.driver import load_all
 from sb3_iq.compare.environment import Environment
 from tests.utils import BOX, RandomEnv
 
@@ -22,6 +25,17 @@ class BrokenEnv(RandomEnv):
 
     def step(self, action):
         raise AttributeError("`np.float_` was removed in the NumPy 2.0 release")
+
+
+def test_demonstrations_of_another_environment_are_told():
+    with pytest.warns(
+        UserWarning, match="by their card they were recorded in 'CartPole-v1', and the environment is Acrobot-v1"
+    ):
+        with contextlib.suppress(ValueError):  # where spaces differ, they are refused as well
+            load_all(DEMOS, Environment("Acrobot-v1"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_all(DEMOS, Environment("CartPole-v1"))
 
 
 def test_environment_that_breaks_with_random_actions(tmp_path, monkeypatch):

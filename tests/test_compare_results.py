@@ -109,6 +109,13 @@ def test_what_a_kill_leaves_is_no_part_of_the_next_line(tmp_path):
     assert read_lines(path) == [{"c": 3}]
 
 
+def test_a_row_that_lacks_only_the_end_of_its_line_is_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"seed": 0}\n{"seed": 1}')
+    append_line(path, {"seed": 2})
+    assert read_lines(path) == [{"seed": seed} for seed in range(3)]
+
+
 def test_another_comparison_is_refused(tmp_path):
     results = Results(tmp_path)
     results.open(PROTOCOL)

@@ -111,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if args.shard is None:
         print(report(args.out))
-        print(f"Rows, tables, curves and page: {args.out}")
+        files = ("results.jsonl", "table.md", "table.csv", "curves.png", "report.html")
+        print(f"In {args.out}: {', '.join(name for name in files if (args.out / name).exists())}")
     failed = [row for row in rows if row["error"]]
     for row in failed:
         print(f"failed: {row['algo']}, {row['n_demos']} demonstrations, seed {row['seed']}: {row['error']}", file=sys.stderr)

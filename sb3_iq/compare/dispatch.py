@@ -82,7 +82,9 @@ class Local:
 
     def _attempt(self, run: Run, shared: bytes, on_point: OnPoint) -> tuple[Row | None, int]:
         command = [sys.executable, "-m", "sb3_iq.compare.worker"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
+        # imitation's bars would be in the middle of this process's lines, and tqdm reads this when it is imported
+        env = {"TQDM_DISABLE": "1", **os.environ}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self._processes.add(process)
         try:
             _send(process.stdin, run, shared)

@@ -36,7 +36,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     :param row: what to add; it is on disk when this returns
     """
     with path.open("a+b") as file, _locked(file):
-        _drop_unfinished_line(file)
+        _end_last_line(file)
         file.write((json.dumps(row) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
@@ -59,15 +59,22 @@ def _locked(file: IO[bytes]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _drop_unfinished_line(file: IO[bytes]) -> None:
-    """Cut off what a killed process left at the end."""
+def _end_last_line(file: IO[bytes]) -> None:
+    """Cut off what a killed process left at the end; a row that lacks nothing but the end of its line is one."""
     if file.seek(0, os.SEEK_END) == 0:
         return
     file.seek(-1, os.SEEK_END)
     if file.read(1) == b"\n":
         return
     file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
+    content = file.read()
+    start = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[start:])
+    except ValueError:
+        file.truncate(start)
+    else:
+        file.write(b"\n")
 
 
 class Results:

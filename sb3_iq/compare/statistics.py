@@ -1,7 +1,7 @@
 """What rows say of algorithms: scores with intervals, and how much experience it takes to get to the expert."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -289,20 +289,23 @@ def figure_of_merit(summaries: Sequence[Summary], n_demos: int) -> str:
         sentences.append(f"{' and '.join(clones)} got there without any step")
     acting = {algo: summary for algo, summary in others.items() if summary.steps.value > 0}
     if acting:
-        best = min(acting, key=lambda algo: (acting[algo].steps.is_censored, acting[algo].steps.value))
-        sentences.append(_against(name, ours.steps, acting[best].steps, f"{best}, the best of the others that act"))
-        best = min(acting, key=lambda algo: (acting[algo].steps_to_stay.is_censored, acting[algo].steps_to_stay.value))
-        sentences.append(f"to stay there, {_against(name, ours.steps_to_stay, acting[best].steps_to_stay, best)}")
+        reached = {algo: summary.steps for algo, summary in acting.items()}
+        sentences.append(_against(name, ours.steps, reached, ", the best of the others that act"))
+        stayed = {algo: summary.steps_to_stay for algo, summary in acting.items()}
+        sentences.append(f"to stay there, {_against(name, ours.steps_to_stay, stayed)}")
     return "; ".join(sentences)
 
 
-def _against(name: str, ours: Censored, other: Censored, best: str) -> str:
-    """Return a comparison of steps, with the direction in which censoring bounds it."""
-    if ours.is_censored and other.is_censored:
-        return f"neither {name} ({ours}) nor {best} ({other}), got there"
+def _against(name: str, ours: Censored, others: Mapping[str, Censored], remark: str = "") -> str:
+    """Return a comparison of steps with the best of others, with the direction in which censoring bounds it."""
+    best = min(others, key=lambda algo: (others[algo].is_censored, others[algo].value))
+    other = others[best]
+    if other.is_censored:
+        none = "none of the others that act did it"
+        return f"{none}, nor did {name} ({ours})" if ours.is_censored else f"{name} took {ours} steps, and {none} ({other})"
     ratio = ours.value / other.value
-    bound = "more than " if ours.is_censored else "less than " if other.is_censored else ""
-    return f"{name} took {ours} steps, {bound}{ratio:.2f} times those of {best} ({other})"
+    bound = "more than " if ours.is_censored else ""
+    return f"{name} took {ours} steps, {bound}{ratio:.2f} times those of {best}{remark} ({other})"
 
 
 def without_any(rows: Sequence[Row]) -> dict[tuple[int, str], int]:

@@ -107,8 +107,8 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
         "half.",
         *(f"{name}: {DESCRIPTIONS[name]}." for name in names),
     ]
-    early = [summary.steps for summary in summaries if summary.algo.partition(":")[0] == "iq"]
-    if any(not steps.is_censored and 0 < steps.value <= LEARNING_STARTS for steps in early):
+    steps = [summary.steps for summary in summaries if summary.algo.partition(":")[0] == "iq" and summary.steps.value > 0]
+    if any(protocol.timesteps <= LEARNING_STARTS or (not own.is_censored and own.value <= LEARNING_STARTS) for own in steps):
         lines.append(
             f"IQ-Learn takes no gradient step online before `learning_starts`, {LEARNING_STARTS:,} steps unless set. Steps to "
             "90 % up to there do not measure how fast it learns from experience: it begins with what the demonstrations "

@@ -24,7 +24,6 @@ def main() -> None:
         protocol, demonstrations = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the parent was killed while it wrote
         sys.exit(1)
-    os.environ.setdefault("TQDM_DISABLE", "1")  # imitation's bars, in the middle of the parent's
 
     def wait_for_parent() -> None:
         sys.stdin.buffer.read()  # returns when the parent closes the pipe, or is killed
