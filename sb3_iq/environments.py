@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,14 @@ def split_id(env_id: str) -> tuple[str | None, str]:
     """
     module, _, name = env_id.rpartition(":")
     return module or None, name
+
+
+def name_of(env_id: str) -> str:
+    """
+    :param env_id: an id, or what else somebody calls an environment
+    :return: the id without its module, its namespace and its version
+    """
+    return re.sub(r"-v\d+$", "", split_id(env_id)[1].rpartition("/")[2])
 
 
 def find_spec(env_id: str) -> EnvSpec:

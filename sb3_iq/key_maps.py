@@ -1,6 +1,5 @@
 """Which key is which action of an environment."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_iq.demonstrations.errors import shorten
+from sb3_iq.environments import name_of
 
 WAIT: Literal["wait"] = "wait"
 RESERVED = ("return", "enter", "backspace", "escape")
@@ -86,7 +86,7 @@ def find_keys(env: gym.Env, given: Mapping[str, Any], noop: Any = None) -> KeyMa
     :raises ValueError: if there are none, a key is reserved, or an action is not in the action space
     """
     space = env.action_space
-    known = KEYS.get(re.sub(r"-v\d+$", "", env.spec.id.rpartition("/")[2]) if env.spec is not None else "")
+    known = KEYS.get(name_of(env.spec.id) if env.spec is not None else "")
     own = _own_keys(env)
     default: Any = WAIT
     if given:

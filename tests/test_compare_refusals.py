@@ -5,10 +5,12 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import pytest
 
+from sb3_iq import load_demonstrations
 from sb3_iq.compare import compare
 from sb3_iq.compare.driver import load_all
 from sb3_iq.compare.environment import Environment
@@ -36,6 +38,9 @@ def test_demonstrations_of_another_environment_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_all(DEMOS, Environment("CartPole-v1"))
+    free = replace(load_demonstrations(DEMOS), card={"env_id": "the pole of our lab"})
+    with pytest.warns(UserWarning, match="recorded in 'the pole of our lab'"):
+        load_all(free, Environment("CartPole-v1"))
 
 
 def test_environment_that_breaks_with_random_actions(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from gymnasium.envs.registration import parse_env_id
 
 from sb3_iq.compare import settings as baselines
 from sb3_iq.compare.algorithms import Algorithm, parse, without_imitation
@@ -30,7 +29,7 @@ from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, Row, missing
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 from sb3_iq.demonstrations.errors import check_integer, first_words, how_to_install, shorten
-from sb3_iq.environments import split_id
+from sb3_iq.environments import name_of
 
 
 def compare(
@@ -140,7 +139,7 @@ def load_all(demos: Any, environment: Environment) -> Demonstrations:
     env.close()
     demonstrations = load_demonstrations(demos, env_id=environment.env_id)
     recorded_in = (demonstrations.card or {}).get("env_id")
-    if isinstance(recorded_in, str) and _name(recorded_in) != _name(environment.env_id):
+    if isinstance(recorded_in, str) and name_of(recorded_in) != name_of(environment.env_id):
         warnings.warn(
             f"demos={shorten(demos)}: by their card they were recorded in {shorten(recorded_in)}, and the environment is "
             f"{environment.env_id}. Scores then compare with the return of another task",
@@ -149,11 +148,6 @@ def load_all(demos: Any, environment: Environment) -> Demonstrations:
     if spec is None or spec.max_episode_steps is None:
         return demonstrations
     return demonstrations.with_time_limit(spec.max_episode_steps)
-
-
-def _name(env_id: str) -> str:
-    """Return what an environment is called without its module, its namespace and its version."""
-    return parse_env_id(split_id(env_id)[1])[1]
 
 
 def _random_return(environment: Environment, n_episodes: int, stored: Protocol | None) -> float:
