@@ -39,6 +39,7 @@ def test_words_and_settings():
     [
         (["iqq"], "'iqq' is not known. Choose among iq, bc, sqil, gail, airl, sb3/bc"),
         (["iq:"], None),
+        (["iq,bc"], "'iq,bc' is not known.* Separate them by spaces"),
         (["iq:preset"], "expected NAME:KEY=VALUE"),
         (["iq:gamma=0.9,gamma=0.8"], "expected NAME:KEY=VALUE"),
         (["iq:gamma={[1]: 2}"], "gamma cannot be read"),
@@ -136,7 +137,7 @@ def make_summary(algo, n_demos, timesteps=1_000):
 
 def test_who_is_first():
     """From one number of demonstrations no run of IQ-Learn may have ended well."""
-    first, second = make_summary("iq", 1), make_summary("sb3/bc", 1)
+    first, second = make_summary("iq", 1), replace(make_summary("sb3/bc", 1), improvement=statistics.Estimate(0.5))
     assert "a run of iq has a higher score" in " ".join(tables.notes([first, second, make_summary("iq", 3)], PROTOCOL))
     told = " ".join(tables.notes([second, make_summary("iq", 3)], PROTOCOL))
     assert "a run of the first algorithm from as many demonstrations has a higher score" in told
@@ -239,14 +240,17 @@ def test_runs_that_failed_are_censored(tmp_path, monkeypatch):
     shown = "| 1 | iq:gamma=0.9 | 2, 3 failed (preliminary) | 500.0 | **1.00** | > 1,000 | > 1,000 | 2 (0) | > 7 |  |"
     assert shown in table
     assert "| 1 | sb3/bc | 1, 1 failed (preliminary) | 500.0 | **1.00** | never | never |" in table
-    assert "Not in the table, as no run ended well: sb3/sqil from 1 demonstrations, 1 failed." in table
+    assert "Not in the table, as no run ended well: sb3/sqil from 1 demonstration, 1 failed." in table
     # By the first setting of IQ-Learn that takes steps
     assert "iq:gamma=0.9 took > 1,000 steps, more than 3.33 times those of sb3/gail, the best of the others" in table
     assert not tables.merit_lines([summaries[algo] for algo in ("iq:offline=True", "sb3/gail")])
     # No run has a budget of its own, so that these columns would be empty
-    assert "own budget" not in table and "score there" not in table
+    assert "own budget" not in table and "score there" not in table and "column of their own" not in table
+    assert "P(first is better)" in table
+    assert "P(first" not in tables.markdown([ours], PROTOCOL, rows)
     longer = [replace(summaries["sb3/gail"], timesteps=2_000), ours]
     assert "own budget" in tables.markdown(longer, PROTOCOL, rows)
+    assert "or the one in the column of their own" in tables.markdown(longer, PROTOCOL, rows)
     # Before its first gradient step online nothing measures how fast it learns
     said = "IQ-Learn takes no gradient step online before `learning_starts`"
     assert said in table
@@ -282,6 +286,7 @@ def test_report(tmp_path, monkeypatch):
     assert float(bc["score"]) == pytest.approx((np.mean(finals) - 20) / 480, abs=1e-4)
     assert (bc["steps_to_90"], bc["steps_censored"]) == ("0.0", "1")
     page = (tmp_path / "report.html").read_text()
+    assert "<td><strong>1.00</strong> [1.00, 1.00]</td>" in page  # the best score, as in table.md
     assert "&lt;lost&gt;" in page and "--first-seed 2" in page and "data:image/png;base64," in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing else is needed
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

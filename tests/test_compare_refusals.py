@@ -109,6 +109,8 @@ def test_sections_of_the_file_of_baselines(tmp_path, setting, message):
 
 
 def test_settings_that_iq_learn_has_not(tmp_path):
-    with pytest.raises(ValueError, match=r"`penalty` is no argument of IQLearn: choose from env, .*penalty_coef"):
+    with pytest.raises(
+        ValueError, match=r"`penalty` is no argument of IQLearn: choose from learning_rate, .*preset, penalty_coef"
+    ):
         compare("CartPole-v1", DEMOS, ["iq:penalty=3"], [1], 1, 40, tmp_path / "out", n_eval_episodes=1)
     assert not (tmp_path / "out").exists()

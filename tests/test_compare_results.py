@@ -120,8 +120,12 @@ def test_another_comparison_is_refused(tmp_path):
     results = Results(tmp_path)
     results.open(PROTOCOL)
     for changes in (dict(timesteps=2_000), dict(demos_hash="1"), dict(env=Environment("Acrobot-v1"))):
-        with pytest.raises(ValueError, match=rf"holds another comparison \({next(iter(changes))} .* are not mixed"):
+        with pytest.raises(ValueError, match=rf"holds another comparison \({next(iter(changes))}.* are not mixed"):
             results.open(replace(PROTOCOL, **changes))
+    # What differs is in sight, however much there is besides
+    env = Environment(PROTOCOL.env.env_id, {f"argument_{i}": i for i in range(20)})
+    with pytest.raises(ValueError, match=r"\(env\.kwargs\.argument_0 None, not 0; "):
+        results.open(replace(PROTOCOL, env=env))
     results.open(replace(PROTOCOL, demos="/another/path/of/the/same"))
     other = tmp_path / "other"
     other.mkdir()

@@ -18,7 +18,7 @@ from imitation.data import rollout, serialize, types
 from imitation.policies.serialize import load_stable_baselines_model, save_stable_model
 from imitation.rewards.reward_nets import BasicRewardNet, RewardNet
 from imitation.util import logger
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -128,6 +128,31 @@ def test_demonstrations_that_lack_something():
 def test_arguments_that_no_algorithm_of_imitation_has():
     with pytest.raises(TypeError, match="unexpected keyword argument 'expert_data'"):
         make_trainer(expert_data=ROLLOUTS)
+    with pytest.raises(TypeError, match="rl_kwargs holds 'epsilon': IQLearn has no such argument"):
+        make_trainer(rl_kwargs={**SMALL, "epsilon": 0.1})
+    with pytest.raises(TypeError, match="rl_kwargs holds 'env': give it to IQLearnTrainer itself, as venv"):
+        make_trainer(rl_kwargs={"env": VENV})
+
+
+def test_arguments_of_the_learners_of_sqil():
+    """IQ-Learn samples from its policy, and has no schedule of exploration."""
+    with pytest.warns(UserWarning, match="does not use rl_algo_class, exploration_fraction, max_grad_norm: IQ-Learn"):
+        trainer = make_trainer(rl_algo_class=DQN, rl_kwargs={**SMALL, "exploration_fraction": 0.5, "max_grad_norm": 1.0})
+    assert trainer.gen_algo.learning_starts == SMALL["learning_starts"]
+
+
+@pytest.mark.parametrize(("make", "expected"), [(lambda: PPO("MlpPolicy", VENV, n_steps=8, batch_size=8), 8), (None, 2_048)])
+def test_rounds_are_those_of_the_generator(make, expected):
+    """So that the callbacks of a short run are called as often as those of GAIL."""
+    n_envs = VENV.num_envs if make else 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = make_trainer(gen_algo=make()) if make else make_trainer()
+    assert trainer.gen_train_timesteps == expected * n_envs
+    if make:
+        rounds = []
+        trainer.train(24 * n_envs, callback=rounds.append)
+        assert rounds == [0, 1, 2]
 
 
 def test_nothing_is_said_of_episodes_of_different_lengths(capsys):

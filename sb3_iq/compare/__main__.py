@@ -6,16 +6,21 @@ argument does not fit, and with 1 if a run failed.
 """
 
 import argparse
+import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_iq.compare.algorithms import DESCRIPTIONS, WORDS
-from sb3_iq.compare.comparison import N_EVAL_EPISODES
+from sb3_iq.compare.comparison import N_EVAL_EPISODES, describe
 from sb3_iq.compare.settings import BASELINES
 from sb3_iq.demonstrations.errors import shorten
 from sb3_iq.environments import env_kwargs_of
+
+# Options that are not called as the argument of `compare` that they set
+OPTIONS = {"n_jobs": "--jobs", "n_eval_episodes": "--eval-episodes", "baselines_file": "--baselines"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs' processes: small networks, several at a time
     from sb3_iq.compare.driver import compare, report
+    from sb3_iq.compare.report import FILES
 
     try:
         if args.report is not None:
@@ -105,18 +111,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             gym_packages=args.gym_packages,
         )
     except (ValueError, TypeError, OSError, ImportError) as error:
-        parser.error(str(error))
+        parser.error(as_typed(str(error), [*inspect.signature(compare).parameters]))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on", file=sys.stderr)
         return 130
     if args.shard is None:
         print(report(args.out))
-        files = ("results.jsonl", "table.md", "table.csv", "curves.png", "report.html")
+        files = ("results.jsonl", *FILES)
         print(f"In {args.out}: {', '.join(name for name in files if (args.out / name).exists())}")
     failed = [row for row in rows if row["error"]]
     for row in failed:
-        print(f"failed: {row['algo']}, {row['n_demos']} demonstrations, seed {row['seed']}: {row['error']}", file=sys.stderr)
+        print(f"failed: {describe(row['algo'], row['n_demos'], row['seed'])}: {row['error']}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def as_typed(message: str, arguments: Sequence[str]) -> str:
+    """
+    :param message: of an error, which names arguments of :func:`~sb3_iq.compare.compare`
+    :param arguments: their names
+    :return: the same with the options of this command. A name that is also a word is an argument where the message begins
+    """
+    names = "|".join(name if "_" in name else rf"\A{name}(?=[=: ])" for name in arguments)
+
+    def option(match: re.Match[str]) -> str:
+        return OPTIONS.get(match[0], "--" + match[0].replace("_", "-"))
+
+    return re.sub(rf"(?<![\w'/.])(?:{names})(?![\w'/])", option, message)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

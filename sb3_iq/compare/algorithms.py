@@ -53,7 +53,9 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise ValueError(f"algos: {shorten(self.name)} is not known. Choose among {', '.join([*WORDS, *NAMES[1:]])}")
+            hint = ". Separate them by spaces" if "," in self.name else ""
+            known = ", ".join([*WORDS, *NAMES[1:]])
+            raise ValueError(f"algos: {shorten(self.name)} is not known. Choose among {known}{hint}")
         object.__setattr__(self, "settings", dict(self.settings))
         if "seed" in self.settings:
             raise ValueError(
@@ -158,7 +160,9 @@ def parse_settings(text: str, settings: str) -> dict[str, Any]:
         call = None
     names = [keyword.arg for keyword in call.keywords] if isinstance(call, ast.Call) else []
     if not isinstance(call, ast.Call) or call.args or not names or None in names or len(set(names)) < len(names):
-        raise ValueError(f"algos: {shorten(text)}: expected NAME:KEY=VALUE,..., e.g. iq:preset=paper,gamma=0.98")
+        raise ValueError(
+            f"algos: {shorten(text)}: expected NAME:KEY=VALUE,..., e.g. iq:preset=paper,gamma=0.98. Spaces separate algorithms"
+        )
     values = {}
     for keyword in call.keywords:
         try:

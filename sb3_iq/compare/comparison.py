@@ -9,11 +9,29 @@ from typing import Any
 from sb3_iq.compare.algorithms import Algorithm
 from sb3_iq.compare.environment import Environment
 from sb3_iq.demonstrations import Demonstrations
-from sb3_iq.demonstrations.errors import check_integer, check_number, shorten
+from sb3_iq.demonstrations.errors import check_integer, check_number, cut, shorten
 
 N_EVAL_EPISODES = 50
 # Evaluations of one run, where their frequency is not given
 N_POINTS = 20
+
+
+def how_many(n_demos: int) -> str:
+    """
+    :param n_demos: a number of demonstrations
+    :return: it in words, "1 demonstration"
+    """
+    return f"{n_demos} demonstration{'' if n_demos == 1 else 's'}"
+
+
+def describe(algo: str, n_demos: int, seed: int) -> str:
+    """
+    :param algo: label of an algorithm
+    :param n_demos: a number of demonstrations
+    :param seed: of the run
+    :return: what a message calls this run
+    """
+    return f"{algo}, {how_many(n_demos)}, seed {seed}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Run:
         return self.algorithm.label, self.n_demos, self.seed
 
     def __str__(self) -> str:
-        return f"{self.algorithm.label}, {self.n_demos} demonstrations, seed {self.seed}"
+        return describe(*self.key)
 
 
 @dataclass(frozen=True)
@@ -82,8 +100,9 @@ class Protocol:
             check_integer(name, getattr(self, name), 1)
         if not self.random_return < self.expert_return < float("inf"):  # nor NaN
             raise ValueError(
-                f"demos: their mean return is {self.expert_return:g}, that of random actions {self.random_return:g}: there is "
-                "nothing to normalise returns by. Are these demonstrations of this environment? expert_return sets it by hand"
+                f"the expert's return is {self.expert_return:g}, that of random actions {self.random_return:g}: there is "
+                "nothing to normalise returns by. By default the first is the demonstrations' mean, and expert_return sets it "
+                "by hand. Are these demonstrations of this environment?"
             )
 
     def score(self, mean_return: float) -> float:
@@ -170,11 +189,22 @@ def check_same(stored: Mapping[str, Any], protocol: Protocol, folder: object) ->
     :param folder: its path, for the message
     :raises ValueError: if they differ
     """
-    wanted = protocol.identity
-    differences = [f"{key} {shorten(str(stored.get(key)))}, not {shorten(str(wanted[key]))}" for key in wanted]
-    differences = [text for key, text in zip(wanted, differences, strict=True) if stored.get(key) != wanted[key]]
+    wanted, stored = _flat(protocol.identity), _flat(stored)
+    differences = [
+        f"{key} {cut(stored.get(key))}, not {cut(wanted.get(key))}"
+        for key in dict.fromkeys([*wanted, *stored])
+        if stored.get(key) != wanted.get(key)
+    ]
     if differences:
         raise ValueError(
             f"out={shorten(folder)} holds another comparison ({'; '.join(differences)}). Rows of different comparisons are "
             "not mixed: give another folder, or repeat the arguments"
         )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the same without mappings inside, whose texts may be too long to show where they differ."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found

@@ -30,7 +30,7 @@ class Dispatcher(Interface):
         :param runs: what to do
         :param protocol: of the comparison
         :param demonstrations: all of them
-        :param on_point: called with evaluations of runs that go on, where they can be seen
+        :param on_point: called with evaluations of runs that go on, and step 0 as they start, where they can be seen
         """
 
 
@@ -87,6 +87,7 @@ class Local:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self._processes.add(process)
         try:
+            on_point(run, {"step": 0.0})  # cloning, for one, has no evaluation but the last
             _send(process.stdin, run, shared)
             row = None
             for line in process.stdout or ():

@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from sb3_iq.compare.comparison import Run
+from sb3_iq.compare.comparison import Run, describe
 from sb3_iq.compare.evaluation import Point
 from sb3_iq.compare.results import Row
 
@@ -47,7 +47,7 @@ class Progress:
     def on_point(self, run: Run, point: Point) -> None:
         """
         :param run: that goes on
-        :param point: its latest evaluation
+        :param point: its latest evaluation, or step 0 alone where it starts
         """
         self._running[run.key] = run, point
         if self._live is None and time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
@@ -62,7 +62,7 @@ class Progress:
         self.n_failed += bool(row["error"])
         self._running.pop((row["algo"], row["n_demos"], row["seed"]), None)
         end = row["error"] or f"return {row['return_mean']:.1f}, score {row['score']:.2f}"
-        line = f"{row['algo']}, {row['n_demos']} demonstrations, seed {row['seed']}: {end}"
+        line = f"{describe(row['algo'], row['n_demos'], row['seed'])}: {end}"
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:
@@ -87,4 +87,6 @@ class Progress:
 
 
 def _of(run: Run, point: Point) -> str:
+    if "mean" not in point:
+        return "started"
     return f"{point['step']:,.0f} of {run.timesteps:,} steps, return {point['mean']:.1f}"

@@ -2,17 +2,20 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_iq import plots
 from sb3_iq.compare import tables
-from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.comparison import Protocol, how_many
 from sb3_iq.compare.curves import curve_of
 from sb3_iq.compare.results import Results, Row
 from sb3_iq.compare.statistics import groups, summarize
 from sb3_iq.demonstrations.errors import how_to_install
 
+FILES = ("table.md", "table.csv", "curves.png", "report.html")
+"""What :func:`write_report` makes of the rows."""
 # Those that most comparisons have: each has its colour in all figures
 COLORED = ("iq", "sb3/bc", "sb3/sqil", "sb3/gail", "imitation/gail", "imitation/airl")
 
@@ -58,7 +61,7 @@ def write_report(results: Results) -> str:
     table = tables.markdown(summaries, protocol, rows)
     (results.folder / "table.md").write_text(table, encoding="utf-8")
     (results.folder / "table.csv").write_text(tables.as_csv(summaries, protocol), encoding="utf-8")
-    body = [[*tables.cells(summary, protocol)] for summary in summaries]
+    body = tables.body_of(summaries, protocol)
     merits, notes = tables.merit_lines(summaries), tables.notes(summaries, protocol, rows)
     image = (results.folder / "curves.png").read_bytes()
     page = make_page(protocol, body, merits, notes, image, rows)
@@ -76,7 +79,7 @@ def write_curves(rows: Sequence[Row], protocol: Protocol, path: Path) -> None:
     for (n_demos, algo), members in groups(rows).items():
         good = [row for row in members if not row["error"]]
         if good:
-            title = f"{n_demos} demonstration{'s' if n_demos > 1 else ''}"
+            title = how_many(n_demos)
             curve = curve_of(good)
             assert curve is not None
             panels.setdefault(title, {})[algo] = curve
@@ -142,7 +145,7 @@ def _cell(n_demos: int, algo: str, rows: Sequence[Row]) -> str:
         items.append(f"<p>seed {row['seed']}: {end}</p><pre>{_text(row['command'])}</pre>")
     versions = ", ".join(f"{name} {version}" for name, version in rows[0].get("versions", {}).items())
     settings = f"<p>Settings: <code>{_text(str(rows[0]['settings']))}</code></p>" if rows[0]["settings"] else ""
-    summary = f"{algo}, {n_demos} demonstration{'s' if n_demos > 1 else ''}"
+    summary = f"{algo}, {how_many(n_demos)}"
     return f"<details><summary>{_text(summary)}</summary>{settings}{''.join(items)}<p>{_text(versions)}</p></details>"
 
 
@@ -153,6 +156,6 @@ def _list(title: str, items: Sequence[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text for HTML, with `code` as such."""
-    parts = html.escape(text).split("`")
+    """Return a text for HTML, with `code` and **bold** as such."""
+    parts = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text)).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sb3_iq import IQLearn
 from sb3_iq.compare.algorithms import DESCRIPTIONS
-from sb3_iq.compare.comparison import Protocol
+from sb3_iq.compare.comparison import Protocol, how_many
 from sb3_iq.compare.results import Row
 from sb3_iq.compare.statistics import MIN_RUNS, Censored, Estimate, Summary, figure_of_merit, without_any
 
@@ -57,6 +57,23 @@ def cells(summary: Summary, protocol: Protocol) -> list[str]:
     ]
 
 
+def body_of(summaries: Sequence[Summary], protocol: Protocol) -> list[list[str]]:
+    """
+    :param summaries: of one comparison
+    :param protocol: of the comparison
+    :return: their cells, the best score of each number of demonstrations in bold, as in Markdown
+    """
+    body = []
+    scores = [(summary.n_demos, round(summary.score_at_budget.value, 2)) for summary in summaries]
+    best = dict(sorted(scores))  # of each number of demonstrations the last, which is the highest
+    for summary, (n_demos, score) in zip(summaries, scores, strict=True):
+        texts = cells(summary, protocol)
+        if score == best[n_demos]:
+            texts[SCORE] = in_bold(texts[SCORE])
+        body.append(texts)
+    return body
+
+
 def filled(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
     """
     :param rows: of cells
@@ -88,25 +105,34 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
     firsts = set({summary.n_demos: summary.algo for summary in reversed(summaries)}.values())
     first = firsts.pop() if len(firsts) == 1 else "the first algorithm from as many demonstrations"
     names = dict.fromkeys(summary.algo.partition(":")[0] for summary in summaries)
+    # Of columns that the table has
+    own_budget = less_often = next_one = ""
+    if any(summary.timesteps != protocol.timesteps for summary in summaries):
+        own_budget = ", or the one in the column of their own"
+    if any(summary.timesteps > protocol.timesteps for summary in summaries):
+        less_often = "; beyond the common budget less often, by as much as a run is longer"
+        next_one = "; where a longer run has no evaluation there, at its next one"
     lines = [
         "All algorithms have the same demonstrations, another choice for each seed, and the same budget of "
-        f"{protocol.timesteps:,} environment steps, or the one in the column of their own. Evaluations are "
+        f"{protocol.timesteps:,} environment steps{own_budget}. Evaluations are "
         f"{protocol.n_eval_episodes} deterministic episodes from the same starts, of the environment's own reward, every "
-        f"{protocol.eval_freq:,} steps; beyond the common budget less often, by as much as a run is longer.",
-        f"Return: the mean over seeds at {protocol.timesteps:,} steps; where a longer run has no evaluation there, at its "
-        f"next one. Score: 0 is random actions ({protocol.random_return:.1f}), 1 the demonstrations "
-        f"({protocol.expert_return:.1f}). IQM: interquartile mean, with a stratified bootstrap interval (rliable) "
-        f"where there are {MIN_RUNS} runs or more.",
-        "Steps and seconds to 90 %: the median over runs of the first evaluation with a score of 0.9; to stay there: of the "
-        "first one from which on all are. `> N`: the median run "
+        f"{protocol.eval_freq:,} steps{less_often}.",
+        f"Return: the mean over seeds at {protocol.timesteps:,} steps{next_one}. Score: 0 is random "
+        f"actions ({protocol.random_return:.1f}), 1 the demonstrations ({protocol.expert_return:.1f}). IQM: interquartile "
+        f"mean, with a stratified bootstrap interval (rliable) where there are {MIN_RUNS} runs or more.",
+        "Steps and seconds to 90 %: the median over runs (of an even number the upper one) of the first evaluation with a "
+        "score of 0.9; to stay there: of the first one from which on all are. `> N`: the median run "
         "did not get there within N; runs that did not count, as more than any that did. Steps are all interactions of "
         "training with the environment, without those of evaluations; a run ends with the rollout in which its budget does. "
         "`never`: it takes no steps, and did not get there without. Seconds are training's alone, and depend on what else "
         "the machine did.",
-        f"P(first is better): the probability that a run of {first} has a higher score than one of this algorithm; ties count "
-        "half.",
-        *(f"{name}: {DESCRIPTIONS[name]}." for name in names),
     ]
+    if any(summary.improvement is not None for summary in summaries):
+        lines.append(
+            f"P(first is better): the probability that a run of {first} has a higher score than one of this algorithm; ties "
+            "count half."
+        )
+    lines += [f"{name}: {DESCRIPTIONS[name]}." for name in names]
     steps = [summary.steps for summary in summaries if summary.algo.partition(":")[0] == "iq" and summary.steps.value > 0]
     if any(protocol.timesteps <= LEARNING_STARTS or (not own.is_censored and own.value <= LEARNING_STARTS) for own in steps):
         lines.append(
@@ -120,7 +146,7 @@ def notes(summaries: Sequence[Summary], protocol: Protocol, rows: Sequence[Row] 
             "there within their budget."
         )
     for (n_demos, algo), n_failed in without_any(rows).items():
-        lines.append(f"Not in the table, as no run ended well: {algo} from {n_demos} demonstrations, {n_failed} failed.")
+        lines.append(f"Not in the table, as no run ended well: {algo} from {how_many(n_demos)}, {n_failed} failed.")
     on_policy = [summary for summary in summaries if summary.algo.partition(":")[0] in ("imitation/gail", "imitation/airl")]
     if on_policy:
         longer = any(summary.timesteps > protocol.timesteps for summary in on_policy)
@@ -147,15 +173,7 @@ def markdown(summaries: Sequence[Summary], protocol: Protocol, runs: Sequence[Ro
     :param runs: their rows, of which some algorithms' may all have failed
     :return: title, table with the best scores in bold, steps against the best of the others, and notes
     """
-    body = []
-    scores = [(summary.n_demos, round(summary.score_at_budget.value, 2)) for summary in summaries]
-    best = dict(sorted(scores))  # of each number of demonstrations the last, which is the highest
-    for summary, (n_demos, score) in zip(summaries, scores, strict=True):
-        texts = cells(summary, protocol)
-        if score == best[n_demos]:
-            texts[SCORE] = in_bold(texts[SCORE])
-        body.append(texts)
-    header, body = filled(body)
+    header, body = filled(body_of(summaries, protocol))
     rows = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *("| " + " | ".join(row) + " |" for row in body)]
     merits = [f"- {text}" for text in merit_lines(summaries)]
     parts = [f"# {protocol.env.env_id}", "\n".join(rows)]
@@ -170,7 +188,7 @@ def merit_lines(summaries: Sequence[Summary]) -> list[str]:
     :return: a sentence for each number of demonstrations, where IQ-Learn is among the algorithms
     """
     texts = {n: figure_of_merit(summaries, n) for n in dict.fromkeys(summary.n_demos for summary in summaries)}
-    return [f"{n} demonstration{'s' if n > 1 else ''}: {text}." for n, text in texts.items() if text]
+    return [f"{how_many(n)}: {text}." for n, text in texts.items() if text]
 
 
 def as_csv(summaries: Sequence[Summary], protocol: Protocol) -> str:

@@ -11,12 +11,15 @@ from imitation.algorithms.sqil import SQIL
 from imitation.data import types
 from imitation.rewards.reward_nets import RewardNet
 from imitation.util import logger as imit_logger
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch.utils.data import DataLoader
 
 from sb3_iq import IQLearn
+from sb3_iq.demonstrations.errors import shorten
 
 # The environment steps of a round, which callbacks of GAIL and AIRL count
 ROUND_TIMESTEPS = 2_048
@@ -57,8 +60,9 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         observations; also whatever :class:`~sb3_iq.IQLearn` takes
     :param policy: policy of :class:`~sb3_iq.IQLearn`
     :param custom_logger: where to log to; if None, a new logger, or SB3's if ``rl_kwargs`` has a ``tensorboard_log``
-    :param rl_kwargs: more arguments of :class:`~sb3_iq.IQLearn`
-    :param gen_train_timesteps: the environment steps of a round, which functions given to :meth:`train` count; None: 2,048
+    :param rl_kwargs: more arguments of :class:`~sb3_iq.IQLearn`; those that only SB3's SAC or DQN has are named in a warning
+    :param gen_train_timesteps: the environment steps of a round, which functions given to :meth:`train` count; None: those of
+        a ``gen_algo`` that is given, as with ``GAIL``, else 2,048
     :param unused: what ``SQIL``, ``GAIL`` and ``AIRL`` take besides
     :raises ValueError: if an argument or the demonstrations do not fit
     :raises TypeError: if an argument is none of those algorithms'
@@ -75,10 +79,11 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         gen_train_timesteps: int | None = None,
         **unused: Any,
     ) -> None:
-        _check_unused(unused)
+        kwargs, not_ours = _split(rl_kwargs or {})
+        _check_unused(unused, not_ours)
         self.venv = venv
-        self.gen_train_timesteps = gen_train_timesteps or ROUND_TIMESTEPS
-        self.gen_algo = IQLearn(policy, venv, _as_sequence(demonstrations), **(rl_kwargs or {}))
+        self.gen_train_timesteps = gen_train_timesteps or _round_of(unused.get("gen_algo"))
+        self.gen_algo = IQLearn(policy, venv, _as_sequence(demonstrations), **kwargs)
         super().__init__(demonstrations=None, custom_logger=custom_logger)
         # Not by the constructor, which would then warn of a bias that other algorithms have
         self.allow_variable_horizon = True
@@ -152,14 +157,36 @@ class IQLearnTrainer(base.DemonstrationAlgorithm[types.Transitions]):
         return self.reward_train
 
 
-def _check_unused(unused: dict[str, Any]) -> None:
+def _parameters(*classes: type) -> set[str]:
+    return {name for cls in classes for name in inspect.signature(cls).parameters}
+
+
+def _split(rl_kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the arguments of IQLearn, and the names of those that only the learners of ``SQIL`` have."""
+    set_here = {"policy": "policy", "env": "venv", "expert_data": "demonstrations"}
+    for name in rl_kwargs:
+        if name in set_here:
+            raise TypeError(f"rl_kwargs holds {name!r}: give it to IQLearnTrainer itself, as {set_here[name]}")
+        if name not in _parameters(IQLearn, SAC, DQN):
+            raise TypeError(f"rl_kwargs holds {shorten(name)}: IQLearn has no such argument. Leave it out")
+    ours = _parameters(IQLearn)
+    return {name: value for name, value in rl_kwargs.items() if name in ours}, [name for name in rl_kwargs if name not in ours]
+
+
+def _round_of(generator: BaseAlgorithm | None) -> int:
+    """Return the environment steps of a round, as imitation's adversarial trainers count them for their generator."""
+    env = None if generator is None else generator.get_env()
+    return ROUND_TIMESTEPS if env is None else env.num_envs * getattr(generator, "n_steps", 1)
+
+
+def _check_unused(unused: dict[str, Any], of_rl_kwargs: list[str]) -> None:
     """Tell of arguments of imitation's algorithms that mean nothing here; others are errors, as they are everywhere."""
-    theirs = {name for cls in (SQIL, AdversarialTrainer) for name in inspect.signature(cls.__init__).parameters}
+    theirs = _parameters(SQIL, AdversarialTrainer)
     for name in unused:
-        if name not in theirs - {"self"}:
+        if name not in theirs:
             raise TypeError(f"IQLearnTrainer.__init__() got an unexpected keyword argument {name!r}")
     # Episodes of different lengths are never refused
-    if names := [name for name in unused if name != "allow_variable_horizon"]:
+    if names := [*(name for name in unused if name != "allow_variable_horizon"), *of_rl_kwargs]:
         warnings.warn(
             f"IQLearnTrainer does not use {', '.join(names)}: IQ-Learn has no discriminator, and no generator besides its own "
             "model, trainer.gen_algo, whose arguments are rl_kwargs. What learns, and is to be evaluated, is trainer.policy.",

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -212,13 +212,14 @@ def check_compiler(compile: bool) -> None:
         )
 
 
-def check_changes(changes: Mapping[str, Any], algorithm: type) -> None:
+def check_changes(changes: Mapping[str, Any], algorithm: type, fixed: Sequence[str] = ("policy", "preset")) -> None:
     """
-    :param changes: what a saved model is to be loaded with
+    :param changes: what a saved model is to be loaded with, or a new one made with
     :param algorithm: its class
+    :param fixed: the arguments that can't be chosen
     :raises ValueError: if a name is none of its arguments
     """
-    known = [name for name in _arguments(algorithm) if name not in ("policy", "preset", "_init_setup_model")]
+    known = [name for name in _arguments(algorithm) if name not in (*fixed, "_init_setup_model")]
     for name in changes:
         if name not in known:
             raise ValueError(f"`{name[:80]}` is no argument of {algorithm.__name__}: choose from {', '.join(known)}.")

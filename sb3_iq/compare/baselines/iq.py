@@ -13,6 +13,8 @@ from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.iq_learn.settings import check_changes
 
+# The arguments that the comparison sets
+FIXED = ("policy", "env", "expert_data", "seed")
 # Rollouts that are compared with demonstrations that are held out
 N_ROLLOUTS = 5
 
@@ -29,7 +31,7 @@ def make(task: Task, given: Mapping[str, Any], env: VecEnv) -> IQLearn:
     if not given.get("offline"):
         # SB3 allocates all of it. One row more than there will be: nothing is overwritten
         settings.setdefault("buffer_size", min(1_000_000, task.timesteps + 1))
-    check_changes({name: value for name, value in given.items() if name != "preset"}, IQLearn)
+    check_changes(given, IQLearn, FIXED)
     try:
         return IQLearn(policy_name(env.observation_space), env, task.demonstrations, **settings)
     except TypeError as error:
