@@ -38,6 +38,8 @@ def test_demonstrations_of_another_environment_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_all(DEMOS, Environment("CartPole-v1"))
+        wrapped = replace(load_demonstrations(DEMOS), card={"env_id": "Base-v0", "frame_stack": 1})
+        load_all(wrapped, Environment("CartPole-v1"))
     free = replace(load_demonstrations(DEMOS), card={"env_id": "the pole of our lab"})
     with pytest.warns(UserWarning, match="recorded in 'the pole of our lab'"):
         load_all(free, Environment("CartPole-v1"))

@@ -29,6 +29,7 @@ from sb3_iq.compare.report import write_report
 from sb3_iq.compare.results import Results, Row, missing
 from sb3_iq.demonstrations import Demonstrations, load_demonstrations
 from sb3_iq.demonstrations.errors import check_integer, first_words, how_to_install, shorten
+from sb3_iq.demonstrations.image_checks import of_card
 from sb3_iq.environments import name_of
 
 
@@ -139,7 +140,9 @@ def load_all(demos: Any, environment: Environment) -> Demonstrations:
     env.close()
     demonstrations = load_demonstrations(demos, env_id=environment.env_id)
     recorded_in = (demonstrations.card or {}).get("env_id")
-    if isinstance(recorded_in, str) and name_of(recorded_in) != name_of(environment.env_id):
+    # An environment that has the wrappers of the recording built in is registered by another name
+    wrapped = of_card(demonstrations.card) != ""
+    if isinstance(recorded_in, str) and not wrapped and name_of(recorded_in) != name_of(environment.env_id):
         warnings.warn(
             f"demos={shorten(demos)}: by their card they were recorded in {shorten(recorded_in)}, and the environment is "
             f"{environment.env_id}. Scores then compare with the return of another task",
