@@ -4,11 +4,13 @@ steps, with and without the lasso. One line of ``results/input-lasso.jsonl`` for
 
     export SB3_IQ_DEMOS=... OMP_NUM_THREADS=1
     python benchmarks/input_lasso.py --env Hopper-v5 --n-demos 1 --seeds 0 10 11
+    python benchmarks/input_lasso.py --env FetchPush-v4 --n-demos 50 --networks 0 1 2 --n-eval-episodes 100
 
 Runs that already have a line are skipped.
 """
 
 import argparse
+import itertools
 import shlex
 import sys
 from typing import Any
@@ -17,16 +19,21 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from published import N_EVAL_EPISODES
-from run import RESULTS, git_commit
+from run import PACKAGES, RESULTS, git_commit
 from torch import nn
 
 from sb3_iq import load_demonstrations
 from sb3_iq.compare.environment import Environment
-from sb3_iq.compare.evaluation import returns_of
+from sb3_iq.compare.evaluation import play_with_success
 from sb3_iq.compare.results import append_line, read_lines
 
 PATH = RESULTS / "input-lasso.jsonl"
 STEPS, BATCH, RATE, AVERAGE = 4_000, 256, 1e-3, 2e-3
+
+
+def vectors(obs: Any) -> np.ndarray:
+    """:return: observations, those of a dictionary in the order of its keys, as arrays of shape (n, n_numbers)"""
+    return np.concatenate([obs[key] for key in sorted(obs)], axis=1) if isinstance(obs, dict) else np.asarray(obs)
 
 
 class Clone(nn.Module):
@@ -45,26 +52,28 @@ class Clone(nn.Module):
         """:return: actions scaled to [-1, 1], shape (batch, action_dim)"""
         return th.tanh(self.net(th.as_tensor((obs - self.mean) / self.std, dtype=th.float32)))
 
-    def predict(self, obs: np.ndarray, **_: Any) -> tuple[np.ndarray, None]:
+    def predict(self, obs: Any, **_: Any) -> tuple[np.ndarray, None]:
         """:return: actions in the environment's units"""
         with th.no_grad():
-            scaled = (self(obs).numpy() + 1) / 2
+            scaled = (self(vectors(obs)).numpy() + 1) / 2
         return self.space.low + scaled * (self.space.high - self.space.low), None
 
 
-def clone(env_id: str, n_demos: int, seed: int, lasso: float) -> dict[str, Any]:
+def clone(env_id: str, n_demos: int, seed: int, lasso: float, network_seed: int, n_episodes: int) -> dict[str, Any]:
     """
-    :param env_id: the environment, whose observations are vectors
+    :param env_id: the environment, whose observations are vectors, or dictionaries of vectors
     :param n_demos: the number of demonstrations
-    :param seed: the seed of their choice; the network and its batches are always the same
+    :param seed: the seed of their choice
     :param lasso: coefficient of the lasso
-    :return: the clone's mean and worst return
+    :param network_seed: the seed of the network and its batches
+    :param n_episodes: how many to play
+    :return: the clone's mean and worst return, and where the environment tells it the share of successes
     """
-    th.manual_seed(0)
-    environment = Environment(env_id)
+    th.manual_seed(network_seed)
+    environment = Environment(env_id, packages=tuple(PACKAGES[name] for name in PACKAGES if env_id.startswith(name)))
     space: Any = environment.make().action_space
     demonstrations = load_demonstrations(f"demos:{env_id}", n_trajectories=n_demos, seed=seed)
-    obs = np.concatenate([np.asarray(episode.obs)[:-1] for episode in demonstrations])
+    obs = np.concatenate([vectors(episode.obs)[:-1] for episode in demonstrations])
     acts = np.concatenate([episode.acts for episode in demonstrations])
     targets = th.as_tensor(2 * (acts - space.low) / (space.high - space.low) - 1, dtype=th.float32)
     network = Clone(obs, space)
@@ -82,8 +91,11 @@ def clone(env_id: str, n_demos: int, seed: int, lasso: float) -> dict[str, Any]:
             mean.lerp_(parameter.detach(), max(AVERAGE, 1 / (step + 1)))
     for mean, parameter in zip(averaged, network.parameters(), strict=True):
         parameter.data.copy_(mean)
-    returns = returns_of(network, environment, N_EVAL_EPISODES)
-    return {"return": round(float(returns.mean()), 1), "worst": round(float(returns.min()), 1)}
+    env = environment.vectorized(n_episodes)
+    returns, success_rate = play_with_success(network, env, n_episodes)
+    env.close()
+    found = {"return": round(float(returns.mean()), 1), "worst": round(float(returns.min()), 1)}
+    return found if success_rate is None else {**found, "success_rate": success_rate}
 
 
 def main() -> None:
@@ -91,18 +103,20 @@ def main() -> None:
     parser.add_argument("--env", required=True)
     parser.add_argument("--n-demos", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--networks", type=int, nargs="+", default=[0], metavar="SEED")
     parser.add_argument("--lasso", type=float, nargs="+", default=[0.0, 0.003])
+    parser.add_argument("--n-eval-episodes", type=int, default=N_EVAL_EPISODES)
     args = parser.parse_args()
     th.set_num_threads(1)
     command = shlex.join(["python", "benchmarks/input_lasso.py", *sys.argv[1:]])
-    for seed in args.seeds:
-        for lasso in args.lasso:
-            key = {"env": args.env, "n_demos": args.n_demos, "seed": seed, "lasso": lasso}
-            if any(all(line[name] == value for name, value in key.items()) for line in read_lines(PATH)):
-                continue
-            line = {**key, **clone(args.env, args.n_demos, seed, lasso), "commit": git_commit(), "command": command}
-            append_line(PATH, line)
-            print(line, flush=True)
+    for seed, network, lasso in itertools.product(args.seeds, args.networks, args.lasso):
+        key = {"env": args.env, "n_demos": args.n_demos, "seed": seed, "lasso": lasso, "network": network}
+        if any(all({"network": 0, **line}[name] == value for name, value in key.items()) for line in read_lines(PATH)):
+            continue
+        found = clone(args.env, args.n_demos, seed, lasso, network, args.n_eval_episodes)
+        line = {**key, **found, "commit": git_commit(), "command": command}
+        append_line(PATH, line)
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
