@@ -95,8 +95,8 @@ class Temperature(nn.Module):
 
 class TreatedObservations(BaseModel):
     """
-    What a policy does with observations: its features extractors get standardised vectors, and the batches that it learns
-    from hold shifted images.
+    What a policy does with observations: its features extractors get standardised vectors and images, and the batches that it
+    learns from hold shifted images.
     """
 
     normalizer: ObservationNormalizer
@@ -107,7 +107,7 @@ class TreatedObservations(BaseModel):
         self.random_shift = RandomShift(observation_space, random_shift)
 
     def _make_normalizer(self) -> None:
-        self.normalizer = ObservationNormalizer(self.observation_space)
+        self.normalizer = ObservationNormalizer(self.observation_space, self.normalize_images)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
@@ -25,6 +26,14 @@ def softened(variance: th.Tensor) -> th.Tensor:
     :return: standard deviations of at least 0.01: what is constant in the demonstrations is not blown up without end
     """
     return (variance + MIN_VARIANCE).sqrt()
+
+
+def of_all_pixels(variance: th.Tensor) -> th.Tensor:
+    """
+    :param variance: variances of the pixels of an image
+    :return: one standard deviation for all of them: pixels that hardly ever change stay small
+    """
+    return softened(variance.mean())
 
 
 def own_units_if_constant(variance: th.Tensor) -> th.Tensor:
@@ -78,21 +87,45 @@ class Standardize(nn.Module):
         self._limit = None
 
 
+class StandardizeImages(Standardize):
+    """
+    Takes the mean image from images, and divides by one standard deviation of all pixels. What is left is what changes:
+    without the background, a network sees small things, such as a ball of a few pixels, at once.
+
+    :param shape: shape of an image
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, of_all_pixels)
+
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        return (values - self.mean) / self.std  # the range of pixels bounds them
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}fitted" in state_dict:
+            super()._load_from_state_dict(state_dict, prefix, *args)
+        else:  # saved by an earlier version, whose networks saw images as they are
+            self.fitted.fill_(1.0)
+
+
 class ObservationNormalizer(nn.Module):
     """
-    Standardises vectors, be they an observation or entries of a dictionary of such. Images and one-hot codes stay as they are.
+    Standardises vectors and images, be they an observation or entries of a dictionary of such. One-hot codes stay as they are.
 
     It is one object, shared by all networks of a policy and saved with it.
 
     :param observation_space: the observation space
+    :param normalize_images: whether SB3 divides pixels by 255 first
     """
 
-    def __init__(self, observation_space: spaces.Space) -> None:
+    def __init__(self, observation_space: spaces.Space, normalize_images: bool = True) -> None:
         super().__init__()
+        self.observation_space, self.normalize_images = observation_space, normalize_images
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
-        vectors = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and not is_image(space)}
-        self.parts = nn.ModuleDict({key: Standardize(space.shape) for key, space in vectors.items()})
-        images = {key: space for key, space in named.items() if isinstance(space, spaces.Box) and is_image(space)}
+        boxes = {key: space for key, space in named.items() if isinstance(space, spaces.Box)}
+        images = {key: space for key, space in boxes.items() if is_image(space)}
+        parts = {key: (StandardizeImages if key in images else Standardize)(space.shape) for key, space in boxes.items()}
+        self.parts = nn.ModuleDict(parts)
         self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 
     def units(self) -> dict[str, th.Tensor | float]:
@@ -100,7 +133,7 @@ class ObservationNormalizer(nn.Module):
         :return: what observations are measured in, of each entry (``"obs"`` where there is but one) that has a measure: the
             demonstrations' standard deviations, shape of the entry, the range of images
         """
-        stds = {key: part.std for key, part in self.parts.items()}
+        stds = {key: part.std for key, part in self.parts.items() if key not in self.ranges}
         return {**stds, **self.ranges}  # type: ignore[dict-item]
 
     @property
@@ -112,8 +145,10 @@ class ObservationNormalizer(nn.Module):
         """
         :param obs: observations, batch first
         """
+        # As a features extractor gets them
+        inputs = preprocess_obs(obs, self.observation_space, self.normalize_images)  # type: ignore[arg-type]
         for key, part in self.parts.items():
-            part.fit(obs[key] if isinstance(obs, dict) else obs)  # type: ignore[operator]
+            part.fit(inputs[key] if isinstance(inputs, dict) else inputs)  # type: ignore[operator]
 
     def forward(self, obs: AnyObs) -> AnyObs:
         if isinstance(obs, dict):

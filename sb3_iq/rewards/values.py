@@ -126,7 +126,7 @@ def _typical_observations(policy: BasePolicy, n: int) -> PyTorchObs:
     generator = th.Generator().manual_seed(0)
     networks: Any = policy
     for key, part in networks.normalizer.parts.items():
-        if part.fitted:
+        if part.fitted and key not in networks.normalizer.ranges:
             noise = th.randn(n, *part.mean.shape, generator=generator).to(part.mean)
             tensors[key] = part.mean + part.std * noise
     return tensors if named is not None else tensors["obs"]

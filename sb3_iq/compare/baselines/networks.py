@@ -8,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -15,7 +16,7 @@ from sb3_iq.compare.baselines.task import Task, UnsuitedError
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn.normalization import Standardize
+from sb3_iq.iq_learn.normalization import Standardize, StandardizeImages
 from sb3_iq.observations import integer_pixels
 
 
@@ -34,6 +35,23 @@ class StandardizedExtractor(FlattenExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return self.standardize(super().forward(observations))
+
+
+class StandardizedCNN(NatureCNN):
+    """
+    NatureCNN of images standardised by the demonstrations' statistics, as IQ-Learn sees them.
+
+    :param observation_space: the observation space
+    :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \*obs_shape)
+    :param kwargs: more arguments of ``NatureCNN``
+    """
+
+    def __init__(self, observation_space: spaces.Box, rows: th.Tensor, **kwargs: Any) -> None:
+        super().__init__(observation_space, **kwargs)
+        self.standardize = StandardizeImages(tuple(rows.shape[1:])).fit(rows)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return super().forward(self.standardize(observations))
 
 
 def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
@@ -55,14 +73,16 @@ def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
 def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     """
     :param expert: the demonstrations' transitions
-    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors; images and dictionaries have SB3's extractors
+    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors and images; dictionaries have SB3's extractor
     """
     space = expert.observation_space
     kwargs: dict[str, Any] = {"net_arch": [256, 256]}
     if isinstance(space, spaces.Dict):
         return {**kwargs, "features_extractor_class": CombinedExtractor}
     if policy_name(space) == "CnnPolicy":
-        return {**kwargs, "features_extractor_class": NatureCNN, "normalize_images": integer_pixels(space)}
+        scaled = preprocess_obs(expert.all(at_most=2_000).observations, space, integer_pixels(space))  # type: ignore[arg-type]
+        own = {"features_extractor_class": StandardizedCNN, "features_extractor_kwargs": {"rows": scaled}}
+        return {**kwargs, **own, "normalize_images": integer_pixels(space)}
     if isinstance(space, spaces.Box):
         rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
         kwargs |= {"features_extractor_class": StandardizedExtractor, "features_extractor_kwargs": {"rows": rows}}
