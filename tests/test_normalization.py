@@ -15,23 +15,51 @@ SMALL = dict(batch_size=16, learning_starts=10, buffer_size=200, seed=0, device=
 
 def test_what_is_normalised():
     values = th.randn(500, 4, generator=th.Generator().manual_seed(0)) * th.tensor([100.0, 1.0, 0.1, 0.0]) + 7
-    image = th.rand(500, 3, 36, 36)
+    image = th.randint(0, 256, (500, 3, 36, 36), dtype=th.uint8)
+    image[:, 0] = 200  # a channel of background
     normalizer = ObservationNormalizer(
         spaces.Dict({"vector": spaces.Box(-1, 1, (4,)), "image": spaces.Box(0, 255, (3, 36, 36), np.uint8)})
     )
-    before = normalizer({"vector": values, "image": image})
-    assert th.equal(before["vector"], values) and not normalizer.fitted
+    inputs = {"vector": values, "image": image / 255}  # as SB3's networks get them
+    before = normalizer(inputs)
+    assert all(th.equal(before[key], inputs[key]) for key in inputs) and not normalizer.fitted
     normalizer.fit({"vector": values, "image": image})
-    after = normalizer({"vector": values, "image": image})
+    after = normalizer(inputs)
     assert th.allclose(after["vector"].mean(dim=0), th.zeros(4), atol=1e-4)
     assert th.allclose(after["vector"].std(dim=0), th.tensor([1.0, 1.0, 1.0, 0.0]), atol=0.01)
-    assert th.equal(after["image"], image) and normalizer.fitted
-    far = normalizer({"vector": values + 1e6, "image": image})["vector"]
+    assert normalizer.fitted
+    # One standard deviation for all pixels, which are not clipped: the background is 0
+    assert after["image"].mean().abs() < 1e-3 and after["image"].std() == pytest.approx(1, abs=0.01)
+    assert after["image"][:, 0].abs().max() < 1e-3 and after["image"][:, 1:].std() == pytest.approx(1.5**0.5, abs=0.02)
+    assert normalizer.units()["image"] == 255
+    far = normalizer({**inputs, "vector": values + 1e6})["vector"]
     assert far.max() == 10
 
 
-@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3), IMAGE])
-def test_one_hot_codes_and_images_stay(space):
+def test_small_things_on_a_large_background_count():
+    """A ball of four pixels on 84 x 84, which moves over a picture that stays: as large as if it were alone."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 84, 84)).astype(np.uint8)
+    images = np.repeat(picture[None], 80, axis=0)
+    for i, image in enumerate(images):
+        image[0, 40:42, i : i + 2] = 255
+    space = spaces.Box(0, 255, (1, 84, 84), np.uint8)
+    normalizer = ObservationNormalizer(space)
+    normalizer.fit(th.as_tensor(images))
+    seen = normalizer(th.as_tensor(images) / 255)
+    ball = th.as_tensor(images != picture)
+    assert seen[ball].square().sum() > 0.9 * seen.square().sum()
+
+
+def test_networks_of_an_earlier_version_see_images_as_they_are():
+    normalizer = ObservationNormalizer(IMAGE)
+    normalizer.load_state_dict({})
+    assert normalizer.fitted
+    obs = th.rand(3, *IMAGE.shape)
+    assert th.equal(normalizer(obs), obs)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3)])
+def test_one_hot_codes_stay(space):
     normalizer = ObservationNormalizer(space)
     assert normalizer.fitted
     obs = th.rand(3, 5)
@@ -51,13 +79,14 @@ def test_all_networks_share_one_that_is_saved(observation_space, action_space, o
     assert normalizer.fitted
     found = {id(module) for module in model.policy.modules() if isinstance(module, ObservationNormalizer)}
     assert found == {id(normalizer)}
-    (part,) = normalizer.parts.values()
+    key = "vector" if observation_space is DICT else "obs"
+    part = normalizer.parts[key]
     expert = model.expert_buffer.all().observations
-    expert = expert["vector"] if isinstance(expert, dict) else expert
+    expert = expert[key] if isinstance(expert, dict) else expert
     assert th.allclose(part.mean, expert.mean(dim=0), atol=1e-6)
     model.save(tmp_path / "model")
     loaded = IQLearn.load(tmp_path / "model", env=env)
-    (other,) = loaded.policy.normalizer.parts.values()
+    other = loaded.policy.normalizer.parts[key]
     assert th.equal(part.mean, other.mean) and th.equal(part.std, other.std)
     obs = env.observation_space.sample()
     assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])

@@ -42,7 +42,7 @@ class StandardizedCNN(NatureCNN):
     NatureCNN of images standardised by the demonstrations' statistics, as IQ-Learn sees them.
 
     :param observation_space: the observation space
-    :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \*obs_shape)
+    :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \\*obs_shape)
     :param kwargs: more arguments of ``NatureCNN``
     """
 
