@@ -38,10 +38,10 @@ def test_learning(policy, space, action_space, offline):
     model = make_model(policy, space, action_space, offline=offline, **kwargs).learn(14)
     assert_finite(model)
     assert not model.policy.normalize_images
-    # Pixels have one standard deviation, and what lies beside an image one a number
+    # Pixels are centred in their own unit, and what lies beside an image is standardised
     parts = model.policy.normalizer.parts
     assert list(parts) == (["obs"] if policy == "CnnPolicy" else ["image", "vector"])
-    assert len(parts["obs" if policy == "CnnPolicy" else "image"].std.unique()) == 1
+    assert set(parts["obs" if policy == "CnnPolicy" else "image"].std.unique()) == {1.0}
     extractors = [module for module in model.policy.modules() if isinstance(module, NatureCNN)]
     assert extractors and model.policy.random_shift.pixels == {"image" if policy == "MultiInputPolicy" else "": 1}
     # The distance of pixels is no prior

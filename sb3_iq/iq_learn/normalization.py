@@ -28,14 +28,6 @@ def softened(variance: th.Tensor) -> th.Tensor:
     return (variance + MIN_VARIANCE).sqrt()
 
 
-def of_all_pixels(variance: th.Tensor) -> th.Tensor:
-    """
-    :param variance: variances of the pixels of an image
-    :return: one standard deviation for all of them: pixels that hardly ever change stay small
-    """
-    return softened(variance.mean())
-
-
 def own_units_if_constant(variance: th.Tensor) -> th.Tensor:
     """
     :param variance: variances
@@ -87,19 +79,20 @@ class Standardize(nn.Module):
         self._limit = None
 
 
-class StandardizeImages(Standardize):
+class CenterImages(Standardize):
     """
-    Takes the mean image from images, and divides by one standard deviation of all pixels. What is left is what changes:
-    without the background, a network sees small things, such as a ball of a few pixels, at once.
+    x -> x - mean, the mean image. What is left is what changes: with the background, a network hardly learns of small things,
+    such as a ball of a few pixels. The unit of pixels stays: divided by their standard deviation, little data is learned by
+    heart.
 
     :param shape: shape of an image
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, of_all_pixels)
+        super().__init__(shape, th.ones_like)
 
     def forward(self, values: th.Tensor) -> th.Tensor:
-        return (values - self.mean) / self.std  # the range of pixels bounds them
+        return values - self.mean
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         if f"{prefix}fitted" in state_dict:
@@ -110,7 +103,7 @@ class StandardizeImages(Standardize):
 
 class ObservationNormalizer(nn.Module):
     """
-    Standardises vectors and images, be they an observation or entries of a dictionary of such. One-hot codes stay as they are.
+    Standardises vectors and centres images, be they an observation or entries of a dictionary of such. One-hot codes stay.
 
     It is one object, shared by all networks of a policy and saved with it.
 
@@ -124,7 +117,7 @@ class ObservationNormalizer(nn.Module):
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
         boxes = {key: space for key, space in named.items() if isinstance(space, spaces.Box)}
         images = {key: space for key, space in boxes.items() if is_image(space)}
-        parts = {key: (StandardizeImages if key in images else Standardize)(space.shape) for key, space in boxes.items()}
+        parts = {key: (CenterImages if key in images else Standardize)(space.shape) for key, space in boxes.items()}
         self.parts = nn.ModuleDict(parts)
         self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 

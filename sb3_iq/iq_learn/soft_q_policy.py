@@ -35,8 +35,8 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
     The parameters are those of SB3's ``DQNPolicy`` and
 
     :param q_bound: bound Q to this size by a tanh, if given
-    :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations, and images
-        by their mean image and one standard deviation of all pixels
+    :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations, and
+        the demonstrations' mean image is taken from images
     :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
         :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
     """

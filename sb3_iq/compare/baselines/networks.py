@@ -16,7 +16,7 @@ from sb3_iq.compare.baselines.task import Task, UnsuitedError
 from sb3_iq.compare.environment import policy_name
 from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.demonstrations import ExpertBuffer
-from sb3_iq.iq_learn.normalization import Standardize, StandardizeImages
+from sb3_iq.iq_learn.normalization import CenterImages, Standardize
 from sb3_iq.observations import integer_pixels
 
 
@@ -37,9 +37,9 @@ class StandardizedExtractor(FlattenExtractor):
         return self.standardize(super().forward(observations))
 
 
-class StandardizedCNN(NatureCNN):
+class CenteredCNN(NatureCNN):
     """
-    NatureCNN of images standardised by the demonstrations' statistics, as IQ-Learn sees them.
+    NatureCNN of images without the demonstrations' mean image, as IQ-Learn sees them.
 
     :param observation_space: the observation space
     :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \\*obs_shape)
@@ -48,10 +48,10 @@ class StandardizedCNN(NatureCNN):
 
     def __init__(self, observation_space: spaces.Box, rows: th.Tensor, **kwargs: Any) -> None:
         super().__init__(observation_space, **kwargs)
-        self.standardize = StandardizeImages(tuple(rows.shape[1:])).fit(rows)
+        self.center = CenterImages(tuple(rows.shape[1:])).fit(rows)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
-        return super().forward(self.standardize(observations))
+        return super().forward(self.center(observations))
 
 
 def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
@@ -73,7 +73,7 @@ def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
 def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     """
     :param expert: the demonstrations' transitions
-    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors and images; dictionaries have SB3's extractor
+    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors and centred images; dictionaries have SB3's extractor
     """
     space = expert.observation_space
     kwargs: dict[str, Any] = {"net_arch": [256, 256]}
@@ -81,7 +81,7 @@ def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
         return {**kwargs, "features_extractor_class": CombinedExtractor}
     if policy_name(space) == "CnnPolicy":
         scaled = preprocess_obs(expert.all(at_most=2_000).observations, space, integer_pixels(space))  # type: ignore[arg-type]
-        own = {"features_extractor_class": StandardizedCNN, "features_extractor_kwargs": {"rows": scaled}}
+        own = {"features_extractor_class": CenteredCNN, "features_extractor_kwargs": {"rows": scaled}}
         return {**kwargs, **own, "normalize_images": integer_pixels(space)}
     if isinstance(space, spaces.Box):
         rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
