@@ -41,7 +41,7 @@ def test_learning(policy, space, action_space, offline):
     # Pixels are centred in their own unit, and what lies beside an image is standardised
     parts = model.policy.normalizer.parts
     assert list(parts) == (["obs"] if policy == "CnnPolicy" else ["image", "vector"])
-    assert set(parts["obs" if policy == "CnnPolicy" else "image"].std.unique()) == {1.0}
+    assert parts["obs" if policy == "CnnPolicy" else "image"].std.unique().tolist() == [1.0]
     extractors = [module for module in model.policy.modules() if isinstance(module, NatureCNN)]
     assert extractors and model.policy.random_shift.pixels == {"image" if policy == "MultiInputPolicy" else "": 1}
     # The distance of pixels is no prior

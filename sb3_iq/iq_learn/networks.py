@@ -95,8 +95,8 @@ class Temperature(nn.Module):
 
 class TreatedObservations(BaseModel):
     """
-    What a policy does with observations: its features extractors get standardised vectors and centred images, and the batches that it
-    learns from hold shifted images.
+    What a policy does with observations: its features extractors get standardised vectors and centred images, and the batches
+    that it learns from hold shifted images.
     """
 
     normalizer: ObservationNormalizer

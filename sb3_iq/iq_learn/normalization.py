@@ -10,12 +10,14 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_iq.observations import is_image
+from sb3_iq.observations import channels_first, is_image
 
 # What is far from the demonstrations stays in a network's range
 MAX_MAGNITUDE = 10.0
 MIN_VARIANCE = 1e-4
 MIN_STD = 1e-3
+# Whose pixels' median is taken
+MAX_IMAGES = 200
 
 AnyObs = TypeVar("AnyObs", th.Tensor, dict[str, th.Tensor])
 
@@ -81,15 +83,28 @@ class Standardize(nn.Module):
 
 class CenterImages(Standardize):
     """
-    x -> x - mean, the mean image. What is left is what changes: with the background, a network hardly learns of small things,
-    such as a ball of a few pixels. The unit of pixels stays: divided by their standard deviation, little data is learned by
-    heart.
+    x -> x - b, the background: the median brightness of each channel of the demonstrations. Where the background is not 0, a
+    network hardly learns of small things, such as a ball of a few pixels. One number for each channel keeps images the same
+    wherever things are in them, and the unit of pixels stays: with the mean image, or divided by a standard deviation, little
+    data is learned by heart.
 
-    :param shape: shape of an image
+    :param space: of images
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, th.ones_like)
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__(space.shape, th.ones_like)
+        self.axis = 0 if channels_first(space) else 2
+
+    def fit(self, values: th.Tensor) -> "CenterImages":
+        """
+        :param values: images, batch first
+        :return: itself
+        """
+        some = values[:: -(-len(values) // MAX_IMAGES)].to(self.mean)
+        background = some.movedim(1 + self.axis, 0).flatten(1).median(dim=1).values
+        self.mean.copy_(background.view([-1 if axis == self.axis else 1 for axis in range(3)]))
+        self.fitted.fill_(1.0)
+        return self
 
     def forward(self, values: th.Tensor) -> th.Tensor:
         return values - self.mean
@@ -117,8 +132,9 @@ class ObservationNormalizer(nn.Module):
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
         boxes = {key: space for key, space in named.items() if isinstance(space, spaces.Box)}
         images = {key: space for key, space in boxes.items() if is_image(space)}
-        parts = {key: (CenterImages if key in images else Standardize)(space.shape) for key, space in boxes.items()}
-        self.parts = nn.ModuleDict(parts)
+        self.parts = nn.ModuleDict(
+            {key: CenterImages(space) if key in images else Standardize(space.shape) for key, space in boxes.items()}
+        )
         self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 
     def units(self) -> dict[str, th.Tensor | float]:

@@ -44,7 +44,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
     :param layer_norm: whether the critics' hidden layers are normalised (LayerNorm); typically True
     :param q_bound: bound Q to this size by a tanh, if given
     :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations, and
-        the demonstrations' mean image is taken from images
+        the background of images, the median of each channel, is 0
     :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
         :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
     :param actor_tau: coefficient of the moving average of the actor which deterministic predictions are made by, in (0, 1],

@@ -36,7 +36,7 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
 
     :param q_bound: bound Q to this size by a tanh, if given
     :param normalize_obs: whether vectors are standardised by the mean and standard deviation of the demonstrations, and
-        the demonstrations' mean image is taken from images
+        the background of images, the median of each channel, is 0
     :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
         :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
     """

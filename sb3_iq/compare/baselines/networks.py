@@ -39,7 +39,7 @@ class StandardizedExtractor(FlattenExtractor):
 
 class CenteredCNN(NatureCNN):
     """
-    NatureCNN of images without the demonstrations' mean image, as IQ-Learn sees them.
+    NatureCNN of images whose background is 0, as IQ-Learn sees them.
 
     :param observation_space: the observation space
     :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \\*obs_shape)
@@ -48,7 +48,7 @@ class CenteredCNN(NatureCNN):
 
     def __init__(self, observation_space: spaces.Box, rows: th.Tensor, **kwargs: Any) -> None:
         super().__init__(observation_space, **kwargs)
-        self.center = CenterImages(tuple(rows.shape[1:])).fit(rows)
+        self.center = CenterImages(observation_space).fit(rows)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return super().forward(self.center(observations))
@@ -73,7 +73,8 @@ def expert_buffer(task: Task, env: VecEnv) -> ExpertBuffer:
 def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     """
     :param expert: the demonstrations' transitions
-    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors and centred images; dictionaries have SB3's extractor
+    :return: two layers of 256 units, as IQ-Learn has, on standardised vectors and centred images; dictionaries have SB3's
+        extractor
     """
     space = expert.observation_space
     kwargs: dict[str, Any] = {"net_arch": [256, 256]}
