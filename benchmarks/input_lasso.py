@@ -19,11 +19,10 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from published import N_EVAL_EPISODES
-from run import PACKAGES, RESULTS, git_commit
+from run import RESULTS, environment_of, git_commit
 from torch import nn
 
 from sb3_iq import load_demonstrations
-from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.evaluation import play_with_success
 from sb3_iq.compare.results import append_line, read_lines
 
@@ -32,7 +31,11 @@ STEPS, BATCH, RATE, AVERAGE = 4_000, 256, 1e-3, 2e-3
 
 
 def vectors(obs: Any) -> np.ndarray:
-    """:return: observations, those of a dictionary in the order of its keys, as arrays of shape (n, n_numbers)"""
+    """
+    :param obs: observations, or a dictionary of such
+    :return: those of a dictionary in the order of its keys, shape (n, n_numbers). In their own precision, unlike
+        :func:`sb3_iq.rewards.ends.vectors`: in another one, the same command has another return
+    """
     return np.concatenate([obs[key] for key in sorted(obs)], axis=1) if isinstance(obs, dict) else np.asarray(obs)
 
 
@@ -70,7 +73,7 @@ def clone(env_id: str, n_demos: int, seed: int, lasso: float, network_seed: int,
     :return: the clone's mean and worst return, and where the environment tells it the share of successes
     """
     th.manual_seed(network_seed)
-    environment = Environment(env_id, packages=tuple(PACKAGES[name] for name in PACKAGES if env_id.startswith(name)))
+    environment = environment_of(env_id)
     space: Any = environment.make().action_space
     demonstrations = load_demonstrations(f"demos:{env_id}", n_trajectories=n_demos, seed=seed)
     obs = np.concatenate([vectors(episode.obs)[:-1] for episode in demonstrations])

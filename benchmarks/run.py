@@ -30,7 +30,7 @@ from sb3_iq.compare.driver import load_all
 from sb3_iq.compare.environment import Environment
 from sb3_iq.compare.evaluation import random_return
 from sb3_iq.compare.provenance import git_commit
-from sb3_iq.compare.results import Row, append_line, read_lines
+from sb3_iq.compare.results import Row, append_line, key_of, read_lines
 from sb3_iq.compare.suites import RANDOM
 from sb3_iq.demonstrations import Demonstrations
 
@@ -42,6 +42,14 @@ EXPERTS = Path(__file__).parents[1] / "examples" / "experts"
 PACKAGES = {"Fetch": "gymnasium_robotics", "CartPoleFrames": "cartpole_frames", "PongFrames": "pong"}
 # What a line calls an algorithm of a comparison that has another name there
 ALGORITHMS = {"bc": "iq/bc"}
+
+
+def environment_of(env_id: str) -> Environment:
+    """
+    :param env_id: its id
+    :return: the environment, with the module that registers it
+    """
+    return Environment(env_id, packages=tuple(PACKAGES[name] for name in PACKAGES if env_id.startswith(name)))
 
 
 def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def comparisons(runs: list[Run]) -> Iterator[tuple[Protocol, Demonstrations, dic
         common = (run.env, run.demos, run.timesteps, run.eval_freq, run.n_eval_episodes)
         groups[common, run.subsample_freq, run.held_out].append(run)
     for ((env, demos, timesteps, eval_freq, n_eval_episodes), *_), members in groups.items():
-        environment = Environment(env, packages=tuple(PACKAGES[name] for name in PACKAGES if env.startswith(name)))
+        environment = environment_of(env)
         demonstrations = load_all(demos, environment)
         protocol = Protocol(
             environment,
@@ -142,7 +150,7 @@ def do(suite: str, runs: list[Run], out: Path, n_jobs: int) -> list[str]:
             print(f"{run.algorithm.label} {env} seed {run.seed}: {point if 'mean' in point else 'started'}", flush=True)
 
         for row in Local(n_jobs)([as_compared(run) for run in members.values()], protocol, demonstrations, tell):
-            run = members[row["algo"], row["n_demos"], row["seed"]]
+            run = members[key_of(row)]
             kind, _, reason = (row["error"] or "").partition(": ")
             if row["error"] and kind != "NonFiniteLossError":
                 errors.append(f"{suite}: {run}: {row['error']}")

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs' processes: small networks, several at a time
     from sb3_iq.compare.driver import compare, report
     from sb3_iq.compare.report import FILES
+    from sb3_iq.compare.results import key_of
 
     try:
         if args.report is not None:
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"In {args.out}: {', '.join(name for name in files if (args.out / name).exists())}")
     failed = [row for row in rows if row["error"]]
     for row in failed:
-        print(f"failed: {describe(row['algo'], row['n_demos'], row['seed'])}: {row['error']}", file=sys.stderr)
+        print(f"failed: {describe(*key_of(row))}: {row['error']}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sb3_iq.compare.comparison import Run, describe
 from sb3_iq.compare.evaluation import Point
-from sb3_iq.compare.results import Row
+from sb3_iq.compare.results import Row, key_of
 
 SECONDS_BETWEEN_LINES = 30
 
@@ -60,9 +60,9 @@ class Progress:
         """
         self.n_done += 1
         self.n_failed += bool(row["error"])
-        self._running.pop((row["algo"], row["n_demos"], row["seed"]), None)
+        self._running.pop(key_of(row), None)
         end = row["error"] or f"return {row['return_mean']:.1f}, score {row['score']:.2f}"
-        line = f"{describe(row['algo'], row['n_demos'], row['seed'])}: {end}"
+        line = f"{describe(*key_of(row))}: {end}"
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

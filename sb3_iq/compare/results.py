@@ -16,6 +16,14 @@ Row = dict[str, Any]
 PROTOCOL_FILE = "comparison.json"
 
 
+def key_of(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    """
+    :param row: of a run
+    :return: what tells runs of one comparison apart, the same as :attr:`~sb3_iq.compare.comparison.Run.key`
+    """
+    return row["algo"], row["n_demos"], row["seed"]
+
+
 def read_lines(path: Path) -> list[Row]:
     """
     :param path: a file with an object of JSON on each line; one that does not exist holds none
@@ -160,7 +168,7 @@ class Results:
         rows: dict[tuple[str, int, int], Row] = {}
         for path in sorted(self.folder.glob("results*.jsonl")):
             for row in read_lines(path):
-                key = row["algo"], row["n_demos"], row["seed"]
+                key = key_of(row)
                 if key not in rows or rows[key].get("error"):
                     rows[key] = row
         return list(rows.values())
@@ -180,6 +188,6 @@ def missing(runs: list[Run], rows: list[Row], shard: tuple[int, int] | None, ret
     :param retry_failed: whether runs that failed are to be done again
     :return: the runs to do
     """
-    done = {(row["algo"], row["n_demos"], row["seed"]) for row in rows if not (retry_failed and row.get("error"))}
+    done = {key_of(row) for row in rows if not (retry_failed and row.get("error"))}
     own = runs if shard is None else runs[shard[0] - 1 :: shard[1]]
     return [run for run in own if run.key not in done]

@@ -164,12 +164,12 @@ def _parameters(*classes: type) -> set[str]:
 def _split(rl_kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the arguments of IQLearn, and the names of those that only the learners of ``SQIL`` have."""
     set_here = {"policy": "policy", "env": "venv", "expert_data": "demonstrations"}
+    ours, theirs = _parameters(IQLearn), _parameters(SAC, DQN)
     for name in rl_kwargs:
         if name in set_here:
             raise TypeError(f"rl_kwargs holds {name!r}: give it to IQLearnTrainer itself, as {set_here[name]}")
-        if name not in _parameters(IQLearn, SAC, DQN):
+        if name not in ours | theirs:
             raise TypeError(f"rl_kwargs holds {shorten(name)}: IQLearn has no such argument. Leave it out")
-    ours = _parameters(IQLearn)
     return {name: value for name, value in rl_kwargs.items() if name in ours}, [name for name in rl_kwargs if name not in ours]
 
 

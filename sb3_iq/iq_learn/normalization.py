@@ -89,18 +89,21 @@ class CenterImages(Standardize):
     data is learned by heart.
 
     :param space: of images
+    :param normalize_images: whether SB3 divides pixels by 255 first
     """
 
-    def __init__(self, space: spaces.Box) -> None:
-        super().__init__(space.shape, th.ones_like)
+    def __init__(self, space: spaces.Box, normalize_images: bool) -> None:
+        super().__init__(space.shape)
+        self.space, self.normalize_images = space, normalize_images
         self.axis = 0 if channels_first(space) else 2
 
     def fit(self, values: th.Tensor) -> "CenterImages":
         """
-        :param values: images, batch first
+        :param values: images as the environment gives them, batch first
         :return: itself
         """
-        some = values[:: -(-len(values) // MAX_IMAGES)].to(self.mean)
+        some: Any = preprocess_obs(values[:: -(-len(values) // MAX_IMAGES)], self.space, self.normalize_images)
+        some = some.to(self.mean)
         background = some.movedim(1 + self.axis, 0).flatten(1).median(dim=1).values
         self.mean.copy_(background.view([-1 if axis == self.axis else 1 for axis in range(3)]))
         self.fitted.fill_(1.0)
@@ -128,12 +131,14 @@ class ObservationNormalizer(nn.Module):
 
     def __init__(self, observation_space: spaces.Space, normalize_images: bool = True) -> None:
         super().__init__()
-        self.observation_space, self.normalize_images = observation_space, normalize_images
         named = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"obs": observation_space}
         boxes = {key: space for key, space in named.items() if isinstance(space, spaces.Box)}
         images = {key: space for key, space in boxes.items() if is_image(space)}
         self.parts = nn.ModuleDict(
-            {key: CenterImages(space) if key in images else Standardize(space.shape) for key, space in boxes.items()}
+            {
+                key: CenterImages(space, normalize_images) if key in images else Standardize(space.shape)
+                for key, space in boxes.items()
+            }
         )
         self.ranges = {key: float(space.high.flat[0] - space.low.flat[0]) for key, space in images.items()}
 
@@ -154,10 +159,8 @@ class ObservationNormalizer(nn.Module):
         """
         :param obs: observations, batch first
         """
-        # As a features extractor gets them
-        inputs = preprocess_obs(obs, self.observation_space, self.normalize_images)  # type: ignore[arg-type]
         for key, part in self.parts.items():
-            part.fit(inputs[key] if isinstance(inputs, dict) else inputs)  # type: ignore[operator]
+            part.fit(obs[key] if isinstance(obs, dict) else obs)  # type: ignore[operator]
 
     def forward(self, obs: AnyObs) -> AnyObs:
         if isinstance(obs, dict):

@@ -8,7 +8,6 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -42,13 +41,13 @@ class CenteredCNN(NatureCNN):
     NatureCNN of images whose background is 0, as IQ-Learn sees them.
 
     :param observation_space: the observation space
-    :param rows: the demonstrations' images as SB3 preprocesses them, shape (n, \\*obs_shape)
+    :param center: fitted to the demonstrations, shared by all networks
     :param kwargs: more arguments of ``NatureCNN``
     """
 
-    def __init__(self, observation_space: spaces.Box, rows: th.Tensor, **kwargs: Any) -> None:
+    def __init__(self, observation_space: spaces.Box, center: CenterImages, **kwargs: Any) -> None:
         super().__init__(observation_space, **kwargs)
-        self.center = CenterImages(observation_space).fit(rows)
+        self.center = center
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return super().forward(self.center(observations))
@@ -81,8 +80,9 @@ def policy_kwargs(expert: ExpertBuffer) -> dict[str, Any]:
     if isinstance(space, spaces.Dict):
         return {**kwargs, "features_extractor_class": CombinedExtractor}
     if policy_name(space) == "CnnPolicy":
-        scaled = preprocess_obs(expert.all(at_most=2_000).observations, space, integer_pixels(space))  # type: ignore[arg-type]
-        own = {"features_extractor_class": CenteredCNN, "features_extractor_kwargs": {"rows": scaled}}
+        images: Any = expert.all(at_most=2_000).observations
+        center = CenterImages(space, integer_pixels(space)).fit(images)  # type: ignore[arg-type]
+        own = {"features_extractor_class": CenteredCNN, "features_extractor_kwargs": {"center": center}}
         return {**kwargs, **own, "normalize_images": integer_pixels(space)}
     if isinstance(space, spaces.Box):
         rows = th.as_tensor(expert.all(at_most=10_000).observations).float()
