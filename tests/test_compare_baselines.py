@@ -223,6 +223,30 @@ def test_clone_of_actions_of_several_parts(monkeypatch, action_space):
     assert done.gradient_steps == 12
 
 
+@pytest.mark.parametrize("space", [BOX, IMAGE], ids=["vectors", "images"])
+def test_clone_of_continuous_actions(monkeypatch, space):
+    """It minimises the squared error, of features that it learns itself, and predicts by an average, as IQ-Learn does."""
+    task, found = replace(task_of(monkeypatch, space, WIDE_BOX), timesteps=40), []
+    clone = iq_bc.clone
+
+    def watched(model, n_steps, callback):
+        rows = model.expert_buffer.all(at_most=256)
+        parts = (*model.actor.features_extractor.parameters(), *model.actor.mu.parameters(), *model.actor.log_std.parameters())
+        before = [parameter.detach().clone() for parameter in parts]
+        errors = [model.policy.cloning_loss(rows.observations, rows.actions)]
+        clone(model, n_steps, callback)
+        errors.append(model.policy.cloning_loss(rows.observations, rows.actions))
+        found.extend([model.actor, model.policy.averaged_actor, *errors])
+        moved = [not th.equal(now, then) for now, then in zip(parts, before, strict=True)]
+        assert moved == [True] * (len(moved) - 2) + [False] * 2
+
+    monkeypatch.setattr(iq_bc, "clone", watched)
+    iq_bc.train(task, {"batch_size": 32, "learning_rate": 1e-3}, evaluations(task))
+    actor, averaged, error_before, error_after = found
+    assert error_after < error_before
+    assert not th.equal(actor.mu.weight, averaged.mu.weight)
+
+
 def test_replay_buffer_is_as_large_as_the_budget():
     assert iq.make(TASK, {}, TASK.venv()).buffer_size == TASK.timesteps + 1
     assert iq.make(TASK, {"buffer_size": 50}, TASK.venv()).buffer_size == 50

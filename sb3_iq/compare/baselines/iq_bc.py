@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_iq import IQLearn
@@ -29,7 +30,11 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     :param evaluations: what to add to
     """
     env = task.venv()
-    model = iq.make(task, {**given, "offline": True}, env)
+    settings = {**given, "offline": True}
+    if isinstance(env.action_space, spaces.Box):
+        # There is no critic to learn the features of images
+        settings["policy_kwargs"] = {**given.get("policy_kwargs", {}), "share_features_extractor": False}
+    model = iq.make(task, settings, env)
     clone(model, task.timesteps, EvaluationCallback(evaluations))
     evaluations.gradient_steps = model.num_timesteps
     evaluations.finish(model, model.num_timesteps)
@@ -38,8 +43,9 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
 
 def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     """
-    Maximise the likelihood of the expert's actions, with the model's policy network, its size of batches, and Adam at the
-    model's initial learning rate.
+    Train the model's policy network to take the expert's actions: by their likelihood if they are discrete, by the squared
+    error of the actor's deterministic actions if they are continuous, as the term of cloning in IQ-Learn's own loss. The size
+    of batches is the model's, so is the initial learning rate, of Adam, and so is the average of the actor that predicts.
 
     :param model: an offline IQLearn model with demonstrations; its policy is changed
     :param n_steps: number of gradient steps
@@ -50,20 +56,19 @@ def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
     model.policy.normalizer.fit(model.expert_buffer.all(at_most=2_000).observations)
     network = model.q_net if model.actor is None else model.actor
     optimizer = th.optim.Adam(network.parameters(), lr=model.lr_schedule(1))
-    for step in range(1, n_steps + 1):
+    for n_updates in range(n_steps):
         model.policy.set_training_mode(True)
         batch = model.expert_buffer.sample(model.batch_size)
         observations = model.policy.random_shift(batch.observations)
-        if model.actor is None:
-            loss = model.policy.action_outputs_loss(model.q_net(observations), batch.actions)
+        if isinstance(model.policy, SACPolicy):
+            loss = model.policy.cloning_loss(observations, batch.actions)
         else:
-            loss = -model.policy.log_likelihood(observations, batch.actions).mean()
+            loss = model.policy.action_outputs_loss(model.q_net(observations), batch.actions)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        model.num_timesteps = step
+        model.num_timesteps += 1
         if isinstance(model.policy, SACPolicy):
-            # Deterministic predictions are the averaged actor's, which has no part in behavioural cloning
-            model.policy.averaged_actor.load_state_dict(model.policy.actor.state_dict())
+            model.policy.average_actor(n_updates)
         if not callback.on_step():
             break
