@@ -1,7 +1,7 @@
 """
 Plot the evaluations of suites over environment steps, one panel an environment, and below what was logged of the training.
 
-    python benchmarks/curves.py mujoco mujoco-bc --out docs/_static/mujoco.png
+    python benchmarks/curves.py mujoco --out docs/_static/mujoco.png
 
 Lines are means of the seeds, bands one standard error. Clones take no environment steps: their final return is a level line.
 """

@@ -106,14 +106,11 @@ def suites() -> dict[str, list[Run]]:
             Run(env, f"demos:{env}", 1, 2_000, seed, eval_freq=2_000)
             for env, seed in itertools.product(("Hopper-v5", "Ant-v5"), fresh)
         ],
-        # Clones of the same demonstrations as "mujoco" and "continuous"
-        **{
-            name: [
-                Run(env, f"demos:{env}", 1, 10_000, seed, "bc", True, eval_freq=1_000)
-                for env, seed in itertools.product(control, of_suite)
-            ]
-            for name, of_suite in (("mujoco-bc", seeds), ("continuous-bc", fresh))
-        },
+        # Clones of the same demonstrations as "continuous"
+        "continuous-bc": [
+            Run(env, f"demos:{env}", 1, 10_000, seed, algo, algo == "bc", eval_freq=1_000)
+            for algo, env, seed in itertools.product(("bc", "sb3/bc"), control, fresh)
+        ],
         # The default without each of its ingredients, beside the default itself. Not terminal_value: where no demonstration
         # ends, a terminal state is worth 0 either way
         "ablation": [

@@ -108,8 +108,7 @@ def text(value: object) -> str:
 suites = {f"results_{path.stem.replace('-', '_')}": read_runs(path) for path in RESULTS.glob("*.jsonl")}
 myst_substitutions = {name: table(runs) for name, runs in suites.items() if runs}
 myst_substitutions |= {name.replace("results_", "compared_"): side_by_side(runs) for name, runs in suites.items() if runs}
-both = suites["results_mujoco"] + suites["results_mujoco_bc"]
-myst_substitutions |= {"compared_mujoco": side_by_side(both), "compared_mujoco_last_five": side_by_side(both, last_five=True)}
+myst_substitutions["compared_mujoco_last_five"] = side_by_side(suites["results_mujoco"], last_five=True)
 myst_substitutions |= {"by_setting_ablation": by_setting(suites["results_ablation"]), "summary": summary()}
 with_clones = suites["results_continuous"] + suites["results_continuous_bc"]
 myst_substitutions["compared_with_clones"] = side_by_side(with_clones, last_five=True)

@@ -60,7 +60,7 @@ def random_returns(n_episodes: int, seed: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20_000, help="number of gradient steps")
+    parser.add_argument("--steps", type=int, default=10_000, help="number of gradient steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of the figure and of the model")
     args = parser.parse_args()
