@@ -39,22 +39,25 @@ def runs_of(
     return [run for task, run in each if (run["env"], run["n_trajectories"]) == task]
 
 
-def compared() -> list[dict]:
-    """:return: the runs of the comparisons, in the order of the tasks; the clones to convergence are the table's"""
-    runs = runs_of(COMPARED, lambda env: read_comparison(RESULTS / "compare" / env))
-    named = []
+def named(runs: list[dict]) -> list[dict]:
+    """
+    :param runs: of comparisons or suites
+    :return: those of the table, by its names of algorithms; its clones are those to convergence
+    """
+    found = []
     for run in runs:
         if run["algo"] in ON_POLICY:
             # Its settings are those of the file that comes with the package
-            named.append({**run, "algo": ON_POLICY[run["algo"]], "settings": {}, "final": run["return_mean"]})
-        else:
-            named.append({**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run)
-    return named
+            found.append({**run, "algo": ON_POLICY[run["algo"]], "settings": {}, "final": run["return_mean"]})
+        elif run["algo"] != "bc":
+            found.append({**run, "algo": "bc"} if run["algo"] == "sb3/bc" else run)
+    return found
 
 
 def summary() -> str:
     """:return: the table: first the tasks of comparisons, then those of suites"""
-    return side_by_side(compared() + runs_of(ONLINE), LABELS)
+    compared = runs_of(COMPARED, lambda env: read_comparison(RESULTS / "compare" / env))
+    return side_by_side(named(compared + runs_of(ONLINE)), LABELS)
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def main() -> None:
 
     from sb3_iq.compare.curves import plot_suites
 
-    interesting = [run for run in runs_of(ONLINE) if not run["settings"]]
+    interesting = [run for run in named(runs_of(ONLINE)) if not run["settings"]]
     for name, look in FIGURES.items():
         with style.context(look):
             plot_suites(interesting, [], ROOT / "docs" / "_static" / name)
