@@ -247,6 +247,15 @@ def test_clone_of_continuous_actions(monkeypatch, space):
     assert not th.equal(actor.mu.weight, averaged.mu.weight)
 
 
+def test_arguments_of_the_cloned_policy():
+    task = pendulum_task()
+    iq_bc.check(task, {"policy_kwargs": None})
+    with pytest.raises(ValueError, match="algos: iq: 'int' object is not a mapping"):
+        iq_bc.check(task, {"policy_kwargs": 3})
+    with pytest.raises(ValueError, match=r"algos: iq: .*n_critic"):
+        iq_bc.check(task, {"policy_kwargs": {"n_critic": 2}})
+
+
 def test_replay_buffer_is_as_large_as_the_budget():
     assert iq.make(TASK, {}, TASK.venv()).buffer_size == TASK.timesteps + 1
     assert iq.make(TASK, {"buffer_size": 50}, TASK.venv()).buffer_size == 50

@@ -1,11 +1,13 @@
 """Behavioural cloning of IQ-Learn's own networks: the baseline that differs from offline IQ-Learn in the loss alone."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_iq import IQLearn
 from sb3_iq.compare.baselines import iq
@@ -14,13 +16,29 @@ from sb3_iq.compare.evaluation import EvaluationCallback, Evaluations
 from sb3_iq.iq_learn import SACPolicy
 
 
+def make(task: Task, given: Mapping[str, Any], env: VecEnv) -> IQLearn:
+    """
+    :param task: what to imitate
+    :param given: arguments of :class:`~sb3_iq.IQLearn` that differ from its defaults
+    :param env: the task's
+    :return: the model whose policy is to be cloned
+    :raises ValueError: if they do not fit
+    """
+    settings, own = {**given, "offline": True}, given.get("policy_kwargs") or {}
+    if isinstance(env.action_space, spaces.Box) and isinstance(own, Mapping):
+        # There is no critic to learn the features of images
+        settings["policy_kwargs"] = {**own, "share_features_extractor": False}
+    return iq.make(task, settings, env)
+
+
 def check(task: Task, given: Mapping[str, Any]) -> None:
     """
     :param task: what to imitate
     :param given: arguments of :class:`~sb3_iq.IQLearn`
     :raises ValueError: if they, the spaces or the demonstrations do not fit
     """
-    iq.check(task, {**given, "offline": True})
+    with closing(task.venv()) as env:
+        make(task, given, env)
 
 
 def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> None:
@@ -30,11 +48,7 @@ def train(task: Task, given: Mapping[str, Any], evaluations: Evaluations) -> Non
     :param evaluations: what to add to
     """
     env = task.venv()
-    settings = {**given, "offline": True}
-    if isinstance(env.action_space, spaces.Box):
-        # There is no critic to learn the features of images
-        settings["policy_kwargs"] = {**given.get("policy_kwargs", {}), "share_features_extractor": False}
-    model = iq.make(task, settings, env)
+    model = make(task, given, env)
     clone(model, task.timesteps, EvaluationCallback(evaluations))
     evaluations.gradient_steps = model.num_timesteps
     evaluations.finish(model, model.num_timesteps)
