@@ -142,6 +142,12 @@ def suites() -> dict[str, list[Run]]:
             Run(env, f"demos:{env}", 50, 5_000, seed, algo, True, eval_freq=5_000, n_eval_episodes=100)
             for env, seed, algo in itertools.product(("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4"), seeds, algos)
         ],
+        "robots-online": [
+            Run(env, f"demos:{env}", 50, steps, seed, eval_freq=steps // 5, n_eval_episodes=100)
+            for seed, (env, steps) in itertools.product(
+                seeds, (("FetchReach-v4", 5_000), ("FetchPush-v4", 50_000), ("FetchPickAndPlace-v4", 50_000))
+            )
+        ],
         "frames": [
             Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
             for seed, algo in itertools.product(seeds, algos)
