@@ -112,11 +112,11 @@ def run(
     env.action_space.seed(RANDOM_SEED)
     random = [play(lambda _: env.action_space.sample(), env, RANDOM_SEED + k) for k in range(args.random_episodes)]
     full = {
+        "agent": {"algorithm": "scripted", "file": card["made_by"].split()[1]},
         **card,
         "observation_space": _one_line(env.observation_space),
         "action_space": _one_line(env.action_space),
         "max_episode_steps": _time_limit(env),
-        "agent": {"algorithm": "scripted", "file": card["made_by"].split()[1]},
         "n_episodes": len(episodes),
         "n_transitions": sum(map(len, episodes)),
         "return": _summary(episodes),
