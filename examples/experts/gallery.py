@@ -28,8 +28,7 @@ def pong() -> tuple[gym.Env, Any, int]:
     :return: Pong, its player, and every how many steps to take a frame
     """
     module = importlib.import_module("pong")
-    env = gym.make(module.ENV_ID, render_mode="rgb_array", **module.ENV_KWARGS)
-    env = module.AtariWrapper(env)
+    env = module.make_env(render_mode="rgb_array")
     return env, module.PongPlayer(env), 1
 
 

@@ -14,11 +14,10 @@ frames stacked.
 
 from typing import Any
 
-import ale_py
 import gymnasium as gym
 import numpy as np
 from _common import check_arguments, make_parser, run
-from pong_memory import ENV_ID, PongPlayer
+from pong_memory import ENV_ID, PongPlayer, make_game
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -34,9 +33,7 @@ def make_env(**kwargs: Any) -> gym.Env:
     :param kwargs: further arguments of the environment
     :return: the game with SB3's preprocessing, which ``VecFrameStack`` has to follow for a learner
     """
-    if hasattr(gym, "register_envs"):
-        gym.register_envs(ale_py)
-    return AtariWrapper(gym.make(ENV_ID, **ENV_KWARGS, **kwargs))
+    return AtariWrapper(make_game(**ENV_KWARGS, **kwargs))
 
 
 def stack_frames(episode: Trajectory, n_stack: int = FRAME_STACK) -> Trajectory:

@@ -27,6 +27,16 @@ LONGEST_SLIP = 8  # steps
 PLAYER = Path(__file__).with_name("pong_player.pt")
 
 
+def make_game(**kwargs: Any) -> gym.Env:
+    """
+    :param kwargs: further arguments of the environment
+    :return: the game
+    """
+    if hasattr(gym, "register_envs"):
+        gym.register_envs(ale_py)
+    return gym.make(ENV_ID, **kwargs)
+
+
 class Numbers:
     """
     What shows of the game in the last steps, as numbers.
@@ -65,9 +75,7 @@ class PongNumbers(gym.Wrapper):
     """
 
     def __init__(self, slip: float = 0.0) -> None:
-        if hasattr(gym, "register_envs"):
-            gym.register_envs(ale_py)
-        game = gym.make(ENV_ID, obs_type="ram", frameskip=FRAMES_PER_STEP, repeat_action_probability=0.0)
+        game = make_game(obs_type="ram", frameskip=FRAMES_PER_STEP, repeat_action_probability=0.0)
         super().__init__(NoopResetEnv(game))
         self.slip = slip
         self.numbers = Numbers(game)

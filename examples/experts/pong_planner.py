@@ -73,7 +73,7 @@ class PongPlanner:
     :param slip: the share of the steps in which the hand slips to another move
     """
 
-    def __init__(self, env: gym.Env, slip: float = 0.03) -> None:
+    def __init__(self, env: gym.Env, slip: float) -> None:
         self.ale = env.unwrapped.ale  # type: ignore[attr-defined]
         self.slip = slip
         self.plans, self.costs = _plans()
