@@ -68,10 +68,14 @@ def test_critics():
         make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(critic_aggregation="max"))
 
 
-def test_averaged_actor_forgets_where_it_began():
+@pytest.mark.parametrize("actions", [DISCRETE, WIDE_BOX])
+def test_the_average_forgets_where_it_began(actions):
     """Of the n-th actor's weight w_n = n the average is that of about the last quarter, until its horizon is 1 / tau."""
-    policy = make_model("MlpPolicy", BOX, WIDE_BOX, offline=True, policy_kwargs=dict(actor_tau=0.01)).policy
-    weight, averaged = policy.actor.mu.weight.data, policy.averaged_actor.mu.weight
+    policy = make_model("MlpPolicy", BOX, actions, offline=True, policy_kwargs=dict(actor_tau=0.01)).policy
+    if isinstance(policy, SoftQPolicy):
+        weight, averaged = policy.q_net.q_net[0].weight.data, policy.averaged_q_net.q_net[0].weight
+    else:
+        weight, averaged = policy.actor.mu.weight.data, policy.averaged_actor.mu.weight
     for n in range(2001):
         weight.fill_(n)
         policy.average_actor(n)
@@ -79,6 +83,35 @@ def test_averaged_actor_forgets_where_it_began():
             # Weights of (m + 1) (m + 2) (m + 3): the mean is 0.8 n
             assert averaged.mean().item() == pytest.approx(80, abs=1)
     assert averaged.mean().item() == pytest.approx(2000 - 99, abs=1)
+
+
+def test_discrete_actions_are_predicted_by_the_average_and_drawn_from_the_network():
+    model = make_model("MlpPolicy", BOX, DISCRETE, offline=True, policy_kwargs=dict(actor_tau=0.01)).learn(20)
+    policy, obs = model.policy, BOX.sample()
+    assert not th.equal(policy.averaged_q_net.q_net[0].weight, policy.q_net.q_net[0].weight)
+    with th.no_grad():
+        for network, action, other in ((policy.averaged_q_net, 0, 1), (policy.q_net, 1, 0)):
+            network.q_net[-1].weight.zero_()
+            network.q_net[-1].bias.zero_()
+            network.q_net[-1].bias[action] = 100.0
+            assert not network.q_net[-1].bias[other]
+    assert model.predict(obs, deterministic=True)[0] == 0 and model.predict(obs, deterministic=False)[0] == 1
+
+
+def test_only_images_are_averaged_over_by_default():
+    assert make_model("MlpPolicy", BOX, DISCRETE, offline=True).policy.averaged_q_net is None
+    assert make_model("CnnPolicy", IMAGE, DISCRETE, offline=True).policy.actor_tau == 1e-3
+    assert make_model("CnnPolicy", IMAGE, DISCRETE, offline=True, preset="paper").policy.averaged_q_net is None
+
+
+def test_a_policy_from_before_the_average_predicts_as_it_did():
+    model = make_model("CnnPolicy", IMAGE, DISCRETE, offline=True)
+    state = {name: values for name, values in model.policy.state_dict().items() if not name.startswith("averaged_q_net.")}
+    for values in model.policy.averaged_q_net.parameters():
+        values.data.fill_(1.0)
+    model.policy.load_state_dict(state)
+    pairs = zip(model.policy.q_net.parameters(), model.policy.averaged_q_net.parameters(), strict=True)
+    assert all(th.equal(values, averaged) for values, averaged in pairs)
 
 
 def test_averaged_actor_has_the_statistics_of_batch_norm():
@@ -153,10 +186,11 @@ def test_environment_steps_leave_the_statistics_of_batch_norm_alone(action_space
         assert all(th.equal(values, expected[name]) for name, values in batch_norm.state_dict().items())
 
 
+@pytest.mark.parametrize("actions", [DISCRETE, WIDE_BOX])
 @pytest.mark.parametrize("actor_tau", [0.0, 1.5])
-def test_refused_moving_average(actor_tau):
+def test_refused_moving_average(actor_tau, actions):
     with pytest.raises(ValueError, match=f"`actor_tau` is {actor_tau}"):
-        make_model("MlpPolicy", BOX, WIDE_BOX, policy_kwargs=dict(actor_tau=actor_tau))
+        make_model("MlpPolicy", BOX, actions, policy_kwargs=dict(actor_tau=actor_tau))
 
 
 @pytest.mark.parametrize("action_space", [DISCRETE, WIDE_BOX])

@@ -358,6 +358,7 @@ class IQLearn(GuidedAlgorithm):
                     info["reference_loss"] = reference_loss.detach()
                     actor_loss = actor_loss + bc_coef * reference_loss
                 info["actor_grad_norm"] = diagnostics.minimize(actor_loss, info, optimizer, n_updates)
+            if not self._actor_waits(n_updates):
                 self.policy.average_actor(n_updates)
 
             # Update target networks

@@ -91,6 +91,43 @@ def share_of_latest(tau: float, n_updates: int) -> float:
     return max(tau, 4 / (n_updates + 4))
 
 
+class MovingAverage:
+    """
+    A network whose parameters follow those of another by a moving average.
+
+    :param network: what is trained
+    :param averaged: a network like it, which becomes a copy without gradients, in evaluation mode
+    :param tau: the share of the latest parameters, in (0, 1], see :func:`share_of_latest`; 1 for a copy
+    :raises ValueError: if it is not in that range
+    """
+
+    def __init__(self, network: nn.Module, averaged: nn.Module, tau: float) -> None:
+        check_actor_tau(tau)
+        averaged.load_state_dict(network.state_dict())
+        averaged.requires_grad_(False)
+        averaged.train(False)
+        self.network, self.averaged, self.tau = network, averaged, tau
+        # Modules are walked once
+        self._parameters = list(network.parameters()), list(averaged.parameters())
+
+    def update(self, n_updates: int) -> None:
+        """
+        Move the average towards the network; statistics of normalisation layers are copied (see SB3's GH issue #996).
+
+        :param n_updates: how often the network was updated before
+        """
+        polyak_update(*self._parameters, share_of_latest(self.tau, n_updates))
+        # These are not kept: a module that is moved to another device gets new ones
+        for buffer, copied in zip(self.network.buffers(), self.averaged.buffers(), strict=True):
+            copied.copy_(buffer)
+
+
+def check_actor_tau(actor_tau: float) -> None:
+    """:raises ValueError: if it is not the coefficient of a moving average"""
+    if not 0 < actor_tau <= 1:
+        raise ValueError(f"`actor_tau` is {actor_tau}: it must be in (0, 1].")
+
+
 # With fewer parameters than this, threads cost more than they save
 SMALL = 1_000_000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -110,6 +110,9 @@ class SoftPolicy(Protocol):
     def cloning_loss(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """The loss of behavioural cloning, a scalar"""
 
+    def average_actor(self, n_updates: int) -> None:
+        """Move the average that deterministic predictions are made by towards the network; it was updated so often before"""
+
     def action_error(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """How far deterministic actions are from these, a scalar without gradient"""
 
@@ -138,7 +141,7 @@ POLICIES: dict[type[spaces.Space], PolicyRow] = {
 }
 """Which policy is for which action space."""
 ONLY_CONTINUOUS = (
-    *("n_critics", "critic_aggregation", "layer_norm", "actor_tau", "share_features_extractor"),
+    *("n_critics", "critic_aggregation", "layer_norm", "share_features_extractor"),
     *("log_std_init", "use_expln", "clip_mean"),
 )
 """What only the policy for continuous actions knows of ``policy_kwargs``."""

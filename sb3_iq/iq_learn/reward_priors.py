@@ -249,6 +249,7 @@ class SolutionPrior:
         """
         for network, trained in zip(policy.critic_networks()[:2], self.policy.critic_networks()[:2], strict=True):
             network.load_state_dict(trained.state_dict())
+        policy.average_actor(0)
         return True
 
     def __call__(self, samples: Samples) -> th.Tensor:

@@ -25,7 +25,7 @@ from sb3_iq.iq_learn.action_range import ActionScale
 from sb3_iq.iq_learn.networks import FollowingActor, LayerNormCritic, ScaledTanh, Temperature, TreatedObservations
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
-from sb3_iq.iq_learn.optimization import polyak_update, share_of_latest, with_fast_defaults
+from sb3_iq.iq_learn.optimization import MovingAverage, check_actor_tau, with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs, integer_pixels, take_rows
 
 Aggregation = Literal["min", "mean"]
@@ -74,8 +74,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
     ) -> None:
         if critic_aggregation not in ("min", "mean"):
             raise ValueError(f"`critic_aggregation` is {critic_aggregation!r}: choose one of min, mean.")
-        if not 0 < actor_tau <= 1:
-            raise ValueError(f"`actor_tau` is {actor_tau}: it must be in (0, 1].")
+        check_actor_tau(actor_tau)
         self.actor_tau = actor_tau
         self.critic_aggregation, self.layer_norm = critic_aggregation, layer_norm
         self.q_bound = q_bound
@@ -101,14 +100,9 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
                     learned, lr=lr_schedule(1), **self.optimizer_kwargs
                 )
         self.averaged_actor = self.make_actor()
-        self.averaged_actor.load_state_dict(self.actor.state_dict())
-        self.averaged_actor.requires_grad_(False)
-        self.averaged_actor.set_training_mode(False)
+        self._average = MovingAverage(self.actor, self.averaged_actor, self.actor_tau)
         self.critic_target.requires_grad_(False)
         self.action_scale = ActionScale(self.action_space)
-        # Modules are walked once
-        actors = (self.actor, self.averaged_actor)
-        self._averaging = [list(actor.parameters()) for actor in actors]
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> sac.Actor:
         actor_class = FollowingActor if self.share_features_extractor else sac.Actor
@@ -212,11 +206,7 @@ class SACPolicy(Temperature, TreatedObservations, sac.SACPolicy):
 
         :param n_updates: how often the actor was updated before
         """
-        parameters, averaged = self._averaging
-        polyak_update(parameters, averaged, share_of_latest(self.actor_tau, n_updates))
-        # These are not kept: a module that is moved to another device gets new ones
-        for buffer, copied in zip(self.actor.buffers(), self.averaged_actor.buffers(), strict=True):
-            copied.copy_(buffer)
+        self._average.update(n_updates)
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """

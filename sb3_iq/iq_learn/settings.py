@@ -107,11 +107,13 @@ def of_preset(context: Context) -> Named:
     check_name("preset", context.preset, PRESETS)
     row = PRESETS[context.preset]["continuous" if context.continuous else "discrete"]
     family = re.match(r"(?:.*/)?([A-Za-z]*?)(?:Continuous)?(?:-v\d+)?$", context.env_id or "")
+    has_images = not has_distance(context.observation_space)
     return {
         **row.settings,
-        **({} if has_distance(context.observation_space) else row.images),
+        **(row.images if has_images else {}),
         **(row.families.get(family[1], {}) if family else {}),
         **(row.offline if context.offline else {}),
+        **(row.offline_images if context.offline and has_images else {}),
         **(row.state_only if context.expert_actions != "given" else {}),
     }
 

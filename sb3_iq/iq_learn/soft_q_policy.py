@@ -21,7 +21,7 @@ from sb3_iq.demonstrations.conversion import part_sizes
 from sb3_iq.iq_learn.networks import ScaledTanh, Temperature, TreatedObservations
 from sb3_iq.iq_learn.normalization import current_names
 from sb3_iq.iq_learn.objective import Rows, SoftValues
-from sb3_iq.iq_learn.optimization import with_fast_defaults
+from sb3_iq.iq_learn.optimization import MovingAverage, check_actor_tau, with_fast_defaults
 from sb3_iq.observations import batch_length, concatenate_obs, integer_pixels
 
 SelfSoftQPolicy = TypeVar("SelfSoftQPolicy", bound="SoftQPolicy")
@@ -39,6 +39,9 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         the background of images, the median of each channel, is 0
     :param random_shift: how many pixels images are shifted by, at most, in the batches that are learned from, see
         :class:`~sb3_iq.iq_learn.random_shift.RandomShift`; None: a twentieth of the shorter side; 0 for none
+    :param actor_tau: coefficient of the moving average of the network which deterministic predictions are made by, in (0, 1],
+        see :class:`~sb3_iq.iq_learn.SACPolicy`; 1 for the network itself
+    :raises ValueError: if ``actor_tau`` is not in its range
     """
 
     default_features_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -55,9 +58,11 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         q_bound: float | None = None,
         normalize_obs: bool = True,
         random_shift: int | None = None,
+        actor_tau: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        self.q_bound = q_bound
+        check_actor_tau(actor_tau)
+        self.q_bound, self.actor_tau = q_bound, actor_tau
         kwargs.setdefault("normalize_images", integer_pixels(observation_space))
         self._treat_observations(observation_space, normalize_obs, random_shift)
         self.sizes = list(part_sizes(action_space))
@@ -79,6 +84,9 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
             self.q_net.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
+        self.averaged_q_net = self.make_q_net() if self.actor_tau < 1 else None
+        if self.averaged_q_net is not None:
+            self._average = MovingAverage(self.q_net, self.averaged_q_net, self.actor_tau)
 
     def make_q_net(self) -> dqn.QNetwork:
         q_net = super().make_q_net()
@@ -96,6 +104,7 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         :return: another policy like this one, before any gradient step. Observations are standardised alike
         """
         kwargs = {**policy_kwargs, **({} if self.q_bound is None else {"q_bound": self.q_bound})}
+        kwargs.pop("actor_tau", None)  # what it predicts nobody asks
         policy = type(self)(self.observation_space, self.action_space, lambda _: learning_rate, **kwargs).to(self.device)
         policy.normalizer.load_state_dict(self.normalizer.state_dict())
         policy.set_ent_coef(ent_coef)
@@ -103,13 +112,18 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
         return policy
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "q_bound": self.q_bound}
+        return {**super()._get_constructor_parameters(), "q_bound": self.q_bound, "actor_tau": self.actor_tau}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return super().load_state_dict(current_names(state_dict), *args, **kwargs)
+        state = current_names(state_dict)
+        if self.averaged_q_net is not None and not any(name.startswith("averaged_q_net.") for name in state):
+            # Saved by an earlier version, which predicted by the network itself
+            state |= {f"averaged_{name}": value for name, value in state.items() if name.startswith("q_net.")}
+        return super().load_state_dict(state, *args, **kwargs)
 
     def _predict(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        parts = self._parts(self.q_net(obs))
+        averaged = self.averaged_q_net if deterministic else None
+        parts = self._parts(self.q_net(obs) if averaged is None else averaged(obs))
         if deterministic:
             actions = th.stack([q_values.argmax(dim=1) for q_values in parts], dim=1)
         else:
@@ -180,6 +194,15 @@ class SoftQPolicy(Temperature, TreatedObservations, dqn.DQNPolicy):
     def action_range(self) -> spaces.Space:
         """The action space, which needs no scale"""
         return self.action_space
+
+    def average_actor(self, n_updates: int) -> None:
+        """
+        Move the averaged network, if there is one, towards the network.
+
+        :param n_updates: how often the network was updated before
+        """
+        if self.averaged_q_net is not None:
+            self._average.update(n_updates)
 
     def network_actions(self, actions: np.ndarray) -> th.Tensor:
         """

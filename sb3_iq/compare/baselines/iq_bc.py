@@ -82,7 +82,6 @@ def clone(model: IQLearn, n_steps: int, callback: BaseCallback) -> None:
         loss.backward()
         optimizer.step()
         model.num_timesteps += 1
-        if isinstance(model.policy, SACPolicy):
-            model.policy.average_actor(n_updates)
+        model.policy.average_actor(n_updates)
         if not callback.on_step():
             break
