@@ -152,10 +152,16 @@ def suites() -> dict[str, list[Run]]:
             Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
             for seed, algo in itertools.product(seeds, algos)
         ],
-        # Half an hour and more for each run on a core. CarRacing-v3 is of today's stack
+        # Ten minutes and more for each run on a core. CarRacing-v3 is of today's stack
         "games": [
-            Run(env, f"demos:{env}", n, 4_000, seed, algo, True, eval_freq=1_000)
-            for env, n, seed, algo in itertools.product(("PongFrames-v0", "CarRacing-v3"), (10, 20), seeds, algos)
+            *(
+                Run("PongFrames-v0", "demos:PongFrames-v0", n, 4_000, seed, algo, True, eval_freq=2_000)
+                for n, seed, algo in itertools.product((20, 10, 5), seeds, algos)
+            ),
+            *(
+                Run("CarRacing-v3", "demos:CarRacing-v3", n, 4_000, seed, algo, True, eval_freq=2_000, n_eval_episodes=10)
+                for n, seed, algo in itertools.product((20, 10), seeds, algos)
+            ),
         ],
         # What demonstrations that are held out tell, beside the true return, at 20 checkpoints of a run
         "held-out": [
