@@ -8,8 +8,8 @@ Film a policy as a GIF, beside the expert that it learned from: the pictures of 
         --camera track --out hopper.gif
 
 It trains the policy, or loads it (``--model``), and prints what it returns. The expert's side is a demonstration, played again
-from the seed that the card beside the data names. MuJoCo draws without a display where ``MUJOCO_GL`` is ``egl``, or
-``osmesa``. Other environments need neither.
+from the seed that the card beside the data names: one that was recorded without noise. MuJoCo draws without a display where
+``MUJOCO_GL`` is ``egl``, or ``osmesa``. Other environments need neither.
 """
 
 import argparse
@@ -132,7 +132,13 @@ def main() -> None:
     parser.add_argument("--offline", action="store_true", help="learn from the demonstrations alone")
     parser.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
     parser.add_argument("--episodes", type=int, default=20, metavar="N", help="episodes of the evaluation (default 20)")
-    parser.add_argument("--beside-expert", action="store_true", help="show a demonstration at the left")
+    parser.add_argument(
+        "--beside-expert",
+        nargs="?",
+        const="",
+        metavar="SOURCE",
+        help="show a demonstration at the left; of SOURCE, where those to learn from were recorded with noise",
+    )
     parser.add_argument("--episode", type=int, default=0, metavar="K", help="which; the policy starts as it did (default 0)")
     parser.add_argument("--seconds", type=float, default=8.0, metavar="S", help="length of the film (default 8)")
     parser.add_argument("--width", type=int, default=300, help="width of one side in pixels (default 300)")
@@ -164,8 +170,9 @@ def main() -> None:
         return model.predict(obs, deterministic=True)[0]
 
     pictures: Iterator[Image.Image]
-    if args.beside_expert:
-        demonstrations = load_demonstrations(args.demos.partition("?")[0], env_id=args.env)  # all, as the card counts them
+    if args.beside_expert is not None:
+        source = args.beside_expert or args.demos.partition("?")[0]  # all, as the card counts them
+        demonstrations = load_demonstrations(source, env_id=args.env)
         start = start_of(demonstrations, args.episode)
         expert = film(player.make(), replay(demonstrations, args.episode), start, "expert   ", args.width, every)
         imitator = film(player.make(), predict, start, "IQ-Learn   ", args.width, every)

@@ -22,10 +22,12 @@ def test_demo(tmp_path):
     assert (tmp_path / "demo" / "iq_cartpole.zip").exists()
 
 
-def test_film_of_a_policy_beside_its_expert(tmp_path):
+@pytest.mark.parametrize("source", [[], ["bundled:CartPole-v1"]])
+def test_film_of_a_policy_beside_its_expert(source, tmp_path):
     pytest.importorskip("pygame", reason="pygame is not installed: pip install pygame")
-    arguments = ["--env", "CartPole-v1", "--demos", "bundled:CartPole-v1", "--offline", "--steps", "20", "--episodes", "2"]
-    arguments += ["--beside-expert", "--seconds", "0.5", "--width", "100", "--out", "film.gif"]
+    demos = "bundled:CartPole-v1?n_trajectories=2" if source else "bundled:CartPole-v1"
+    arguments = ["--env", "CartPole-v1", "--demos", demos, "--offline", "--steps", "20", "--episodes", "2"]
+    arguments += ["--beside-expert", *source, "--seconds", "0.5", "--width", "100", "--out", "film.gif"]
     command = [sys.executable, str(ROOT / "examples" / "film.py"), *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
