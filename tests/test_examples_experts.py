@@ -45,6 +45,25 @@ def test_cartpole_frames_script(tmp_path):
     assert card["seeds"] == [0, 1] and card["terminated"] == [False, False] and "gymnasium" in card["versions"]
 
 
+def test_a_slipping_hand_does_another_move_for_some_steps_and_the_wish_is_recorded(module):
+    common = module("_common")
+
+    class Noted(common.gym.ActionWrapper):
+        done = ()
+
+        def action(self, action):
+            self.done = (*self.done, action)
+            return action
+
+    noted = Noted(common.gym.make("CartPole-v1"))
+    env = common.SlippingHand(noted, moves=(1,), share=lambda: 0.3, longest=3)
+    episodes = [common.play(lambda obs: 0, env, seed=seed) for seed in (0, 1, 0)]
+    wishes, first = np.concatenate([episode.acts for episode in episodes]), episodes[0]
+    assert set(wishes) == {0} and set(noted.done) == {0, 1} and len(noted.done) == len(wishes)
+    np.testing.assert_array_equal(noted.done[: len(first)], noted.done[-len(first) :])
+    np.testing.assert_array_equal(first.obs, episodes[2].obs)
+
+
 def test_script_refuses_a_full_folder(tmp_path):
     (tmp_path / "file").touch()
     command = [sys.executable, str(FOLDER / "cartpole_frames.py"), "--out", str(tmp_path)]
@@ -70,7 +89,7 @@ def test_pong_planner_and_the_player_it_taught_hit_the_ball(module):
     memory, planner = module("pong_memory"), module("pong_planner")
     env = memory.PongNumbers()
     game = env.env.env  # whose actions are the console's
-    teacher, player = planner.PongPlanner(env, slip=0.0), memory.PongPlayer(game, slip=0.0)
+    teacher, player = planner.PongPlanner(env, slip=0.0), memory.PongPlayer(game)
     for play, step in ((teacher, env.step), (player, game.step)):
         obs, _ = env.reset(seed=0)
         assert env.observation_space.contains(obs)

@@ -19,11 +19,11 @@ def test_cartpole_from_frames(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     frames = importlib.import_module("cartpole_frames")
     env = frames.make_env()
-    expert = frames.Balancer(env)
+    expert, slipping = frames.Balancer(env), frames.slipping(env)
     demonstrations = []
     for seed in range(10):
         expert.reset(seed)
-        demonstrations.append(play(expert, env, seed))
+        demonstrations.append(play(expert, slipping, seed))
     kwargs = dict(features_extractor_class=frames.MotionCNN, net_arch=[64])
     options = dict(offline=True, batch_size=64, learning_rate=1e-3, seed=0, device="cpu")
     model = IQLearn("CnnPolicy", env, demonstrations, policy_kwargs=kwargs, **options).learn(4_000)

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,47 @@ class Expert(Protocol):
         :param obs: the observation
         :return: the action
         """
+
+
+class SlippingHand(gym.ActionWrapper):
+    """
+    The player's hand slips now and then, and makes another move for some steps. Recorded is what the player wants, as in DART
+    (https://arxiv.org/abs/1703.09327): demonstrations show how to recover, and not how to slip.
+
+    :param env: the environment
+    :param moves: what the hand may do when it slips
+    :param share: of the steps in which it begins to slip, asked at each step
+    :param longest: the largest number of steps that it slips for
+    """
+
+    def __init__(self, env: gym.Env, moves: Sequence[int], share: Callable[[], float], longest: int = 1) -> None:
+        super().__init__(env)
+        self.moves, self.share, self.longest = moves, share, longest
+        self.rng = np.random.default_rng()
+        self.n_left, self.move = 0, 0
+
+    def reset(self, *, seed: int | None = None, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """
+        :param seed: of the environment and of the slips
+        :param kwargs: of the environment's ``reset``
+        :return: the observation and the info
+        """
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.n_left = 0
+        return self.env.reset(seed=seed, **kwargs)
+
+    def action(self, action: int) -> int:
+        """
+        :param action: what the player wants
+        :return: what the hand does
+        """
+        if self.n_left == 0 and self.rng.random() < self.share():
+            self.n_left, self.move = int(self.rng.integers(1, self.longest + 1)), int(self.rng.choice(self.moves))
+        if self.n_left == 0:
+            return action
+        self.n_left -= 1
+        return self.move
 
 
 def make_parser(description: str | None, episodes: int) -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ CartPole from pixels: two frames of 42x42 grey pixels, and a balance controller 
 
 The frames are drawn by a few lines of numpy, so that nothing but gymnasium is needed, and thousands of them take a second.
 The channels are the frame before and the frame now, so that velocities show. ``make_env()`` makes the environment, and
-``gym.make("CartPoleFrames-v0")`` too once this module is imported. The hand slips now and then (``--slip``): without that, the
-pole hardly leaves the vertical, and the demonstrations don't show how to bring it back.
+``gym.make("CartPoleFrames-v0")`` too once this module is imported. The hand slips now and then (``--slip``), and what it meant
+is recorded: without slips, the pole hardly leaves the vertical, and the demonstrations don't show how to bring it back.
 
 ``MotionCNN`` is a features extractor to learn them with, much smaller than SB3's::
 
@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from _common import check_arguments, make_parser, run
+from _common import SlippingHand, check_arguments, make_parser, run
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
@@ -100,28 +100,31 @@ class Balancer:
     A linear controller: push to the side to which the pole falls.
 
     :param env: the environment
-    :param slip: how often its hand slips, and pushes to either side
     """
 
-    def __init__(self, env: gym.Env, slip: float = 0.2) -> None:
+    def __init__(self, env: gym.Env) -> None:
         self.env: Any = env.unwrapped
-        self.slip = slip
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
         """
-        :param seed: the seed of the slips
+        :param seed: not used: nothing is random
         """
-        self.rng = np.random.default_rng(seed)
 
     def __call__(self, obs: Any) -> int:
         """
         :param obs: not used: the state says the same in numbers
         :return: the action
         """
-        if self.rng.random() < self.slip:
-            return int(self.rng.integers(2))
         return int(GAINS @ np.array(self.env.state) > 0.0)
+
+
+def slipping(env: gym.Env, slip: float = 0.2) -> gym.Env:
+    """
+    :param env: the environment
+    :param slip: how often the hand slips, and pushes to either side
+    :return: where demonstrations are recorded
+    """
+    return SlippingHand(env, (0, 1), lambda: slip)
 
 
 class MotionCNN(BaseFeaturesExtractor):
@@ -157,7 +160,7 @@ def main() -> None:
     options = f"--episodes {args.episodes} --seed {args.seed} --slip {args.slip}"
     command = f"python examples/experts/cartpole_frames.py {options}"
     card = {"env_id": ENV_ID, "env_kwargs": {}, "made_by": command}
-    run(args, env, Balancer(env, args.slip), card)
+    run(args, slipping(env, args.slip), Balancer(env), card)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ Pong from pixels: a player of ``ALE/Pong-v5`` that reads the ball and the paddle
 
 The environment is that of the literature: SB3's ``AtariWrapper`` (84x84 grey frames, four frames a step, up to 30 idle
 frames at the start), four frames stacked, no sticky actions (``repeat_action_probability=0``, said in the card). The player
-is a network that ``train_pong.py`` trained; what it decides by shows in four frames. Its hand slips now and then, mostly while
-no ball comes (``--slip``). Without that, all games would be nearly the same, as the game is deterministic, and a learner
-would not see how to recover. Once this module is imported, ``gym.make("PongFrames-v0")`` makes the environment with its
+is a network that ``train_pong.py`` trained; what it decides by shows in four frames. Its hand slips now and then for up to
+eight steps, mostly while no ball comes (``--slip``); recorded is what it wanted to do. Without that, all games would be nearly
+the same, as the game is deterministic, and a learner would not see what to do wherever the paddle is when the ball comes back,
+and after a lost point. Once this module is imported, ``gym.make("PongFrames-v0")`` makes the environment with its
 frames stacked.
 """
 
@@ -16,8 +17,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from _common import check_arguments, make_parser, run
-from pong_memory import ENV_ID, PongPlayer, make_game
+from _common import SlippingHand, check_arguments, make_parser, run
+from pong_memory import ACTIONS, ENV_ID, PongPlayer, make_game
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -26,6 +27,9 @@ from sb3_iq.demonstrations import Trajectory
 STACKED_ID = "PongFrames-v0"
 ENV_KWARGS: dict[str, Any] = {"frameskip": 1, "repeat_action_probability": 0.0}
 FRAME_STACK = 4
+LONGEST_SLIP = 8  # steps
+# How often the hand slips while the ball comes, of how often it does otherwise
+CARE = 0.05
 
 
 def make_env(**kwargs: Any) -> gym.Env:
@@ -89,7 +93,13 @@ def main() -> None:
     parser.add_argument("--frame-stack", type=int, default=FRAME_STACK, metavar="N", help="frames stacked (default 4)")
     args = parser.parse_args()
     check_arguments(parser, args)
-    env = make_env()
+    game = make_env()
+    player = PongPlayer(game)
+
+    def share() -> float:
+        return args.slip * (CARE if player.numbers.ball_comes else 1.0)
+
+    env = SlippingHand(game, ACTIONS, share, LONGEST_SLIP)
     stacked = args.frame_stack > 1
     command = f"python examples/experts/pong.py --episodes {args.episodes} --seed {args.seed} --slip {args.slip}"
     card = {
@@ -102,7 +112,7 @@ def main() -> None:
         "made_by": f"{command} --frame-stack {args.frame_stack}",
     }
     finish = (lambda episode: stack_frames(episode, args.frame_stack)) if stacked else None
-    run(args, env, PongPlayer(env, args.slip), card, finish)
+    run(args, env, player, card, finish)
 
 
 if __name__ == "__main__":

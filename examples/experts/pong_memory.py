@@ -23,7 +23,6 @@ ACTIONS = (1, 4, 5)  # stay, up, down, always with the button pressed: it makes 
 BALL_X, BALL_Y, ENEMY_Y, PLAYER_Y = 49, 54, 50, 51
 N_NUMBERS = 5
 NET_ARCH = [256, 256]
-LONGEST_SLIP = 8  # steps
 PLAYER = Path(__file__).with_name("pong_player.pt")
 
 
@@ -66,6 +65,12 @@ class Numbers:
             self.steps.append(self.steps[-1])
         return np.concatenate(self.steps)
 
+    @property
+    def ball_comes(self) -> bool:
+        """Whether the ball flies towards the player, of what was looked at."""
+        before, now = self.steps[-2], self.steps[-1]
+        return bool(before[-1] > 0 and now[-1] > 0 and now[0] > before[0])
+
 
 class PongNumbers(gym.Wrapper):
     """
@@ -104,41 +109,28 @@ class PongNumbers(gym.Wrapper):
 
 class PongPlayer:
     """
-    The trained player: a network of the numbers. Its hand slips for up to eight steps, mostly while no ball comes. So games
-    show what to do wherever the paddle is when the ball comes back, and after a lost point.
+    The trained player: a network of the numbers.
 
     :param env: the game, in whatever form
-    :param slip: how often the hand begins to slip, of the steps in which no ball comes; of the others, a twentieth of that
     :param file: the weights, of ``train_pong.py``
     """
 
-    def __init__(self, env: gym.Env, slip: float = 0.2, file: Path = PLAYER) -> None:
+    def __init__(self, env: gym.Env, file: Path = PLAYER) -> None:
         self.numbers = Numbers(env)
-        self.slip = slip
         self.q_net = th.nn.Sequential(*create_mlp(N_NUMBERS * N_STEPS, len(ACTIONS), NET_ARCH))
         self.q_net.load_state_dict(th.load(file, weights_only=True))
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """
-        :param seed: the seed of the slips
+        :param seed: not used: nothing is random
         """
-        self.rng = np.random.default_rng(seed)
         self.numbers.reset()
-        self.slipping, self.move = 0, 0
 
     def __call__(self, obs: Any) -> int:
         """
         :param obs: not used: the memory holds the same in numbers
         :return: the action of the game
         """
-        numbers = self.numbers.look()
-        before, now = numbers.reshape(N_STEPS, N_NUMBERS)[-2:]
-        comes = before[-1] > 0 and now[-1] > 0 and now[0] > before[0]
-        if self.slipping == 0 and self.rng.random() < (self.slip / 20 if comes else self.slip):
-            self.slipping, self.move = int(self.rng.integers(1, LONGEST_SLIP + 1)), int(self.rng.integers(len(ACTIONS)))
-        if self.slipping > 0:
-            self.slipping -= 1
-            return ACTIONS[self.move]
         with th.no_grad():
-            return ACTIONS[int(self.q_net(th.as_tensor(numbers)).argmax())]
+            return ACTIONS[int(self.q_net(th.as_tensor(self.numbers.look())).argmax())]
