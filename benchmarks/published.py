@@ -149,17 +149,17 @@ def suites() -> dict[str, list[Run]]:
             )
         ],
         "frames": [
-            Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 2_000, seed, algo, True, eval_freq=1_000)
+            Run("CartPoleFrames-v0", "demos:CartPoleFrames-v0", 10, 4_000, seed, algo, True, eval_freq=2_000)
             for seed, algo in itertools.product(seeds, algos)
         ],
         # Ten minutes and more for each run on a core. CarRacing-v3 is of today's stack
         "games": [
             *(
-                Run("PongFrames-v0", "demos:PongFrames-v0", n, 4_000, seed, algo, True, eval_freq=2_000)
+                Run("PongFrames-v0", "demos:PongFrames-v0", n, 2_000, seed, algo, True, eval_freq=1_000)
                 for n, seed, algo in itertools.product((20, 10, 5), seeds, algos)
             ),
             *(
-                Run("CarRacing-v3", "demos:CarRacing-v3", n, 4_000, seed, algo, True, eval_freq=2_000, n_eval_episodes=10)
+                Run("CarRacing-v3", "demos:CarRacing-v3", n, 2_000, seed, algo, True, eval_freq=1_000, n_eval_episodes=10)
                 for n, seed, algo in itertools.product((20, 10), seeds, algos)
             ),
         ],
