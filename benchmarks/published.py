@@ -159,7 +159,7 @@ def suites() -> dict[str, list[Run]]:
                 for n, seed, algo in itertools.product((20, 10, 5), seeds, algos)
             ),
             *(
-                Run("CarRacing-v3", "demos:CarRacing-v3", n, 2_000, seed, algo, True, eval_freq=1_000, n_eval_episodes=10)
+                Run("CarRacing-v3", "demos:CarRacing-v3", n, 2_000, seed, algo, True, eval_freq=2_000, n_eval_episodes=10)
                 for n, seed, algo in itertools.product((20, 10), seeds, algos)
             ),
         ],

@@ -121,7 +121,13 @@ DEFAULT = {
             "policy_kwargs": {"n_critics": 2, "actor_tau": 1e-3},
         },
         # Where no distance says what is near the demonstrations, the occupancies' ratio is all there is to go by
-        images={"ent_coef": 0.01, "reward_prior": 0.0, "penalty_coef": 0.5, "occupancy_term": "expert_states"},
+        images={
+            "batch_size": 64,
+            "ent_coef": 0.01,
+            "reward_prior": 0.0,
+            "penalty_coef": 0.5,
+            "occupancy_term": "expert_states",
+        },
         # Few demonstrations leave it open which of many numbers an action depends on (FetchPush)
         offline={**OFFLINE, "bc_coef": 10.0, "actor_learning_rate": LinearDecay(1e-3), "input_lasso": 1e-2},
     ),
