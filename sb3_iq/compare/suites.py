@@ -47,6 +47,8 @@ RANDOM = {
     "Walker2d-v5": 2.0,
     "Ant-v5": -40.6,
     "HalfCheetah-v5": -263.0,
+    "PongFrames-v0": -19.9,
+    "CarRacing-v3": -31.9,
 }
 N_BOOTSTRAP = 5_000
 
