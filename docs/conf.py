@@ -87,6 +87,7 @@ def special_presets_table() -> str:
             "observations hold an image": row.images,
             **{f"environments `{family}`": named for family, named in row.families.items()},
             "`offline=True`": row.offline,
+            "`offline=True`, and an image": row.offline_images,
             "the offline solution fails": row.solution_fails,
             "state-only demonstrations": row.state_only,
         }
@@ -119,9 +120,12 @@ FILMED = {
     "cartpole": {"offline-demos": [("CartPole-v1", 10)]},
     "hopper": {"continuous": [("Hopper-v5", 1)], "continuous-bc": [("Hopper-v5", 1)]},
     "lunarlander": {"offline-demos": [("LunarLander-v3", 3)]},
+    "pong": {"games": [("PongFrames-v0", 20)]},
+    "car": {"games": [("CarRacing-v3", 20)]},
 }
 myst_substitutions |= {f"row_{name}": side_by_side(runs_of(tasks), LABELS[:2]) for name, tasks in FILMED.items()}
-myst_substitutions["row_push"] = successes(runs_of({"robots": [("FetchPush-v4", 50)]}))
+ARM = {"push": ("FetchPush-v4", 50), "pick": ("FetchPickAndPlace-v4", 50)}
+myst_substitutions |= {f"row_{name}": successes(runs_of({"robots": [task]})) for name, task in ARM.items()}
 myst_substitutions |= {"presets": presets_table(), "special_presets": special_presets_table()}
 OTHERS = ("speed", "threads", "parallel-envs", "healthy-logs", "reward-speed", "reward-retraining", "offline-then-online")
 lines = {name: [json.loads(line) for line in (RESULTS / f"{name}.jsonl").open()] for name in OTHERS}
