@@ -24,9 +24,7 @@ def test_cartpole_from_frames(monkeypatch):
     for seed in range(10):
         expert.reset(seed)
         demonstrations.append(play(expert, slipping, seed))
-    kwargs = dict(features_extractor_class=frames.MotionCNN, net_arch=[64])
-    options = dict(offline=True, batch_size=64, learning_rate=1e-3, seed=0, device="cpu")
-    model = IQLearn("CnnPolicy", env, demonstrations, policy_kwargs=kwargs, **options).learn(4_000)
+    model = IQLearn("CnnPolicy", env, demonstrations, offline=True, seed=0, device="cpu").learn(2_000)
     eval_env = Monitor(frames.make_env())
     eval_env.reset(seed=1_000)
     returns, _ = evaluate_policy(model, eval_env, n_eval_episodes=5, return_episode_rewards=True)

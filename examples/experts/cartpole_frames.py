@@ -7,20 +7,13 @@ The frames are drawn by a few lines of numpy, so that nothing but gymnasium is n
 The channels are the frame before and the frame now, so that velocities show. ``make_env()`` makes the environment, and
 ``gym.make("CartPoleFrames-v0")`` too once this module is imported. The hand slips now and then (``--slip``), and what it meant
 is recorded: without slips, the pole hardly leaves the vertical, and the demonstrations don't show how to bring it back.
-
-``MotionCNN`` is a features extractor to learn them with, much smaller than SB3's::
-
-    IQLearn("CnnPolicy", make_env(), "demos/CartPoleFrames", policy_kwargs=dict(features_extractor_class=MotionCNN))
 """
 
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from _common import SlippingHand, check_arguments, make_parser, run
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import nn
 
 ENV_ID = "CartPoleFrames-v0"
 MAX_EPISODE_STEPS = 500
@@ -125,30 +118,6 @@ def slipping(env: gym.Env, slip: float = 0.2) -> gym.Env:
     :return: where demonstrations are recorded
     """
     return SlippingHand(env, (0, 1), lambda: slip)
-
-
-class MotionCNN(BaseFeaturesExtractor):
-    """
-    Features of two frames: of the newer one, and of how it differs from the older, which is little from one step to the next.
-
-    :param observation_space: the observation space
-    :param features_dim: the number of features
-    """
-
-    def __init__(self, observation_space: gym.spaces.Box, features_dim: int = 64) -> None:
-        super().__init__(observation_space, features_dim)
-        self.cnn = nn.Sequential(
-            nn.Conv2d(2, 16, kernel_size=5, stride=3), nn.ReLU(), nn.Conv2d(16, 32, kernel_size=3, stride=2), nn.ReLU()
-        )
-        self.linear = nn.Sequential(nn.Flatten(), nn.Linear(32 * 6 * 6, features_dim), nn.LayerNorm(features_dim), nn.Tanh())
-
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        """
-        :param observations: frames, shape (batch, 2, 42, 42), of brightness 0 to 1
-        :return: features, shape (batch, features_dim)
-        """
-        before, now = observations[:, :1], observations[:, 1:]
-        return self.linear(self.cnn(th.cat([now, 4.0 * (now - before)], dim=1)))
 
 
 def main() -> None:
