@@ -195,12 +195,8 @@ def save(frames: list[Image.Image], path: Path) -> None:
         mimsave(path, [np.asarray(frame) for frame in frames], fps=FPS, macro_block_size=2)
         return
     # Colours may appear later: those of five frames of the film
-    chosen = frames[:: max(1, len(frames) // 5)]
-    height = frames[0].height
-    together = Image.new("RGB", (frames[0].width, height * len(chosen)))
-    for idx, frame in enumerate(chosen):
-        together.paste(frame, (0, height * idx))
-    palette = together.quantize(N_COLOURS, dither=Image.Dither.NONE)
+    together = np.concatenate([np.asarray(frame) for frame in frames[:: max(1, len(frames) // 5)]])
+    palette = Image.fromarray(together).quantize(N_COLOURS, dither=Image.Dither.NONE)
     quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     quantized[0].save(path, save_all=True, append_images=quantized[1:], duration=1000 // FPS, loop=0, optimize=True)
 

@@ -98,11 +98,9 @@ class MovingAverage:
     :param network: what is trained
     :param averaged: a network like it, which becomes a copy without gradients, in evaluation mode
     :param tau: the share of the latest parameters, in (0, 1], see :func:`share_of_latest`; 1 for a copy
-    :raises ValueError: if it is not in that range
     """
 
     def __init__(self, network: nn.Module, averaged: nn.Module, tau: float) -> None:
-        check_actor_tau(tau)
         averaged.load_state_dict(network.state_dict())
         averaged.requires_grad_(False)
         averaged.train(False)
